@@ -1,0 +1,23 @@
+//! The vocabulary that every other crate speaks: labels, samples, matchers, time, error kinds, and
+//! the seam through which the language and the rules read series.
+//!
+//! Architecture invariant: this crate does no input or output, reads no clock, starts no thread and
+//! depends on no other crate of the workspace.
+
+pub mod error;
+pub mod labels;
+pub mod matcher;
+pub mod metadata;
+pub mod sample;
+pub mod source;
+pub mod time;
+
+pub use error::Kind;
+pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME};
+pub use matcher::{InvalidRegex, MatchOp, Matcher};
+pub use metadata::{Metadata, MetricType};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use source::{
+    Cancel, Columns, LabelsRequest, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, Want,
+};
+pub use time::{InvalidDuration, TimeRange};

@@ -1,0 +1,159 @@
+//! The seam between those who ask for series (the language, rules) and those who have them (the engine
+//! in process, a storage over the network).
+//!
+//! A call is made once a selector, never once a sample. It blocks: evaluation runs on threads of its own,
+//! and a source behind a network waits on the runtime that it was made with. The price is one parked
+//! thread a waiting selector, bounded by the query concurrency; the gain is that the evaluator and every
+//! test of it are free of futures. Samples are decoded by [`SeriesData::read`], which evaluators call
+//! from many threads at once, so decoding is as parallel as evaluation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Kind, Labels, Matcher, Metadata, TimeRange};
+
+/// Tells work in progress that nobody waits for it any more. Clones share the flag.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the work to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to. Sources and evaluators look once a series or once a thousand samples.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the asker will read of each series; a source may save itself the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The samples in the range.
+    Samples,
+    /// Only the labels: [`SeriesData::read`] is not called, and may yield nothing.
+    LabelsOnly,
+}
+
+/// Asks for the series that meet all matchers and may have a sample in the range.
+#[derive(Debug, Clone)]
+pub struct SelectRequest {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// Of the samples wanted.
+    pub range: TimeRange,
+    /// What will be read.
+    pub want: Want,
+    /// More series than this are an error of kind [`Kind::Invalid`] that says so.
+    pub series_max: usize,
+    /// Looked at while the answer is made.
+    pub cancel: Cancel,
+}
+
+/// Asks for label names or values.
+#[derive(Debug, Clone)]
+pub struct LabelsRequest {
+    /// A series counts if it meets all matchers of one of these sets; none at all means every series.
+    pub matcher_sets: Vec<Vec<Matcher>>,
+    /// Only series that may have a sample here.
+    pub range: TimeRange,
+    /// Looked at while the answer is made.
+    pub cancel: Cancel,
+}
+
+/// Times and values of one series, side by side, ascending by time, each time once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns {
+    /// Milliseconds since the Unix epoch.
+    pub t: Vec<i64>,
+    /// The values, stale markers included.
+    pub v: Vec<f64>,
+}
+
+impl Columns {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.t.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.t.is_empty()
+    }
+
+    /// Forgets the samples and keeps the memory.
+    pub fn clear(&mut self) {
+        self.t.clear();
+        self.v.clear();
+    }
+
+    /// Appends one sample, later than all before.
+    pub fn push(&mut self, t: i64, v: f64) {
+        self.t.push(t);
+        self.v.push(v);
+    }
+}
+
+/// The samples of one series, perhaps still encoded.
+pub trait SeriesData: Send + Sync {
+    /// Appends the samples in the range to `out`, ascending, each time once.
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError>;
+}
+
+/// One series of an answer.
+pub struct Series {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its samples.
+    pub data: Box<dyn SeriesData>,
+}
+
+impl std::fmt::Debug for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.labels.fmt(f)
+    }
+}
+
+/// The answer to a select: each label set once, in no particular order.
+#[derive(Debug, Default)]
+pub struct SeriesSet {
+    /// The series.
+    pub series: Vec<Series>,
+    /// What the asker should know of the answer: a block in quarantine, a node that was not reached.
+    pub warnings: Vec<String>,
+}
+
+/// Why a source could not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What the caller can do about it.
+    pub kind: Kind,
+    /// What failed and where.
+    pub message: String,
+}
+
+impl SourceError {
+    /// The request was cancelled.
+    pub fn cancelled() -> Self {
+        SourceError { kind: Kind::Unavailable, message: "cancelled".to_owned() }
+    }
+}
+
+/// Something that has series. Calls block; see the module's documentation.
+pub trait SeriesSource: Send + Sync {
+    /// The series that meet the request.
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError>;
+
+    /// The names of the labels of the series that meet the request, ascending.
+    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError>;
+
+    /// The values of one label over the series that meet the request, ascending.
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError>;
+
+    /// What is known of one metric family, or of all, ascending by family. A family of which clients say different
+    /// things is there more than once.
+    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError>;
+}

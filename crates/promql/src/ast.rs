@@ -1,0 +1,284 @@
+//! The syntax tree. Every node has the span of the text that it came from.
+
+use model::Matcher;
+
+/// Half-open range of byte positions in the query text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// A node with its place in the text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expr {
+    /// What it is.
+    pub node: Node,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The kinds of node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    /// `1.5`, `Inf`, `5m` (a duration is a number of seconds).
+    Number(f64),
+    /// `"text"`.
+    String(String),
+    /// `up{job="a"} offset 5m @ 10`.
+    VectorSelector(VectorSelector),
+    /// `up[5m] offset 1m`: the modifiers are those of the selector.
+    MatrixSelector(MatrixSelector),
+    /// `expr[1h:5m]`.
+    Subquery(Subquery),
+    /// `-expr`, `+expr`.
+    Unary(Unary),
+    /// `a + on (x) b`.
+    Binary(Binary),
+    /// `sum by (job) (expr)`.
+    Aggregate(Aggregate),
+    /// `rate(expr)`.
+    Call(Call),
+    /// `(expr)`.
+    Paren(Box<Expr>),
+}
+
+/// The four types of PromQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValueType {
+    /// A number.
+    Scalar,
+    /// A text.
+    String,
+    /// One sample a series.
+    InstantVector,
+    /// Samples over a range.
+    RangeVector,
+}
+
+/// A duration that is a literal, or an expression that is known when the evaluation begins.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DurationExpr {
+    /// Milliseconds.
+    Literal(i64),
+    /// An arithmetic expression over numbers of seconds, `step()`, `range()`, `min`, `max`.
+    Computed(Box<DurationNode>),
+}
+
+/// A node of a duration expression, with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DurationNode {
+    /// What it is.
+    pub op: DurationOp,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The kinds of duration node; values are seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DurationOp {
+    /// A number or a duration.
+    Seconds(f64),
+    /// `step()`
+    Step,
+    /// `range()`
+    Range,
+    /// `-a` (true) or `+a` (false)
+    Sign(bool, Box<DurationNode>),
+    /// `a op b` with one of `+ - * / % ^`
+    Arithmetic(BinaryOp, Box<DurationNode>, Box<DurationNode>),
+    /// `min(a, b)`
+    Min(Box<DurationNode>, Box<DurationNode>),
+    /// `max(a, b)`
+    Max(Box<DurationNode>, Box<DurationNode>),
+}
+
+/// The `@` modifier.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum At {
+    /// A time in Unix milliseconds.
+    Time(i64),
+    /// `@ start()`
+    Start,
+    /// `@ end()`
+    End,
+}
+
+/// `anchored` or `smoothed`, behind the feature `promql-extended-range-selectors`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeMode {
+    /// Plain.
+    Normal,
+    /// `anchored`
+    Anchored,
+    /// `smoothed`
+    Smoothed,
+}
+
+/// A selector of series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSelector {
+    /// The metric's name where it stood before the braces, or quoted inside them.
+    pub name: Option<String>,
+    /// All matchers, that of the name included.
+    pub matchers: Vec<Matcher>,
+    /// `offset`, zero if absent; positive looks back.
+    pub offset: DurationExpr,
+    /// `@`.
+    pub at: Option<At>,
+    /// `anchored` and `smoothed`.
+    pub mode: RangeMode,
+}
+
+/// A selector with a range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixSelector {
+    /// The selector.
+    pub selector: VectorSelector,
+    /// Its place, without the range.
+    pub selector_span: Span,
+    /// The range.
+    pub range: DurationExpr,
+}
+
+/// An expression evaluated at steps over a range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subquery {
+    /// What is evaluated.
+    pub expr: Box<Expr>,
+    /// The range.
+    pub range: DurationExpr,
+    /// The step; `None` takes the default of the engine.
+    pub step: Option<DurationExpr>,
+    /// `offset`.
+    pub offset: DurationExpr,
+    /// `@`.
+    pub at: Option<At>,
+}
+
+/// A sign.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unary {
+    /// Whether it is a minus.
+    pub negative: bool,
+    /// The operand.
+    pub expr: Box<Expr>,
+}
+
+/// The binary operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // their names say all
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    Unless,
+    /// `</`, trims a native histogram from above.
+    TrimUpper,
+    /// `>/`, trims a native histogram from below.
+    TrimLower,
+}
+
+/// Which labels match, and how many series of one side may meet one of the other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct VectorMatching {
+    /// `on` (true) or `ignoring` (false).
+    pub on: bool,
+    /// The labels of `on` or `ignoring`.
+    pub labels: Vec<String>,
+    /// Cardinality.
+    pub cardinality: Cardinality,
+    /// Labels of `group_left` or `group_right`, copied from the side with one.
+    pub include: Vec<String>,
+    /// `fill(x)`, `fill_left(x)`: the value of a left side that is missing.
+    pub fill_left: Option<f64>,
+    /// `fill(x)`, `fill_right(x)`.
+    pub fill_right: Option<f64>,
+}
+
+/// How many series of one side meet one of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cardinality {
+    /// One to one.
+    #[default]
+    OneToOne,
+    /// `group_left`
+    ManyToOne,
+    /// `group_right`
+    OneToMany,
+    /// The set operators.
+    ManyToMany,
+}
+
+/// Two operands and an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binary {
+    /// The operator.
+    pub op: BinaryOp,
+    /// Left operand.
+    pub left: Box<Expr>,
+    /// Right operand.
+    pub right: Box<Expr>,
+    /// `bool`: comparisons yield 0 and 1.
+    pub return_bool: bool,
+    /// How vectors meet; the default where a side is a scalar.
+    pub matching: VectorMatching,
+}
+
+/// The aggregations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // their names say all
+pub enum AggregateOp {
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Group,
+    Stddev,
+    Stdvar,
+    Count,
+    CountValues,
+    BottomK,
+    TopK,
+    Quantile,
+    LimitK,
+    LimitRatio,
+}
+
+/// An aggregation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// What is aggregated.
+    pub expr: Box<Expr>,
+    /// The parameter of `topk`, `bottomk`, `quantile`, `count_values`, `limitk`, `limit_ratio`.
+    pub param: Option<Box<Expr>>,
+    /// `without` (true) or `by` (false).
+    pub without: bool,
+    /// The labels of `by` or `without`.
+    pub grouping: Vec<String>,
+}
+
+/// A function call. The function was looked up in [`crate::functions`], the number and types of its arguments are checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The function.
+    pub function: &'static crate::functions::Function,
+    /// Its arguments.
+    pub args: Vec<Expr>,
+}

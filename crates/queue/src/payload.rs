@@ -1,0 +1,1 @@
+//! The payload of a record; signatures only, filled by the queue helper.

@@ -1,0 +1,8 @@
+//! The storage component: consumes the log into the engine, and serves series.
+//!
+//! Architecture invariant: the position from which the log is read after a restart is in the same manifest commit
+//! as the blocks that reach it, and nowhere else.
+
+pub mod reader;
+
+pub use reader::Reader;
