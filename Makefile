@@ -1,0 +1,25 @@
+# The two commands of the README, and what is around them. Everything is built into target/.
+.PHONY: run test demo ci fmt bench
+
+# Builds Weir and runs it in the foreground, with its data under ./data and the example rules.
+run:
+	cargo run --release --locked -p weir -- run --data ./data --rules manifests/examples
+
+# Every test there is; says what it needs and does not find.
+test:
+	@.ci/test
+
+# Drives a running Weir as a newcomer would: load, queries, an alert that fires and resolves.
+demo:
+	cargo run --release --locked -q -p weir -- demo
+
+# What continuous integration runs: the tests, then the lints.
+ci:
+	@.ci/run
+
+fmt:
+	cargo fmt --all
+
+# The benches of all crates; they print figures and assert nothing.
+bench:
+	cargo bench --workspace

@@ -1,0 +1,12 @@
+//! The product from outside: the binary, its HTTP API, real senders, crashes.
+//!
+//! `WEIR_BIN` names the binary under test (`make test` builds the release one for it); without it, the one that cargo built for
+//! these tests. Everything listens on port 0 or on a port that the system gave; nothing waits for time to pass.
+
+mod alerts;
+mod crash;
+mod grafana;
+mod mission;
+mod power_loss;
+mod prometheus;
+mod support;

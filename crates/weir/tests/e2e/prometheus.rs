@@ -1,0 +1,122 @@
+//! A real Prometheus scrapes and writes into Weir; both are asked the same.
+
+use std::fmt::Write as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Launch, PATIENCE, Weir, encode_form, free_port, program};
+
+struct Prometheus {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(bin: &std::path::Path, dir: &std::path::Path, weir: &Weir) -> Prometheus {
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut config = String::new();
+    write!(
+        config,
+        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
+         scrape_configs:\n\
+         - job_name: prometheus\n  static_configs: [{{targets: ['{address}']}}]\n\
+         - job_name: weir\n  static_configs: [{{targets: ['{weir}']}}]\n\
+         - job_name: absent\n  static_configs: [{{targets: ['127.0.0.1:1']}}]\n\
+         remote_write:\n\
+         - url: http://{weir}/api/v1/write\n\
+         \u{20}\u{20}queue_config: {{max_shards: 1, batch_send_deadline: 500ms}}\n\
+         \u{20}\u{20}metadata_config: {{send_interval: 1s}}\n",
+        weir = weir.address
+    )
+    .expect("written");
+    std::fs::write(dir.join("prometheus.yml"), config).expect("written");
+    let child = Command::new(bin)
+        .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+        .arg(format!("--web.listen-address={address}"))
+        .arg("--log.level=error")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("prometheus starts");
+    Prometheus { child, address }
+}
+
+/// One answer, or `None` while the server does not answer with success.
+async fn ask(weir: &Weir, address: &str, path: &str, form: &[(&str, &str)]) -> Option<Value> {
+    let request = weir.http.post(format!("http://{address}{path}"));
+    let request = request.header("content-type", "application/x-www-form-urlencoded").body(encode_form(form));
+    let answer: Value = serde_json::from_str(&request.send().await.ok()?.text().await.ok()?).ok()?;
+    (answer["status"] == "success").then(|| answer["data"]["result"].clone())
+}
+
+fn sorted(result: Value) -> Vec<Value> {
+    let mut series = result.as_array().expect("array").clone();
+    series.sort_by_key(|s| s["metric"].to_string());
+    series
+}
+
+fn number(result: &Value) -> Option<f64> {
+    result[0]["value"][1].as_str()?.parse().ok()
+}
+
+/// Waits until Prometheus has sent everything up to some seconds after its start, and returns such a time.
+async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
+    let began = tokio::time::Instant::now();
+    let mut first = None;
+    loop {
+        assert!(began.elapsed() < PATIENCE, "prometheus does not send");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let expr = r#"timestamp(prometheus_build_info)"#;
+        let Some(seen) = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await else { continue };
+        let Some(seen) = number(&seen) else { continue };
+        let at = *first.get_or_insert(seen) + 6.0;
+        // One shard sends in order, so all before this is there.
+        let expr = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds";
+        let Some(sent) = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await else { continue };
+        if number(&sent).is_some_and(|sent| sent > at + 2.0) {
+            return at;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_real_prometheus_writes_in_and_both_servers_agree() {
+    let test = "a_real_prometheus_writes_in_and_both_servers_agree";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let weir = Launch::new(&dir.path().join("weir")).start().await;
+    let prometheus = start(&bin, dir.path(), &weir);
+    let at = settled(&weir, &prometheus).await;
+    let time = format!("{at:.3}");
+    for expr in [
+        "up",
+        "count({__name__=~\".+\"})",
+        "rate(prometheus_http_requests_total[4s])",
+        "sum by (job) (rate(process_cpu_seconds_total[5s]))",
+        "count by (job) ({__name__=~\"go_.*|weir_.*\"})",
+        "histogram_quantile(0.9, sum by (le) (rate(prometheus_http_request_duration_seconds_bucket[5s])))",
+    ] {
+        let form = [("query", expr), ("time", &time)];
+        let theirs = ask(&weir, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers");
+        let ours = ask(&weir, &weir.address, "/api/v1/query", &form).await.expect("weir answers");
+        assert!(!theirs.as_array().expect("vector").is_empty(), "{expr} finds nothing");
+        assert_eq!(sorted(ours), sorted(theirs), "{expr} at {time}");
+    }
+    let (start, end) = (format!("{:.3}", at - 4.0), time.clone());
+    for expr in ["up", "rate(prometheus_tsdb_head_samples_appended_total[2s])"] {
+        let form = [("query", expr), ("start", &start), ("end", &end), ("step", "0.5")];
+        let theirs = ask(&weir, &prometheus.address, "/api/v1/query_range", &form).await.expect("prometheus answers");
+        let ours = ask(&weir, &weir.address, "/api/v1/query_range", &form).await.expect("weir answers");
+        assert_eq!(sorted(ours), sorted(theirs), "{expr} from {start} to {end}");
+    }
+    let (_, metadata) = weir.get("/api/v1/metadata?metric=prometheus_http_requests_total").await;
+    assert_eq!(metadata["data"]["prometheus_http_requests_total"][0]["type"], "counter", "{metadata}");
+}
