@@ -138,6 +138,11 @@ impl<'a> LabelsRef<'a> {
         self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 
+    /// The pieces whose concatenation is the canonical text: name, value, name, value, each with its length before it.
+    pub fn pieces(self) -> Pieces<'a> {
+        Pieces { rest: self.0 }
+    }
+
     /// Copies the set.
     pub fn to_labels(self) -> Labels {
         Labels(Arc::from(self.0))
@@ -171,6 +176,28 @@ impl<'a> Iterator for Iter<'a> {
         self.rest = rest;
         Some((name, value))
     }
+}
+
+/// The length-prefixed names and values of a canonical text, in turn.
+#[derive(Debug, Clone)]
+pub struct Pieces<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (_, rest) = take(self.rest)?;
+        let (piece, after) = self.rest.split_at(self.rest.len() - rest.len());
+        self.rest = after;
+        Some(piece)
+    }
+}
+
+/// What a piece holds, without its length.
+pub fn piece_text(piece: &str) -> &str {
+    take(piece).map_or("", |(text, _)| text)
 }
 
 fn take(text: &str) -> Option<(&str, &str)> {
@@ -355,6 +382,9 @@ mod tests {
             let labels = Labels::new(&given).expect("unique names, no empty values");
             let read: Vec<(String, String)> = labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             prop_assert_eq!(read, given);
+            let pieces: Vec<&str> = labels.as_ref().pieces().collect();
+            prop_assert_eq!(pieces.concat(), labels.canonical());
+            prop_assert_eq!(piece_text(pieces[0]), labels.iter().next().map_or("", |(name, _)| name));
         }
 
         #[test]

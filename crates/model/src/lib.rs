@@ -13,7 +13,7 @@ pub mod source;
 pub mod time;
 
 pub use error::Kind;
-pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME};
+pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
 pub use matcher::{InvalidRegex, MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};

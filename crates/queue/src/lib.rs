@@ -5,9 +5,21 @@
 //! record before it in the same partition too. After a failed fsync the log is poisoned and stops; it
 //! never carries on.
 
+mod batch;
 pub mod error;
+mod files;
+mod groups;
+mod local;
 pub mod log;
+mod metrics;
+mod partition;
 pub mod payload;
+mod segment;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 
 pub use error::Error;
+pub use local::{Args, Deps, Started, start};
 pub use log::{Bounds, BoxFuture, Log, Record};
+pub use partition::RECORD_BYTES_MAX;

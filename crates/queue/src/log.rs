@@ -60,4 +60,7 @@ pub trait Log: Send + Sync + 'static {
     /// Tells that consumer `group` will never again read before `offset`, so that retention may. Durable
     /// in the consumer's own state first, here second.
     fn commit(&self, group: &str, partition: u32, offset: i64) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The offset that consumer `group` told last; `None` if it never did.
+    fn committed(&self, group: &str, partition: u32) -> BoxFuture<'_, Result<Option<i64>, Error>>;
 }

@@ -1,1 +1,39 @@
-//! The payload of a record; signatures only, filled by the queue helper.
+//! What a record holds: a columnar batch of series, their samples, and metadata.
+//!
+//! The bytes are drawn in FORMAT.md. Label names and values stand once each in a symbol table, in the form in which they stand in the
+//! canonical text of a label set, so that reading a series is concatenating slices: no check of UTF-8, no sorting and no
+//! allocation for each. Values are transposed to byte planes, so that the zero bytes of small numbers lie together for LZ4.
+//! The price of the symbol table is a hash look-up for each label when encoding.
+//!
+//! A payload is read completely before the first of it is shown: a consumer never acts on a part of a corrupt one.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoder, Visitor};
+pub use encode::Encoder;
+
+/// First byte of every payload.
+const VERSION: u8 = 1;
+/// Second byte: the body is an LZ4 block.
+const FLAG_LZ4: u8 = 1;
+/// Largest body, decompressed. Eight times the largest record, which no real payload compresses to.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+fn unzigzag(n: u64) -> i64 {
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: no workspace crate below this one; nothing here depends on what a component does.
 
+pub mod clock;
 pub mod component;
 
 pub use component::{Component, Shutdown, ShutdownTrigger};

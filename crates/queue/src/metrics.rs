@@ -1,0 +1,81 @@
+//! What the log tells of itself.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
+};
+use tokio::sync::watch;
+
+use crate::Error;
+
+/// The metrics of a log; clones share them.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) records: IntCounter,
+    pub(crate) bytes: IntCounter,
+    pub(crate) batch_records: Histogram,
+    pub(crate) fsync_seconds: Histogram,
+    pub(crate) truncated_bytes: IntCounter,
+    pub(crate) poisoned: IntGauge,
+    pub(crate) disk_bytes: IntGaugeVec,
+    pub(crate) segments: IntGaugeVec,
+    pub(crate) forced_removals: IntCounter,
+    rejected: IntCounterVec,
+    /// Set when a partition stopped by itself.
+    pub(crate) stopped: watch::Sender<Option<Error>>,
+}
+
+impl Metrics {
+    /// Registers the metrics; fails where they are there already.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics {
+            records: IntCounter::new("weir_queue_records_total", "Records that were appended and are durable.")?,
+            bytes: IntCounter::new(
+                "weir_queue_written_bytes_total",
+                "Bytes of record batches that were written and synced.",
+            )?,
+            batch_records: Histogram::with_opts(
+                HistogramOpts::new("weir_queue_batch_records", "Records that shared one write and one fsync.")
+                    .buckets(exponential_buckets(1.0, 2.0, 11)?),
+            )?,
+            fsync_seconds: Histogram::with_opts(
+                HistogramOpts::new("weir_queue_fsync_duration_seconds", "Duration of an fsync of a segment.")
+                    .buckets(exponential_buckets(0.000_1, 2.5, 12)?),
+            )?,
+            truncated_bytes: IntCounter::new(
+                "weir_queue_recovery_truncated_bytes_total",
+                "Bytes of torn writes that were cut when the log was opened.",
+            )?,
+            poisoned: IntGauge::new("weir_queue_poisoned", "1 once a failed write or fsync has stopped the log.")?,
+            disk_bytes: IntGaugeVec::new(Opts::new("weir_queue_disk_bytes", "Bytes of the segments."), &["partition"])?,
+            segments: IntGaugeVec::new(Opts::new("weir_queue_segments", "Number of segments."), &["partition"])?,
+            forced_removals: IntCounter::new(
+                "weir_queue_forced_removals_total",
+                "Segments that the hard limit removed before a consumer had read them.",
+            )?,
+            rejected: IntCounterVec::new(
+                Opts::new("weir_queue_rejected_appends_total", "Appends that were refused, by reason."),
+                &["reason"],
+            )?,
+            stopped: watch::Sender::new(None),
+        };
+        let m = &metrics;
+        registry.register(Box::new(m.records.clone()))?;
+        registry.register(Box::new(m.bytes.clone()))?;
+        registry.register(Box::new(m.batch_records.clone()))?;
+        registry.register(Box::new(m.fsync_seconds.clone()))?;
+        registry.register(Box::new(m.truncated_bytes.clone()))?;
+        registry.register(Box::new(m.poisoned.clone()))?;
+        registry.register(Box::new(m.disk_bytes.clone()))?;
+        registry.register(Box::new(m.segments.clone()))?;
+        registry.register(Box::new(m.forced_removals.clone()))?;
+        registry.register(Box::new(m.rejected.clone()))?;
+        for reason in ["waiting", "disk_full"] {
+            m.rejected.with_label_values(&[reason]);
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn rejected(&self, reason: &str) {
+        self.rejected.with_label_values(&[reason]).inc();
+    }
+}
