@@ -1,1 +1,23 @@
-//! stub
+//! The storage engine: head, chunks, blocks, index, compaction, retention.
+//!
+//! New samples are in the head, in memory; a flush writes them as immutable blocks; small blocks are merged into larger ones; old ones
+//! are dropped. One file, the manifest, names the blocks that count and the positions in the log that they reach, so a flush either
+//! happened with all that it covers or not at all.
+//!
+//! The same series and timestamp twice: the last one written wins.
+//!
+//! Architecture invariant: files only: no network, no clock, no thread of its own. Values come back bit for bit.
+
+pub mod block;
+pub mod chunk;
+pub mod db;
+pub mod error;
+mod files;
+pub mod head;
+mod manifest;
+mod merge;
+mod postings;
+
+pub use db::{Batch, Db, Options, Stats};
+pub use error::Error;
+pub use head::Head;

@@ -1,0 +1,184 @@
+//! An immutable file of chunks with its index.
+//!
+//! A block holds series in the order of their labels, with chunks that lie together. Its index (symbols, series, an FST of the values of each label
+//! with postings) is read into memory when the block is opened, compressed as it lies; labels are put together when a query finds the
+//! series. Chunks are read by position when they are decoded, each with a checksum. FORMAT.md draws the bytes.
+
+mod index;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
+
+use crate::chunk;
+use crate::files::io;
+use crate::head::{clip, too_many};
+use crate::{Error, postings};
+pub(crate) use index::Index;
+pub(crate) use write::Writer;
+
+/// First bytes of a block.
+const MAGIC: &[u8; 8] = b"weirblk1";
+/// Last bytes of a block.
+const END: &[u8; 8] = b"weirend1";
+/// Position and length of the index, its checksum, number of samples, first and last time, checksum of these, [`END`].
+const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
+
+/// Where a chunk lies, and what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkRef {
+    pub(crate) at: u64,
+    pub(crate) bytes: u32,
+    pub(crate) range: TimeRange,
+    pub(crate) samples: u32,
+}
+
+/// A block that is open.
+#[derive(Debug)]
+pub struct Block {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    samples: u64,
+    range: TimeRange,
+    pub(crate) index: Index,
+}
+
+impl Block {
+    /// Opens a block and checks its footer and its index.
+    pub fn open(path: &Path) -> Result<Block, Error> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(io(format!("opening {name}")))?;
+        let bytes = file.metadata().map_err(io(format!("opening {name}")))?.len();
+        let read = |at: u64, n: usize| {
+            let mut buffer = vec![0; n];
+            file.read_exact_at(&mut buffer, at)
+                .map(|()| buffer)
+                .map_err(io(format!("reading {n} bytes at {at} of {name}")))
+        };
+        let footer_at = bytes.checked_sub(FOOTER as u64).filter(|at| *at >= MAGIC.len() as u64);
+        let footer_at = footer_at.ok_or_else(|| Error::corrupt(&name, 0, "too short for a block"))?;
+        let footer = read(footer_at, FOOTER)?;
+        let (content, rest) = footer.split_at(FOOTER - 12);
+        let damaged = |reason| Error::corrupt(&name, footer_at as usize, reason);
+        if read(0, MAGIC.len())? != MAGIC || &rest[4..] != END {
+            return Err(damaged("not a block"));
+        }
+        if crc32c::crc32c(content).to_le_bytes() != rest[..4] {
+            return Err(damaged("checksum of the footer is wrong"));
+        }
+        let u64_at = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
+        let (index_at, index_bytes) = (u64_at(0), u64_at(8));
+        if index_at.checked_add(index_bytes) != Some(footer_at) {
+            return Err(damaged("place of the index"));
+        }
+        let stored = read(index_at, index_bytes as usize)?;
+        if crc32c::crc32c(&stored).to_le_bytes() != content[16..20] {
+            return Err(Error::corrupt(&name, index_at as usize, "checksum of the index is wrong"));
+        }
+        let index = Index::read(stored).map_err(|reason| Error::corrupt(&name, index_at as usize, reason))?;
+        let range = TimeRange { start_ms: u64_at(28) as i64, end_ms: u64_at(36) as i64 };
+        Ok(Block { path: path.to_owned(), file, bytes, samples: u64_at(20), range, index })
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// First and last time of a sample in it.
+    pub fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    /// Size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Number of samples.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Number of series.
+    pub fn series(&self) -> usize {
+        self.index.series()
+    }
+
+    /// The series that meet the request, with where their chunks are.
+    pub(crate) fn pieces(self: &Arc<Self>, request: &SelectRequest) -> Result<Vec<(Labels, Piece)>, Error> {
+        let ids = postings::select(&self.index, &request.matchers);
+        let mut out = Vec::new();
+        for (n, id) in ids.iter().enumerate() {
+            if n % 1024 == 0 && request.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let entry = self.index.entry(id).map_err(|reason| self.corrupt(0, reason))?;
+            let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(|c| c.range.overlaps(&request.range)).collect();
+            if !chunks.is_empty() {
+                out.push((entry.labels, Piece { block: self.clone(), chunks }));
+            }
+            if out.len() > request.series_max {
+                return Err(too_many(request.series_max));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Decodes chunks that lie together, and keeps the samples in the range.
+    pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
+        let size = (last.at + u64::from(last.bytes) - first.at) as usize;
+        let mut bytes = vec![0; size];
+        let context = || format!("reading {size} bytes at {} of {}", first.at, self.path.display());
+        self.file.read_exact_at(&mut bytes, first.at).map_err(io(context()))?;
+        for reference in chunks {
+            let start = (reference.at - first.at) as usize;
+            let stored = bytes.get(start..start + reference.bytes as usize);
+            let (chunk, checksum) = stored
+                .and_then(|s| s.split_last_chunk::<4>())
+                .ok_or_else(|| self.corrupt(reference.at, "chunk is too short"))?;
+            if crc32c::crc32c(chunk).to_le_bytes() != *checksum {
+                return Err(self.corrupt(reference.at, "checksum of the chunk is wrong"));
+            }
+            let before = out.len();
+            chunk::decode(chunk, out).map_err(|reason| self.corrupt(reference.at, reason))?;
+            clip(out, before, range);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn corrupt(&self, at: u64, reason: &str) -> Error {
+        Error::corrupt(&self.path.display().to_string(), at as usize, reason)
+    }
+}
+
+/// One series of a block.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) block: Arc<Block>,
+    pub(crate) chunks: Vec<ChunkRef>,
+}
+
+impl Piece {
+    pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+        let (from, to) = (
+            self.chunks.partition_point(|c| c.range.end_ms < range.start_ms),
+            self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms),
+        );
+        self.block.read(self.chunks.get(from..to).unwrap_or(&[]), range, out)
+    }
+}
+
+impl SeriesData for Piece {
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
+        Ok(self.read_into(range, out)?)
+    }
+}

@@ -1,0 +1,65 @@
+use model::{Cancel, Matcher, Want};
+
+use super::*;
+
+fn write(path: &Path) {
+    let mut writer = Writer::create(path).expect("creates");
+    for job in ["a", "b"] {
+        let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
+        let samples = Columns { t: vec![1000, 2000, 3000], v: vec![1.0, 0.5, 1.0] };
+        writer.push(&labels, &samples).expect("adds");
+    }
+    writer.finish().expect("writes");
+}
+
+#[test]
+fn block_is_golden() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("b.block");
+    write(&path);
+    let hex: String = fs_read(&path).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+}
+const GOLDEN: &str = "77656972626c6b3103d00f05e807020001011404050101020002570a5803d00f05e807020001011404050101020002570a58\
+    0514085f5f6e616d655f5f027570036a6f6201610162021a0200010203010815d00fd00f030200010204011d15d00fd00f03\
+    0d0d02085f5f6e616d655f5f2803000000000000000000000000000000001089d30100000000000000130000000000000063\
+    32d0a0143a30000001000000000001001000000000000100036a6f622c030000000000000000000000000000000100000062\
+    611102020000000000000017000000000000005f5913b2123a3000000100000000000000100000000000123a300000010000\
+    00000000001000000001003200000000000000d30000000000000050670ec40600000000000000e803000000000000b80b00\
+    0000000000977b90ad77656972656e6431";
+
+fn fs_read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).expect("read")
+}
+
+#[test]
+fn every_flipped_byte_is_an_error_and_never_another_value() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("b.block");
+    write(&path);
+    let whole = fs_read(&path);
+    let all = SelectRequest {
+        matchers: vec![Matcher::equal("__name__", "up")],
+        range: TimeRange::ALL,
+        want: Want::Samples,
+        series_max: 10,
+        cancel: Cancel::default(),
+    };
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x04;
+        std::fs::write(&path, bytes).expect("written");
+        let read = Block::open(&path).and_then(|block| {
+            let mut out = Columns::default();
+            for (_, piece) in Arc::new(block).pieces(&all)? {
+                piece.read_into(TimeRange::ALL, &mut out)?;
+            }
+            Ok(out)
+        });
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {at}: {read:?}");
+    }
+    for length in (0..whole.len()).step_by(9) {
+        std::fs::write(&path, &whole[..length]).expect("written");
+        assert!(Block::open(&path).is_err(), "{length} bytes");
+    }
+}

@@ -1,0 +1,174 @@
+//! Writes a block, series by series.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
+use model::{Columns, Labels, TimeRange};
+use roaring::RoaringBitmap;
+
+use super::{END, MAGIC, index::symbol_text};
+use crate::Error;
+use crate::chunk::bits::{put_varint, zigzag};
+use crate::chunk::{self, SAMPLES_MAX, Scratch};
+use crate::files::io;
+
+/// Bytes that are gathered before they are written.
+const BUFFER: usize = 1 << 20;
+
+/// Writes a block to a file. Series are given in the order of their labels, each once.
+pub(crate) struct Writer {
+    path: PathBuf,
+    out: BufWriter<File>,
+    at: u64,
+    symbols: HashMap<Box<str>, u32>,
+    symbol_text: String,
+    series: Vec<u8>,
+    lengths: Vec<u32>,
+    /// Numbers of name and value to series.
+    postings: BTreeMap<(String, String), Vec<u32>>,
+    samples: u64,
+    range: TimeRange,
+    scratch: Scratch,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn create(path: &Path) -> Result<Writer, Error> {
+        let file = File::create(path).map_err(io(format!("creating {}", path.display())))?;
+        let mut writer = Writer {
+            path: path.to_owned(),
+            out: BufWriter::with_capacity(BUFFER, file),
+            at: 0,
+            symbols: HashMap::new(),
+            symbol_text: String::new(),
+            series: Vec::new(),
+            lengths: Vec::new(),
+            postings: BTreeMap::new(),
+            samples: 0,
+            range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },
+            scratch: Scratch::default(),
+            bytes: Vec::new(),
+        };
+        writer.write(MAGIC)?;
+        Ok(writer)
+    }
+
+    /// Adds a series with samples that ascend; none add nothing.
+    pub(crate) fn push(&mut self, labels: &Labels, samples: &Columns) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) else { return Ok(()) };
+        let id = self.lengths.len() as u32;
+        let start = self.series.len();
+        self.push_labels(labels, id);
+        put_varint(&mut self.series, samples.len().div_ceil(SAMPLES_MAX) as u64);
+        let (mut place, mut time) = (0u64, 0i64);
+        for (t, v) in samples.t.chunks(SAMPLES_MAX).zip(samples.v.chunks(SAMPLES_MAX)) {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            chunk::encode(t, v, &mut self.scratch, &mut bytes);
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            let (from, to) = (t[0], t[t.len() - 1]);
+            put_varint(&mut self.series, self.at.wrapping_sub(place));
+            put_varint(&mut self.series, bytes.len() as u64);
+            put_varint(&mut self.series, zigzag(from.wrapping_sub(time)));
+            put_varint(&mut self.series, to.wrapping_sub(from) as u64);
+            put_varint(&mut self.series, t.len() as u64);
+            self.write(&bytes)?;
+            (place, time) = (self.at, to);
+            self.bytes = bytes;
+        }
+        self.lengths.push((self.series.len() - start) as u32);
+        self.samples += samples.len() as u64;
+        self.range.start_ms = self.range.start_ms.min(*first);
+        self.range.end_ms = self.range.end_ms.max(*last);
+        Ok(())
+    }
+
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Writes index and footer; the file's content is durable when this returns, its directory entry is not.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        let index = self.index()?;
+        let mut footer = Vec::new();
+        footer.extend_from_slice(&self.at.to_le_bytes());
+        footer.extend_from_slice(&(index.len() as u64).to_le_bytes());
+        footer.extend_from_slice(&crc32c::crc32c(&index).to_le_bytes());
+        footer.extend_from_slice(&self.samples.to_le_bytes());
+        footer.extend_from_slice(&self.range.start_ms.to_le_bytes());
+        footer.extend_from_slice(&self.range.end_ms.to_le_bytes());
+        footer.extend_from_slice(&crc32c::crc32c(&footer).to_le_bytes());
+        footer.extend_from_slice(END);
+        self.write(&index)?;
+        self.write(&footer)?;
+        let context = || format!("writing {}", self.path.display());
+        self.out.flush().and_then(|()| self.out.get_ref().sync_all()).map_err(io(context()))
+    }
+
+    fn push_labels(&mut self, labels: &Labels, id: u32) {
+        let pieces: Vec<&str> = labels.as_ref().pieces().collect();
+        put_varint(&mut self.series, pieces.len() as u64 / 2);
+        for piece in &pieces {
+            let next = self.symbols.len() as u32;
+            let symbol = match self.symbols.get(*piece) {
+                Some(symbol) => *symbol,
+                None => {
+                    self.symbol_text.push_str(piece);
+                    self.symbols.insert((*piece).into(), next);
+                    next
+                }
+            };
+            put_varint(&mut self.series, u64::from(symbol));
+        }
+        for pair in pieces.chunks_exact(2) {
+            let key = (symbol_text(pair[0]).to_owned(), symbol_text(pair[1]).to_owned());
+            self.postings.entry(key).or_default().push(id);
+        }
+    }
+
+    fn index(&mut self) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        put_varint(&mut out, self.symbols.len() as u64);
+        put_varint(&mut out, self.symbol_text.len() as u64);
+        out.extend_from_slice(self.symbol_text.as_bytes());
+        put_varint(&mut out, self.lengths.len() as u64);
+        put_varint(&mut out, self.series.len() as u64);
+        out.extend_from_slice(&self.series);
+        for length in &self.lengths {
+            put_varint(&mut out, u64::from(*length));
+        }
+        let internal = |e: fst::Error| Error::corrupt(&self.path.display().to_string(), 0, &e.to_string());
+        let mut names: Vec<(&str, Vec<(&str, &Vec<u32>)>)> = Vec::new();
+        for ((name, value), ids) in &self.postings {
+            match names.last_mut() {
+                Some((last, values)) if last == name => values.push((value, ids)),
+                _ => names.push((name, vec![(value, ids)])),
+            }
+        }
+        put_varint(&mut out, names.len() as u64);
+        for (name, values) in names {
+            put_varint(&mut out, name.len() as u64);
+            out.extend_from_slice(name.as_bytes());
+            let map = fst::Map::from_iter(values.iter().map(|(value, _)| *value).zip(0..)).map_err(internal)?;
+            put_varint(&mut out, map.as_fst().as_bytes().len() as u64);
+            out.extend_from_slice(map.as_fst().as_bytes());
+            for (_, ids) in values {
+                let mut bitmap: RoaringBitmap = ids.iter().copied().collect();
+                bitmap.optimize();
+                put_varint(&mut out, bitmap.serialized_size() as u64);
+                bitmap.serialize_into(&mut out).map_err(io("serializing postings"))?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes).map_err(io(format!("writing {}", self.path.display())))?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn encoded(t: &[i64], v: &[f64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(t, v, &mut Scratch::default(), &mut out);
+    out
+}
+
+fn check(t: &[i64], v: &[f64]) -> usize {
+    let bytes = encoded(t, v);
+    let mut read = Columns::default();
+    assert_eq!(decode(&bytes, &mut read), Ok(bytes.len()));
+    assert_eq!(read.t, t);
+    let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&read.v), bits(v));
+    bytes.len()
+}
+
+fn regular(n: usize) -> Vec<i64> {
+    (0..n as i64).map(|i| 1_790_000_000_000 + i * 15_000).collect()
+}
+
+#[test]
+fn chunk_is_golden() {
+    let hex = |t: &[i64], v: &[f64]| encoded(t, v).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    // count 3; first time 1000, order 1 with divisor 10: two deltas of 1 (low 1, width 0); then the values.
+    assert_eq!(hex(&[1000, 1010, 1020], &[1.5; 3]), "03d00f050a020000000000000000f83f");
+    assert_eq!(hex(&[1000, 1010, 1020], &[1.5, 1.6, 1.8]), "03d00f050a020001011e02020000");
+    assert_eq!(hex(&[7], &[f64::NAN]), "010e0000000000000000f87f");
+}
+
+#[test]
+fn special_values_come_back_bit_for_bit() {
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let odd = f64::from_bits(0xfff8_dead_beef_0001);
+    let v =
+        [0.0, -0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, stale, odd, f64::MIN_POSITIVE, 5e-324, f64::MAX, -1.5, 1e15];
+    check(&regular(v.len()), &v);
+    for one in v {
+        check(&[i64::MIN], &[one]);
+        check(&[i64::MIN, i64::MAX], &[1.0, one]);
+    }
+}
+
+#[test]
+fn a_stale_marker_at_the_end_keeps_decimals_small() {
+    let mut v: Vec<f64> = (0..120).map(|i| f64::from(i % 7) / 100.0).collect();
+    let without = check(&regular(120), &v);
+    v[119] = f64::from_bits(0x7ff0_0000_0000_0002);
+    assert!(check(&regular(120), &v) <= without + 10);
+}
+
+#[test]
+fn usual_columns_are_small() {
+    let t = regular(480);
+    assert!(check(&t, &vec![3.25; 480]) < 40, "constant");
+    let bytes = |i: usize| (1_000_000 + (i * 7919) % 1000) as f64 * 4096.0;
+    assert!(check(&t, &(0..480).map(bytes).collect::<Vec<_>>()) < 480 * 11 / 8, "multiples of a page");
+    let steady: Vec<f64> = (0..480).map(|i| (i * 25) as f64).collect();
+    assert!(check(&t, &steady) < 40, "a steady counter");
+}
+
+fn column() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    let value = prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        (-10_000i32..10_000).prop_map(|n| f64::from(n) / 100.0),
+        Just(1.0),
+    ];
+    let step = prop_oneof![Just(15_000i64), 0i64..100_000, any::<i64>().prop_map(|n| n >> 8)];
+    prop::collection::vec((step, value), 1..300).prop_map(|steps| {
+        let mut t = 0i64;
+        let mut out: Vec<(i64, f64)> = steps
+            .into_iter()
+            .map(|(step, v)| {
+                t = t.saturating_add(step);
+                (t, v)
+            })
+            .collect();
+        out.sort_by_key(|(t, _)| *t);
+        out
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_column_comes_back_bit_for_bit(column in column()) {
+        let (t, v): (Vec<i64>, Vec<f64>) = column.into_iter().unzip();
+        check(&t, &v);
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = decode(&bytes, &mut Columns::default());
+    }
+
+    #[test]
+    fn no_damaged_chunk_makes_the_decoder_panic(column in column(), at in any::<prop::sample::Index>(), by in 1u8..) {
+        let (t, v): (Vec<i64>, Vec<f64>) = column.into_iter().unzip();
+        let mut bytes = encoded(&t, &v);
+        let at = at.index(bytes.len());
+        bytes[at] ^= by;
+        let _ = decode(&bytes, &mut Columns::default());
+    }
+}

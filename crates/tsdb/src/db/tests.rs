@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+
+use model::{Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, SeriesSource, Want};
+
+use super::*;
+
+const HOUR: i64 = 3_600_000;
+
+fn options() -> Options {
+    Options { retention_ms: None, head_bytes_max: 1 << 20, block_span_ms: HOUR }
+}
+
+fn labels(n: u64) -> Labels {
+    let (series, half) = (n.to_string(), if n.is_multiple_of(2) { "even" } else { "odd" });
+    Labels::new(&[("__name__", "m"), ("series", &series), ("half", half)]).expect("valid")
+}
+
+fn request(matchers: Vec<Matcher>, range: TimeRange) -> SelectRequest {
+    SelectRequest { matchers, range, want: Want::Samples, series_max: usize::MAX, cancel: Cancel::default() }
+}
+
+fn read(db: &Db, range: TimeRange) -> BTreeMap<(Labels, i64), u64> {
+    let matchers = vec![Matcher::equal("__name__", "m")];
+    let mut out = BTreeMap::new();
+    for series in db.select(&request(matchers, range)).expect("selects").series {
+        let mut samples = Columns::default();
+        series.data.read(range, &mut samples).expect("reads");
+        assert!(samples.t.is_sorted_by(|a, b| a < b), "ascending, each time once");
+        for (t, v) in samples.t.iter().zip(&samples.v) {
+            assert_eq!(out.insert((series.labels.clone(), *t), v.to_bits()), None, "each label set once");
+        }
+    }
+    out
+}
+
+fn append(db: &Db, series: u64, samples: &[Sample], offset: i64) {
+    let mut batch = db.begin();
+    batch.append(labels(series).as_ref(), samples);
+    batch.finish(0, offset);
+}
+
+/// Random operations against a map. A failure names its seed.
+fn model_run(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().expect("directory");
+    let mut db = Db::open(dir.path(), options()).expect("opens");
+    // What is in the engine, and what of it a restart would bring back, with the offset to read on from.
+    let (mut all, mut flushed) = (BTreeMap::new(), BTreeMap::new());
+    let (mut offset, mut flushed_offset) = (0i64, 0i64);
+    for _ in 0..random.usize(5..60) {
+        match random.u8(0..20) {
+            0..=13 => {
+                let series = random.u64(0..6);
+                let base = random.i64(0..5 * HOUR);
+                let samples: Vec<Sample> = (0..random.i64(1..50))
+                    .map(|i| {
+                        let t = if random.u8(0..8) == 0 { random.i64(0..5 * HOUR) } else { base + i * 15_000 };
+                        Sample { t, v: if random.bool() { random.f64() } else { f64::from(random.u8(..)) } }
+                    })
+                    .collect();
+                offset += 1;
+                append(&db, series, &samples, offset);
+                for s in samples {
+                    all.insert((labels(series), s.t), s.v.to_bits());
+                }
+            }
+            14..=15 => {
+                let positions = db.flush().expect("flushes");
+                assert_eq!(positions.get(&0).copied().unwrap_or(0), offset);
+                (flushed, flushed_offset) = (all.clone(), offset);
+            }
+            16..=17 => while db.compact(&Cancel::default()).expect("merges") {},
+            _ => {
+                drop(db);
+                db = Db::open(dir.path(), options()).expect("opens again");
+                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
+                (all, offset) = (flushed.clone(), flushed_offset);
+            }
+        }
+        let start_ms = random.i64(-HOUR..5 * HOUR);
+        let range = TimeRange { start_ms, end_ms: start_ms + random.i64(0..6 * HOUR) };
+        let expect: BTreeMap<_, _> = all.clone().into_iter().filter(|((_, t), _)| range.contains(*t)).collect();
+        assert_eq!(read(&db, range), expect, "seed {seed}");
+    }
+}
+
+#[test]
+fn engine_equals_a_map_under_random_operations() {
+    let first = fastrand::u64(..1 << 40);
+    for seed in first..first + 60 {
+        model_run(seed);
+    }
+}
+
+#[test]
+fn matchers_select_over_head_and_blocks() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..10 {
+        append(&db, n, &[Sample { t: 1000, v: 1.0 }], 1);
+    }
+    let check = |matchers: &[(MatchOp, &str, &str)], expect: &[u64]| {
+        let matchers = matchers.iter().map(|(op, n, v)| Matcher::new(*op, *n, *v).expect("valid")).collect();
+        let found = db.select(&request(matchers, TimeRange::ALL)).expect("selects").series;
+        let mut found: Vec<u64> =
+            found.iter().map(|s| s.labels.get("series").expect("label").parse().expect("number")).collect();
+        found.sort_unstable();
+        assert_eq!(found, expect);
+    };
+    for _ in 0..2 {
+        check(&[(MatchOp::Equal, "series", "3")], &[3]);
+        check(&[(MatchOp::Equal, "half", "even"), (MatchOp::Regex, "series", "[0-4]")], &[0, 2, 4]);
+        check(&[(MatchOp::Equal, "__name__", "m"), (MatchOp::NotEqual, "half", "even")], &[1, 3, 5, 7, 9]);
+        check(&[(MatchOp::NotRegex, "series", "[0-7]"), (MatchOp::Equal, "absent", "")], &[8, 9]);
+        check(&[(MatchOp::Regex, "series", "1|.*8")], &[1, 8]);
+        check(&[(MatchOp::Equal, "series", "x")], &[]);
+        check(&[(MatchOp::NotEqual, "absent", "")], &[]);
+        let all = LabelsRequest { matcher_sets: vec![], range: TimeRange::ALL, cancel: Cancel::default() };
+        assert_eq!(db.label_names(&all).expect("names"), ["__name__", "half", "series"]);
+        assert_eq!(db.label_values("half", &all).expect("values"), ["even", "odd"]);
+        let three = LabelsRequest { matcher_sets: vec![vec![Matcher::equal("series", "3")]], ..all };
+        assert_eq!(db.label_values("half", &three).expect("values"), ["odd"]);
+        db.flush().expect("flushes");
+    }
+    let mut limited = request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL);
+    limited.series_max = 9;
+    assert!(db.select(&limited).expect_err("limited").message.contains("more than 9 series"));
+}
+
+#[test]
+fn retention_hides_and_drops_what_is_old() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), Options { retention_ms: Some(2 * HOUR), ..options() }).expect("opens");
+    append(&db, 1, &[Sample { t: 0, v: 1.0 }, Sample { t: 3 * HOUR, v: 2.0 }, Sample { t: 5 * HOUR, v: 3.0 }], 1);
+    db.flush().expect("flushes");
+    assert_eq!(db.stats().blocks, 3);
+    assert_eq!(db.expire(5 * HOUR).expect("expires"), 1);
+    assert_eq!(db.stats().blocks, 2);
+    assert_eq!(read(&db, TimeRange::ALL).len(), 2);
+    db.expire(5 * HOUR + 1).expect("expires");
+    assert_eq!(read(&db, TimeRange::ALL).len(), 1, "hidden before its block goes");
+}
+
+#[test]
+fn samples_over_decades_do_not_become_thousands_of_files() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..3 {
+        append(&db, 1, &[Sample { t: n, v: 1.0 }, Sample { t: i64::MAX / 2 + n, v: 2.0 }], n);
+        db.flush().expect("flushes");
+    }
+    assert_eq!(db.stats().blocks, 3);
+    assert_eq!(read(&db, TimeRange::ALL).len(), 6);
+}
+
+#[test]
+fn a_damaged_block_is_named_and_the_rest_is_answered() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..2 {
+        append(&db, n, &[Sample { t: 1000, v: 1.0 }], 1);
+        db.flush().expect("flushes");
+    }
+    drop(db);
+    let path = dir.path().join("0000000000.block");
+    let mut bytes = fs::read(&path).expect("read");
+    let at = bytes.len() - 80;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    let answer = db.select(&request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL)).expect("selects");
+    assert_eq!(answer.series.len(), 1);
+    assert!(answer.warnings[0].contains("0000000000.block is in quarantine"), "{:?}", answer.warnings);
+    db.flush().expect("flushes");
+    drop(db);
+    assert!(path.exists(), "kept for a repair");
+    assert_eq!(Db::open(dir.path(), options()).expect("opens").stats().quarantined, 1);
+}
+
+#[test]
+fn files_that_a_crash_left_are_removed() {
+    let dir = tempfile::tempdir().expect("directory");
+    fs::write(dir.path().join("0000000009.block"), b"half").expect("written");
+    fs::write(dir.path().join("manifest.new"), b"half").expect("written");
+    Db::open(dir.path(), options()).expect("opens");
+    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+}
+
+#[test]
+fn metadata_survives_a_restart() {
+    let dir = tempfile::tempdir().expect("directory");
+    let metadata =
+        Metadata { family: "m".into(), kind: model::MetricType::Counter, help: "a b".into(), unit: String::new() };
+    let db = Db::open(dir.path(), options()).expect("opens");
+    let mut batch = db.begin();
+    batch.metadata(&metadata);
+    batch.finish(0, 1);
+    db.flush().expect("flushes");
+    drop(db);
+    let db = Db::open(dir.path(), options()).expect("opens");
+    assert_eq!(db.metadata(Some("m")).expect("answers"), [metadata]);
+    assert_eq!(db.metadata(Some("x")).expect("answers"), []);
+}

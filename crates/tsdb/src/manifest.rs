@@ -1,0 +1,166 @@
+//! The file that says what counts: the blocks, the positions in the log that they reach, and what is known of metric families.
+//!
+//! A text of lines with a checksum, replaced as a whole: after a crash it is the old one or the new one. An operator can read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use model::{Metadata, MetricType};
+
+use crate::Error;
+use crate::files::{io, replace};
+
+/// What the manifest says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Number of the next block.
+    pub(crate) next_block: u64,
+    /// Partition to the offset from which it is read after a restart.
+    pub(crate) positions: BTreeMap<u32, i64>,
+    /// The blocks, in the order in which they were written: where they overlap, a later one wins.
+    pub(crate) blocks: Vec<BlockEntry>,
+    /// What is known of families.
+    pub(crate) metadata: BTreeSet<Metadata>,
+}
+
+/// A block that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlockEntry {
+    /// Name of its file.
+    pub(crate) name: String,
+    /// The span of time that it is in, as a number of spans since the epoch: blocks of different spans never overlap.
+    pub(crate) span: i64,
+}
+
+const NAME: &str = "manifest";
+const VERSION: &str = "weir-manifest 1";
+
+impl Manifest {
+    /// Reads the manifest of a directory; an empty one where there is none.
+    pub(crate) fn read(dir: &Path) -> Result<Manifest, Error> {
+        let path = dir.join(NAME);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Manifest::default()),
+            Err(e) => return Err(io(format!("reading {}", path.display()))(e)),
+        };
+        parse(&text)
+            .ok_or_else(|| Error::corrupt(&path.display().to_string(), 0, "not a manifest, or its checksum is wrong"))
+    }
+
+    /// Replaces the manifest of a directory; durable when this returns.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        replace(&dir.join(NAME), self.print().as_bytes())
+    }
+
+    fn print(&self) -> String {
+        let mut out = format!("{VERSION}\nnext-block {}\n", self.next_block);
+        for (partition, offset) in &self.positions {
+            let _ = writeln!(out, "position {partition} {offset}");
+        }
+        for block in &self.blocks {
+            let _ = writeln!(out, "block {} {}", block.span, block.name);
+        }
+        for m in &self.metadata {
+            let (kind, family, unit, help) = (m.kind.as_str(), escape(&m.family), escape(&m.unit), escape(&m.help));
+            let _ = writeln!(out, "family {kind} {family} {unit} {help}");
+        }
+        let _ = writeln!(out, "crc32c {:08x}", crc32c::crc32c(out.as_bytes()));
+        out
+    }
+}
+
+fn parse(text: &str) -> Option<Manifest> {
+    let at = text.rfind("\ncrc32c ")? + 1;
+    let (content, checksum) = text.split_at(at);
+    if checksum != format!("crc32c {:08x}\n", crc32c::crc32c(content.as_bytes())) {
+        return None;
+    }
+    let mut lines = content.lines();
+    if lines.next()? != VERSION {
+        return None;
+    }
+    let mut manifest = Manifest::default();
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["next-block", n] => manifest.next_block = n.parse().ok()?,
+            ["position", partition, offset] => {
+                manifest.positions.insert(partition.parse().ok()?, offset.parse().ok()?);
+            }
+            ["block", span, name] => {
+                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span: span.parse().ok()? });
+            }
+            ["family", kind, family, unit, help] => {
+                let kind = MetricType::from_name(kind)?;
+                let (family, unit, help) = (unescape(family)?, unescape(unit)?, unescape(help)?);
+                manifest.metadata.insert(Metadata { family, kind, help, unit });
+            }
+            _ => return None,
+        }
+    }
+    Some(manifest)
+}
+
+/// A word without spaces or line breaks; the empty text is `\e`.
+fn escape(text: &str) -> String {
+    if text.is_empty() {
+        return "\\e".to_owned();
+    }
+    text.replace('\\', "\\\\").replace(' ', "\\s").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn unescape(word: &str) -> Option<String> {
+    let mut out = String::with_capacity(word.len());
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next()? {
+                '\\' => out.push('\\'),
+                's' => out.push(' '),
+                'n' => out.push('\n'),
+                'r' => out.push('\r'),
+                'e' => {}
+                _ => return None,
+            },
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Manifest {
+        let metadata =
+            Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a \\ b\n c".into(), unit: String::new() };
+        Manifest {
+            next_block: 8,
+            positions: BTreeMap::from([(0, 17), (1, 0)]),
+            blocks: vec![BlockEntry { name: "00000007.block".into(), span: -1 }],
+            metadata: BTreeSet::from([metadata]),
+        }
+    }
+
+    #[test]
+    fn manifest_is_golden() {
+        let text = "weir-manifest 1\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1 00000007.block\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
+        assert_eq!(parse(&example().print()), Some(example()));
+    }
+
+    #[test]
+    fn every_flipped_byte_is_seen() {
+        let text = example().print();
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let read = String::from_utf8(bytes).ok().and_then(|t| parse(&t));
+            assert_eq!(read, None, "byte {at}");
+        }
+    }
+}

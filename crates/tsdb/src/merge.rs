@@ -1,0 +1,99 @@
+//! Which blocks to merge, and the merge.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{Cancel, Columns, Labels, TimeRange};
+
+use crate::Error;
+use crate::block::{Block, Writer};
+use crate::head::merge_newer;
+
+/// Fewer blocks than this are not worth a merge.
+const MERGE_MIN: usize = 4;
+/// More are not merged at once, so that a merge has an end.
+const MERGE_MAX: usize = 16;
+
+/// Chooses among blocks of one span, given by their sizes from old to new: the newest ones, as long as each is no larger than twice
+/// those after it together. So sizes grow geometrically with age and every sample is written a logarithmic number of times.
+pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
+    let mut sum = 0u64;
+    let mut from = sizes.len();
+    for (at, size) in sizes.iter().enumerate().rev() {
+        let fits = from == sizes.len() || *size <= sum.saturating_mul(2);
+        if !fits || sizes.len() - at > MERGE_MAX {
+            break;
+        }
+        sum += size;
+        from = at;
+    }
+    (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
+}
+
+/// Writes one block with all that these hold; of samples at the same time that of the later block stays.
+///
+/// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
+pub(crate) fn merge(blocks: &[Arc<Block>], keep: TimeRange, path: &Path, cancel: &Cancel) -> Result<bool, Error> {
+    let mut writer = Writer::create(path)?;
+    let mut at: Vec<u32> = vec![0; blocks.len()];
+    let mut current = Vec::new();
+    for (block, id) in blocks.iter().zip(&at) {
+        current.push(entry(block, *id)?);
+    }
+    let (mut samples, mut piece) = (Columns::default(), Columns::default());
+    while let Some(next) = current.iter().flatten().map(|(labels, _)| labels).min().cloned() {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        samples.clear();
+        for (n, block) in blocks.iter().enumerate() {
+            let Some((_, chunks)) = current[n].take_if(|(labels, _)| *labels == next) else { continue };
+            piece.clear();
+            block.read(&chunks, keep, &mut piece)?;
+            merge_newer(&mut samples, 0, &piece);
+            at[n] += 1;
+            current[n] = entry(block, at[n])?;
+        }
+        writer.push(&next, &samples)?;
+    }
+    let any = !writer.is_empty();
+    writer.finish()?;
+    Ok(any)
+}
+
+type Current = Option<(Labels, Vec<crate::block::ChunkRef>)>;
+
+fn entry(block: &Block, id: u32) -> Result<Current, Error> {
+    if id as usize >= block.series() {
+        return Ok(None);
+    }
+    let entry = block.index.entry(id).map_err(|reason| block.corrupt(0, reason))?;
+    Ok(Some((entry.labels, entry.chunks)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+
+    #[test]
+    fn similar_blocks_are_merged_and_large_old_ones_left() {
+        assert_eq!(choose(&[10, 10, 10]), None);
+        assert_eq!(choose(&[10, 10, 10, 10]), Some(0..4));
+        assert_eq!(choose(&[1000, 10, 10, 10, 10]), Some(1..5));
+        assert_eq!(choose(&[60, 10, 10, 10, 10]), Some(0..5));
+        assert_eq!(choose(&[10, 1000, 10, 10]), None);
+    }
+
+    #[test]
+    fn the_number_of_blocks_stays_logarithmic() {
+        let mut sizes: Vec<u64> = Vec::new();
+        for _ in 0..10_000 {
+            sizes.push(1);
+            while let Some(run) = choose(&sizes) {
+                let sum = sizes.drain(run).sum();
+                sizes.push(sum);
+            }
+            assert!(sizes.len() < 40, "{sizes:?}");
+        }
+    }
+}
