@@ -205,6 +205,57 @@ mod tests {
     }
 
     #[test]
+    fn another_implementation_reads_the_batch() {
+        use kafka_protocol::records::{Compression, RecordBatchDecoder, TimestampType};
+        let mut bytes = batch(&[(1000, Bytes::from_static(b"ab")), (990, Bytes::from(vec![5; 300]))]);
+        let read = RecordBatchDecoder::decode(&mut bytes).expect("reads");
+        assert_eq!((read.version, read.compression), (2, Compression::None));
+        let records = read.records.into_iter();
+        let seen: Vec<_> = records
+            .map(|r| (r.offset, r.timestamp, r.timestamp_type, r.producer_id, r.key, r.value, r.headers.len()))
+            .collect();
+        let expect = |offset, time, value: &[u8]| {
+            let value = Some(Bytes::copy_from_slice(value));
+            (offset, time, TimestampType::Creation, -1, None, value, 0)
+        };
+        assert_eq!(seen, [expect(7, 1000, b"ab"), expect(8, 990, &[5; 300])]);
+    }
+
+    #[test]
+    fn batches_of_another_implementation_are_read() {
+        use kafka_protocol::indexmap::IndexMap;
+        use kafka_protocol::records::{
+            Compression, Record as Theirs, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+        };
+        let record = |offset: i64, headers: IndexMap<_, _>| Theirs {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: 3,
+            producer_id: 9,
+            producer_epoch: 1,
+            timestamp_type: TimestampType::Creation,
+            offset,
+            sequence: offset as i32,
+            timestamp: 1000 + offset,
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(Bytes::from(vec![offset as u8; 200])),
+            headers,
+        };
+        let header = [("h".to_string().into(), Some(Bytes::from_static(b"v")))].into_iter().collect();
+        let given = [record(0, IndexMap::new()), record(1, header)];
+        let mut bytes = bytes::BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        RecordBatchEncoder::encode(&mut bytes, &given, &options).expect("writes");
+        let seen: Vec<_> = records(&bytes.freeze())
+            .expect("reads")
+            .into_iter()
+            .map(|r| (r.offset, r.timestamp_ms, r.payload))
+            .collect();
+        assert_eq!(seen, [(0, 1000, Bytes::from(vec![0; 200])), (1, 1001, Bytes::from(vec![1; 200]))]);
+    }
+
+    #[test]
     fn damage_is_seen() {
         let good = batch(&[(1, Bytes::from_static(b"payload"))]);
         assert_eq!(check(&good).map(|h| (h.base_offset, h.next_offset(), h.bytes)), Ok((7, 8, good.len())));

@@ -18,12 +18,24 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io(format!("fsync of directory {}", dir.display())))
 }
 
+/// Whether the file system has no room, which may pass, rather than a fault.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// Creates a directory and those above it, and makes each entry durable.
+///
+/// The entry of one that exists is made durable too: the process that created it may have been killed before it did. Those
+/// above it need no such care, since each entry is durable before anything is created below it.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        return match sync_dir(parent) {
+            // A directory above that cannot even be read was not made by this program.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+    }
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {

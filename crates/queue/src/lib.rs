@@ -15,6 +15,7 @@ mod metrics;
 mod partition;
 pub mod payload;
 mod segment;
+mod status;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use bytes::Bytes;
 use prometheus::Registry;
 use runtime::{Component, Shutdown};
 
-use crate::files::{create_dir, io, replace};
+use crate::files::{create_dir, io, replace, sync_dir};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::partition::{Layout, Partition};
 use crate::segment::corrupt;
+use crate::status;
 use crate::{Bounds, BoxFuture, Error, Log, Record};
 
 /// How often retention runs and commits are written.
@@ -106,13 +106,13 @@ pub async fn start(args: Args, _deps: Deps, registry: &Registry, mut shutdown: S
         failure.map_or(ended, Err)
     });
     let drained = Box::pin(async move { Ok(task.await??) });
-    Ok(Started { component: Component { name: "queue", router: Router::new(), drained }, log })
+    Ok(Started { component: Component { name: "queue", router: status::router(log.clone()), drained }, log })
 }
 
 /// The log of one directory.
-struct LocalLog {
-    partitions: Vec<Arc<Partition>>,
-    groups: Groups,
+pub(crate) struct LocalLog {
+    pub(crate) partitions: Vec<Arc<Partition>>,
+    pub(crate) groups: Arc<Groups>,
     metrics: Metrics,
     /// Held open for its lock.
     _lock: File,
@@ -123,11 +123,14 @@ impl LocalLog {
         create_dir(&args.dir)?;
         let lock = lock(&args.dir)?;
         let number = partitions(&args.dir, args.queue_partitions)?;
-        let groups = Groups::open(&args.dir)?;
+        let groups = Arc::new(Groups::open(&args.dir, number, &args.holding_groups, metrics.clone())?);
+        // What an earlier process created and was killed before it made durable.
+        sync_dir(&args.dir)?;
         let layout = Layout { segment_bytes: args.queue_segment_bytes.max(1) };
         let (mut partitions, mut writers) = (Vec::new(), Vec::new());
         for n in 0..number {
-            let (partition, writer) = Partition::open(&args.dir.join(n.to_string()), n, layout, metrics.clone())?;
+            let (partition, writer) =
+                Partition::open(&args.dir.join(n.to_string()), n, layout, groups.clone(), metrics.clone())?;
             partitions.push(partition);
             writers.push(writer);
         }
@@ -151,13 +154,18 @@ impl LocalLog {
         }
     }
 
-    /// Retention, and the commits to disk.
+    /// The commits to disk, and retention, which makes room and so does not wait for the former to succeed.
     fn keep_house(&self, args: &Args, now_ms: i64) -> Result<(), Error> {
-        self.groups.save()?;
+        let saved = self.groups.save();
+        self.expire(args, now_ms)?;
+        saved
+    }
+
+    fn expire(&self, args: &Args, now_ms: i64) -> Result<(), Error> {
         let share = args.queue_retention_bytes / self.partitions.len() as u64;
         let oldest_ms = now_ms.saturating_sub(i64::try_from(args.queue_retention.as_millis()).unwrap_or(i64::MAX));
         for (partition, number) in self.partitions.iter().zip(0..) {
-            let read = self.groups.lowest(&args.holding_groups, number);
+            let read = self.groups.lowest(number);
             let mut forced = None;
             while partition.remove_oldest(|segment, bytes| {
                 let hard = bytes > share.saturating_mul(HARD_LIMIT);
@@ -209,6 +217,9 @@ fn partitions(dir: &Path, wanted: u32) -> Result<u32, Error> {
             Ok(number)
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            if dir.join("0").exists() {
+                return Err(corrupt(&path, 0, "there are partitions, but not the file that tells their number"));
+            }
             replace(&path, format!("weir-queue 1\npartitions {wanted}\n").as_bytes())?;
             Ok(wanted)
         }
@@ -245,8 +256,8 @@ impl Log for LocalLog {
     }
 
     fn committed(&self, group: &str, partition: u32) -> BoxFuture<'_, Result<Option<i64>, Error>> {
-        let offset = self.groups.all().get(&(group.to_owned(), partition)).copied();
-        Box::pin(std::future::ready(self.partition(partition).map(|_| offset)))
+        let offset = self.partition(partition).map(|_| self.groups.committed(group, partition));
+        Box::pin(std::future::ready(offset))
     }
 }
 

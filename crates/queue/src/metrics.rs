@@ -19,6 +19,9 @@ pub(crate) struct Metrics {
     pub(crate) disk_bytes: IntGaugeVec,
     pub(crate) segments: IntGaugeVec,
     pub(crate) forced_removals: IntCounter,
+    pub(crate) depth_records: IntGaugeVec,
+    pub(crate) peak_depth_records: IntGaugeVec,
+    pub(crate) processed_records: IntCounterVec,
     rejected: IntCounterVec,
     /// Set when a partition stopped by itself.
     pub(crate) stopped: watch::Sender<Option<Error>>,
@@ -52,6 +55,18 @@ impl Metrics {
                 "weir_queue_forced_removals_total",
                 "Segments that the hard limit removed before a consumer had read them.",
             )?,
+            depth_records: IntGaugeVec::new(
+                Opts::new("weir_queue_depth_records", "Records that a consumer group has not committed."),
+                &["group"],
+            )?,
+            peak_depth_records: IntGaugeVec::new(
+                Opts::new("weir_queue_peak_depth_records", "Largest depth since the log was opened."),
+                &["group"],
+            )?,
+            processed_records: IntCounterVec::new(
+                Opts::new("weir_queue_processed_records_total", "Records that a consumer group has committed."),
+                &["group"],
+            )?,
             rejected: IntCounterVec::new(
                 Opts::new("weir_queue_rejected_appends_total", "Appends that were refused, by reason."),
                 &["reason"],
@@ -68,14 +83,17 @@ impl Metrics {
         registry.register(Box::new(m.disk_bytes.clone()))?;
         registry.register(Box::new(m.segments.clone()))?;
         registry.register(Box::new(m.forced_removals.clone()))?;
+        registry.register(Box::new(m.depth_records.clone()))?;
+        registry.register(Box::new(m.peak_depth_records.clone()))?;
+        registry.register(Box::new(m.processed_records.clone()))?;
         registry.register(Box::new(m.rejected.clone()))?;
-        for reason in ["waiting", "disk_full"] {
+        for reason in ["waiting", "disk_full", "too_large", "stopped"] {
             m.rejected.with_label_values(&[reason]);
         }
         Ok(metrics)
     }
 
-    pub(crate) fn rejected(&self, reason: &str) {
-        self.rejected.with_label_values(&[reason]).inc();
+    pub(crate) fn rejected(&self, reason: &str, appends: usize) {
+        self.rejected.with_label_values(&[reason]).inc_by(appends as u64);
     }
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -19,19 +20,24 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::batch::{self, Header};
-use crate::files::create_dir;
+use crate::files::{create_dir, is_full, sync_dir};
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::segment::{Segment, corrupt};
 use crate::{Bounds, Error, Record};
 
 /// Largest payload of one record. A request of ten thousand series takes a tenth of it.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
-/// Appends that may wait for the writer of a partition; ingest's bound on bytes in flight is met long before.
+/// Appends that may wait for the writer of a partition, and so at most in one group: far more than there are requests at once.
 const WAITING_MAX: usize = 4096;
+/// Payload that may wait for the writer of a partition: more than a second of a disk that writes 50 MB/s.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Payload of one batch: as much as the disk takes in some milliseconds, so that a group does not wait long for its sync.
 const BATCH_BYTES: usize = 4 << 20;
 /// Newest records kept in memory, a partition: some seconds at 100 MB/s over four partitions.
 const CACHE_BYTES: usize = 32 << 20;
+/// What a record in the cache takes beside its payload, so that empty ones are bounded too.
+const CACHE_RECORD_BYTES: usize = size_of::<Record>();
 
 struct Append {
     payload: Bytes,
@@ -48,6 +54,8 @@ pub(crate) struct Partition {
     end: watch::Sender<i64>,
     /// `None` once the partition is closed.
     appends: Mutex<Option<SyncSender<Append>>>,
+    waiting_bytes: AtomicUsize,
+    groups: Arc<Groups>,
     metrics: Metrics,
 }
 
@@ -70,6 +78,7 @@ impl Partition {
         dir: &Path,
         number: u32,
         layout: Layout,
+        groups: Arc<Groups>,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
         create_dir(dir)?;
@@ -82,12 +91,18 @@ impl Partition {
             state: Mutex::new(State { segments, cache: VecDeque::new(), cache_bytes: 0, poisoned: None }),
             end: watch::Sender::new(end),
             appends: Mutex::new(Some(appends)),
+            waiting_bytes: AtomicUsize::new(0),
+            groups,
             metrics,
         });
+        partition.groups.moved(number, partition.bounds());
         let own = partition.clone();
         let writer = std::thread::Builder::new()
             .name(format!("queue-{number}"))
-            .spawn(move || own.write_all(&waiting, layout))
+            .spawn(move || {
+                let _guard = PanicGuard(&own);
+                own.write_all(&waiting, layout);
+            })
             .map_err(crate::files::io("starting the writer's thread"))?;
         Ok((partition, writer))
     }
@@ -98,23 +113,35 @@ impl Partition {
     }
 
     pub(crate) async fn append(&self, payload: Bytes, now_ms: i64) -> Result<i64, Error> {
-        if payload.len() > RECORD_BYTES_MAX {
-            return Err(Error::Invalid(format!(
-                "record of {} bytes, at most {RECORD_BYTES_MAX} are taken",
-                payload.len()
-            )));
+        let size = payload.len();
+        if size > RECORD_BYTES_MAX {
+            self.metrics.rejected("too_large", 1);
+            return Err(Error::Invalid(format!("record of {} bytes, at most {RECORD_BYTES_MAX} are taken", size)));
         }
         let (done, written) = oneshot::channel();
         {
             let appends = lock(&self.appends);
-            let stopped = || Error::Poisoned(self.poisoned().unwrap_or_else(|| "shut down".to_owned()));
+            let stopped = || {
+                self.metrics.rejected("stopped", 1);
+                Error::Poisoned(self.poisoned().unwrap_or_else(|| "shut down".to_owned()))
+            };
+            let full = |what: String| {
+                self.metrics.rejected("waiting", 1);
+                Error::Full(format!("{what} wait for partition {}", self.number))
+            };
             let sender = appends.as_ref().ok_or_else(stopped)?;
-            sender.try_send(Append { payload, now_ms, done }).map_err(|e| match e {
-                TrySendError::Full(_) => {
-                    self.metrics.rejected("waiting");
-                    Error::Full(format!("{WAITING_MAX} appends wait for partition {}", self.number))
+            // Only this place adds, and under the lock: what was read can have become less, never more.
+            let waiting = self.waiting_bytes.load(Ordering::Relaxed);
+            if waiting > 0 && waiting + size > WAITING_BYTES_MAX {
+                return Err(full(format!("{waiting} bytes")));
+            }
+            self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+            sender.try_send(Append { payload, now_ms, done }).map_err(|e| {
+                self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+                match e {
+                    TrySendError::Full(_) => full(format!("{WAITING_MAX} appends")),
+                    TrySendError::Disconnected(_) => stopped(),
                 }
-                TrySendError::Disconnected(_) => stopped(),
             })?;
         }
         written.await.unwrap_or_else(|_| Err(Error::Poisoned("writer ended".to_owned())))
@@ -181,21 +208,38 @@ impl Partition {
 
     /// Removes the oldest segment if `may` allows it, given its end, its newest time, and the bytes of the whole partition.
     pub(crate) fn remove_oldest(&self, may: impl FnOnce(&Segment, u64) -> bool) -> Result<bool, Error> {
-        let removed = {
-            let mut state = self.state();
+        let oldest = {
+            let state = self.state();
             let bytes = state.segments.iter().map(|s| s.bytes).sum();
             // The last one is being written.
             if state.segments.len() < 2 || !may(&state.segments[0], bytes) {
                 return Ok(false);
             }
-            state.segments.pop_front()
+            state.segments[0].clone()
         };
-        removed.map_or(Ok(false), |segment| segment.remove().map(|()| true))
+        // Strictly in order, so that what is left has no gap: it is forgotten only once it is gone.
+        oldest.remove()?;
+        self.state().segments.pop_front();
+        self.groups.moved(self.number, self.bounds());
+        Ok(true)
     }
 
     /// Why the partition stopped, if it did.
     pub(crate) fn poisoned(&self) -> Option<String> {
         self.state().poisoned.clone()
+    }
+
+    /// Lets the writer write to another file from now on.
+    #[cfg(test)]
+    pub(crate) fn replace_file(&self, file: File) {
+        self.state().segments.back_mut().expect("a segment").file = Arc::new(file);
+    }
+
+    /// What the writer does after a write that failed so.
+    #[cfg(test)]
+    pub(crate) fn take_back(&self, error: std::io::Error) -> Error {
+        let active = Active::of(self.state().segments.back().expect("a segment"));
+        self.undo(&active, crate::files::io("writing")(error))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -209,6 +253,7 @@ impl Partition {
             let mut size = first.payload.len();
             group.push(first);
             while size < BATCH_BYTES
+                && group.len() < WAITING_MAX
                 && let Ok(next) = waiting.try_recv()
             {
                 size += next.payload.len();
@@ -216,19 +261,29 @@ impl Partition {
             }
             let result = match self.poisoned() {
                 Some(reason) => Err(Error::Poisoned(reason)),
-                None => self.write_group(&group, &mut buffer, layout),
+                None => match self.write_group(&group, &mut buffer, layout) {
+                    Err(error) if !matches!(error, Error::Full(_)) => Err(self.poison(&error)),
+                    other => other,
+                },
             };
-            if let Err(error @ (Error::Io { .. } | Error::Corrupt { .. })) = &result {
-                tracing::error!(partition = self.number, %error, "the log stops: what is on disk is not known any more");
-                self.state().poisoned = Some(error.to_string());
-                self.metrics.poisoned.set(1);
-                self.metrics.stopped.send_replace(Some(error.clone()));
+            self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+            if matches!(result, Err(Error::Full(_))) {
+                self.metrics.rejected("disk_full", group.len());
             }
             for (append, delta) in group.drain(..).zip(0..) {
                 // The receiver is gone when the client hung up; the record is in the log all the same.
                 let _ = append.done.send(result.clone().map(|base: i64| base + delta));
             }
         }
+    }
+
+    /// Stops for good after a failure that leaves unknown what is on disk.
+    fn poison(&self, error: &Error) -> Error {
+        tracing::error!(partition = self.number, %error, "the log stops: what is on disk is not known any more");
+        self.state().poisoned = Some(error.to_string());
+        self.metrics.poisoned.set(1);
+        self.metrics.stopped.send_replace(Some(error.clone()));
+        Error::Poisoned(error.to_string())
     }
 
     /// Writes and syncs one batch, and returns its first offset.
@@ -260,21 +315,22 @@ impl Partition {
             last.wrote(header);
         }
         for ((timestamp_ms, payload), offset) in records.into_iter().zip(header.base_offset..) {
-            state.cache_bytes += payload.len();
+            state.cache_bytes += payload.len() + CACHE_RECORD_BYTES;
             state.cache.push_back(Record { offset, timestamp_ms, payload });
         }
         while state.cache_bytes > CACHE_BYTES && state.cache.len() > 1 {
-            state.cache_bytes -= state.cache.pop_front().map_or(0, |r| r.payload.len());
+            state.cache_bytes -= state.cache.pop_front().map_or(0, |r| r.payload.len() + CACHE_RECORD_BYTES);
         }
+        let start = state.segments.front().map_or(0, |s| s.base);
         drop(state);
+        self.groups.moved(self.number, Bounds { start, end: header.next_offset() });
         self.end.send_replace(header.next_offset());
     }
 
     /// Takes back a write that failed: a full disk is told and gets better, anything else stops the log.
     fn undo(&self, active: &Active, failed: Error) -> Error {
-        let full = matches!(&failed, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        let full = matches!(&failed, Error::Io { source, .. } if is_full(source));
         if full && active.file.set_len(active.bytes).and_then(|()| active.file.sync_all()).is_ok() {
-            self.metrics.rejected("disk_full");
             return Error::Full(failed.to_string());
         }
         failed
@@ -295,20 +351,21 @@ impl Partition {
                 None => 0,
             }
         };
-        let new = match Segment::create(&self.dir, base) {
-            // A file without an entry in memory: made before, when the disk was full.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                Segment::open(&self.dir.join(format!("{base:020}.log")), true)?.0
-            }
-            Err(Error::Io { source, context }) if source.kind() == std::io::ErrorKind::StorageFull => {
-                self.metrics.rejected("disk_full");
-                return Err(Error::Full(context));
-            }
-            other => other?,
-        };
+        let new = Segment::create(&self.dir, base)?;
         let active = Active::of(&new);
         self.state().segments.push_back(new);
         Ok(active)
+    }
+}
+
+/// Stops the partition where a fault of this program ends its writer.
+struct PanicGuard<'a>(&'a Partition);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(&Error::Poisoned("the writer's thread panicked".to_owned()));
+        }
     }
 }
 
@@ -346,6 +403,10 @@ fn open_segments(dir: &Path, metrics: &Metrics) -> Result<VecDeque<Segment>, Err
         }
         segments.push_back(segment);
     }
+    if let Some(last) = segments.back() {
+        last.sync()?;
+    }
+    sync_dir(dir)?;
     Ok(segments)
 }
 

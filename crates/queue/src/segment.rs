@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::{self, Header};
-use crate::files::{io, sync_dir};
+use crate::files::{io, is_full, sync_dir};
 use crate::{Error, Record};
 
 /// A place in the index every so many bytes: what a fetch from disk reads too much at most.
@@ -45,11 +45,12 @@ pub(crate) struct TornTail {
 }
 
 impl Segment {
-    /// Creates an empty segment; its directory entry is durable when this returns.
+    /// Creates an empty segment; its directory entry is durable when this returns. [`Error::Full`] means that nothing was created.
     pub(crate) fn create(dir: &Path, base: i64) -> Result<Segment, Error> {
         let path = dir.join(format!("{base:020}.log"));
         let context = || format!("creating {}", path.display());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(io(context()))?;
+        let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = created.map_err(|e| if is_full(&e) { Error::Full(context()) } else { io(context())(e) })?;
         file.sync_all().map_err(io(context()))?;
         sync_dir(dir)?;
         Ok(Segment {
@@ -217,10 +218,22 @@ impl Segment {
         true
     }
 
-    /// Removes the files; durable when this returns. Those who read it still can.
+    /// Makes what was found on opening durable: the process that wrote it may have been killed before it did, and what
+    /// consumers are shown must not vanish with the power.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(io(format!("fsync of {}", self.path.display())))
+    }
+
+    /// Removes the files; durable when this returns, and may be called again where it failed. Those who read it still can.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        let _ = fs::remove_file(self.index_path());
-        fs::remove_file(&self.path).map_err(io(format!("removing {}", self.path.display())))?;
+        for path in [self.index_path(), self.path.clone()] {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(format!("removing {}", path.display()))(e));
+                }
+                _ => {}
+            }
+        }
         sync_dir(self.path.parent().unwrap_or(Path::new(".")))
     }
 }

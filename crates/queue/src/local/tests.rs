@@ -204,3 +204,111 @@ async fn retention_keeps_what_a_consumer_has_not_read_up_to_the_hard_limit() {
     log.partitions.iter().for_each(|p| p.close());
     writers.into_iter().for_each(|w| w.join().expect("ends"));
 }
+
+#[tokio::test]
+async fn a_failed_write_stops_the_log_and_fails_everything_that_waits() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (started, _trigger, registry) = open(args(dir.path())).await.expect("opens");
+    // Where a directory is in the way, the segment cannot be made.
+    fs::create_dir(dir.path().join("0/00000000000000000000.log")).expect("made");
+    let appends = (0..5).map(|_| started.log.append(0, Bytes::new(), 0));
+    for refused in futures_util::future::join_all(appends).await {
+        assert!(matches!(refused, Err(Error::Poisoned(_))), "{refused:?}");
+    }
+    let error = started.component.drained.await.expect_err("ends unasked, with an error").to_string();
+    assert!(error.contains("00000000000000000000.log"), "{error}");
+    assert!(matches!(started.log.append(1, Bytes::new(), 0).await, Err(Error::Poisoned(_))));
+    let gauge = registry.gather().into_iter().find(|f| f.name() == "weir_queue_poisoned").expect("family");
+    assert_eq!(gauge.get_metric()[0].get_gauge().get_value(), 1.0);
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_be_taken_back_stops_the_log() {
+    let dir = tempfile::tempdir().expect("directory");
+    let metrics = Metrics::new(&Registry::new()).expect("registers");
+    let (log, writers) = LocalLog::open(&args(dir.path()), metrics).expect("opens");
+    log.append(0, Bytes::from_static(b"first"), 0).await.expect("appended");
+    // This device is always full, and cannot be truncated.
+    let device = fs::OpenOptions::new().read(true).write(true).open("/dev/full").expect("opens");
+    log.partitions[0].replace_file(device);
+    let refused = log.append(0, Bytes::from_static(b"second"), 0).await;
+    assert!(matches!(refused, Err(Error::Poisoned(_))), "{refused:?}");
+    assert_eq!(log.bounds(0).await.expect("bounds"), Bounds { start: 0, end: 1 });
+    log.partitions.iter().for_each(|p| p.close());
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_until_there_is_room() {
+    let dir = tempfile::tempdir().expect("directory");
+    let metrics = Metrics::new(&Registry::new()).expect("registers");
+    let (log, writers) = LocalLog::open(&args(dir.path()), metrics).expect("opens");
+    log.append(0, Bytes::from_static(b"first"), 0).await.expect("appended");
+    let path = segments(dir.path()).pop().expect("one");
+    let whole = fs::read(&path).expect("read");
+    // What a write that met a full disk leaves.
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("opens");
+    file.write_all_at(b"a part of the second", whole.len() as u64).expect("written");
+    let refused = log.partitions[0].take_back(std::io::ErrorKind::StorageFull.into());
+    assert!(matches!(refused, Error::Full(_)), "{refused}");
+    assert_eq!(fs::read(&path).expect("read"), whole, "the part is gone");
+    assert_eq!(log.append(0, Bytes::from_static(b"second"), 0).await.expect("there is room again"), 1);
+    let refused = log.partitions[0].take_back(std::io::Error::other("broken"));
+    assert!(matches!(refused, Error::Io { .. }), "not full, so not retried: {refused}");
+    log.partitions.iter().for_each(|p| p.close());
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
+}
+
+#[tokio::test]
+async fn a_dropped_append_is_in_the_log_all_the_same() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (started, trigger, _) = open(args(dir.path())).await.expect("opens");
+    let dropped = started.log.append(0, Bytes::from_static(b"first"), 0);
+    // Polled once and dropped.
+    assert!(futures_util::FutureExt::now_or_never(dropped).is_none_or(|done| done.is_ok()));
+    assert_eq!(started.log.append(0, Bytes::from_static(b"second"), 0).await.expect("appended"), 1);
+    assert_eq!(read_all(&*started.log, 0).await, ["first", "second"].map(Bytes::from));
+    close(started, trigger).await;
+}
+
+#[tokio::test]
+async fn partitions_without_the_file_of_their_number_are_refused() {
+    let dir = tempfile::tempdir().expect("directory");
+    filled(dir.path(), 1000, 1).await;
+    fs::remove_file(dir.path().join("meta")).expect("removed");
+    assert!(matches!(open(args(dir.path())).await.err(), Some(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_is_that_of_the_creation() {
+    let dir = tempfile::tempdir().expect("directory");
+    filled(dir.path(), 1000, 1).await;
+    let mut args = args(dir.path());
+    args.queue_partitions = 7;
+    let (started, trigger, _) = open(args).await.expect("opens");
+    assert_eq!(started.log.partitions(), 2);
+    close(started, trigger).await;
+}
+
+#[tokio::test]
+async fn the_status_tells_depth_peak_and_processed() {
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let (started, trigger, registry) = open(args(dir.path())).await.expect("opens");
+    for partition in [0, 0, 1] {
+        started.log.append(partition, Bytes::from_static(b"x"), 0).await.expect("appended");
+    }
+    started.log.commit("storage", 0, 2).await.expect("committed");
+    let request = axum::http::Request::get("/api/v1/queue").body(axum::body::Body::empty()).expect("valid");
+    let response = started.component.router.clone().oneshot(request).await.expect("answers");
+    let body = response.into_body().collect().await.expect("read").to_bytes();
+    let status: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(status["groups"]["storage"], serde_json::json!({"depth": 1, "peak": 3, "processed": 2}));
+    assert_eq!(status["groups"]["alerting"], serde_json::json!({"depth": 3, "peak": 3, "processed": 0}));
+    assert_eq!(status["partitions"][0]["commits"], serde_json::json!({"storage": 2}));
+    assert_eq!((&status["partitions"][0]["end"], &status["partitions"][1]["end"]), (&2.into(), &1.into()));
+    let depth = registry.gather().into_iter().find(|f| f.name() == "weir_queue_depth_records").expect("family");
+    assert_eq!(depth.get_metric().len(), 2);
+    close(started, trigger).await;
+}
