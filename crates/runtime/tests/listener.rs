@@ -1,0 +1,89 @@
+//! The listener over a real socket: before and after it is ready, a panic, and the drain.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use runtime::metrics::Page;
+use runtime::{Routes, Shutdown, listener};
+use tokio::sync::Notify;
+
+struct Served {
+    url: String,
+    routes: Routes,
+    page: Page,
+    trigger: runtime::ShutdownTrigger,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn served() -> Served {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut page = Page::default();
+    let registry = page.add("process");
+    let routes = Routes::starting(&page);
+    let (trigger, shutdown) = Shutdown::new();
+    let (socket, address) = listener::bind("127.0.0.1:0").await.expect("bound");
+    let (serving, own) = (routes.clone(), registry.clone());
+    let done = tokio::spawn(async move { listener::serve(socket, serving, &own, shutdown).await.expect("serves") });
+    Served { url: format!("http://{address}"), routes, page, trigger, done }
+}
+
+async fn get_text(url: &str) -> (u16, String) {
+    let answer = reqwest::get(url).await.expect("answered");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+#[tokio::test]
+async fn a_process_lives_before_it_is_ready() {
+    let mut served = served().await;
+    let url = served.url.clone();
+    assert_eq!(get_text(&format!("{url}/live")).await.0, 200);
+    assert_eq!(get_text(&format!("{url}/ready")).await.0, 503);
+    assert_eq!(get_text(&format!("{url}/hello")).await.0, 503);
+    let registry = served.page.add("hello");
+    let router = Router::new().route("/hello", get(|| async { "hello" }));
+    served.routes.ready(&served.page, router, &registry).expect("ready");
+    assert_eq!(get_text(&format!("{url}/hello")).await, (200, "hello".to_owned()));
+    assert_eq!(get_text(&format!("{url}/-/ready")).await.0, 200);
+    assert_eq!(get_text(&format!("{url}/absent")).await.0, 404);
+    let metrics = String::from_utf8(served.page.text()).expect("text");
+    assert!(metrics.contains(r#"weir_http_requests_total{code="200",method="GET",route="/hello"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"route="unmatched"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_answers_500_and_ends_nothing_else() {
+    let mut served = served().await;
+    let registry = served.page.add("x");
+    async fn panics() -> &'static str {
+        panic!("on purpose")
+    }
+    let router = Router::new().route("/panic", get(panics));
+    served.routes.ready(&served.page, router, &registry).expect("ready");
+    assert_eq!(get_text(&format!("{}/panic", served.url)).await.0, 500);
+    assert_eq!(get_text(&format!("{}/ready", served.url)).await.0, 200);
+}
+
+#[tokio::test]
+async fn requests_in_flight_end_before_the_listener_does() {
+    let mut served = served().await;
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (e, r) = (entered.clone(), release.clone());
+    let slow = move || {
+        let (e, r) = (e.clone(), r.clone());
+        async move {
+            e.notify_one();
+            r.notified().await;
+            "done"
+        }
+    };
+    let registry = served.page.add("x");
+    served.routes.ready(&served.page, Router::new().route("/slow", get(slow)), &registry).expect("ready");
+    let url = format!("{}/slow", served.url);
+    let asked = tokio::spawn(async move { get_text(&url).await });
+    entered.notified().await;
+    served.trigger.ask();
+    release.notify_one();
+    assert_eq!(asked.await.expect("asked"), (200, "done".to_owned()));
+    served.done.await.expect("ended");
+}
