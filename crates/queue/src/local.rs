@@ -24,6 +24,7 @@ const HARD_LIMIT: u64 = 4;
 
 /// Configuration of the log.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Where the log lies; set by the program that starts it.
     #[arg(skip)]

@@ -2,8 +2,8 @@
 //!
 //! The bytes are drawn in FORMAT.md. Label names and values stand once each in a symbol table, in the form in which they stand in the
 //! canonical text of a label set, so that reading a series is concatenating slices: no check of UTF-8, no sorting and no
-//! allocation for each. Values are transposed to byte planes, so that the zero bytes of small numbers lie together for LZ4.
-//! The price of the symbol table is a hash look-up for each label when encoding.
+//! allocation for each. A series is told by its difference to the one before, as series of one scrape differ in few labels;
+//! the price is that a payload can only be read from its start. Numbers that are short as decimals are written as such.
 //!
 //! A payload is read completely before the first of it is shown: a consumer never acts on a part of a corrupt one.
 
@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use decode::{Decoder, Visitor};
 pub use encode::Encoder;

@@ -2,7 +2,7 @@
 
 use model::{LabelsRef, Metadata, MetricType, Sample, piece_text};
 
-use super::{BODY_BYTES_MAX, FLAG_LZ4, VERSION, unzigzag};
+use super::{BODY_BYTES_MAX, FLAG_LZ4, VERSION, unzigzag, value};
 use crate::Error;
 
 /// Is shown what a payload holds, in the order in which it was added.
@@ -14,122 +14,56 @@ pub trait Visitor {
 }
 
 /// Reads payloads, one after the other, in the same memory.
+///
+/// It takes at most some ten times the memory of the body, which is bounded.
 #[derive(Debug, Default)]
 pub struct Decoder {
     body: Vec<u8>,
-    /// Where each symbol begins and ends in the table.
-    symbols: Vec<(u32, u32)>,
-    /// Symbol numbers of all series, names and values in turn.
-    pairs: Vec<u32>,
-    series: Vec<SeriesHead>,
+    state: SeriesState,
     samples: Vec<Sample>,
     metadata: Vec<Metadata>,
-    text: String,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct SeriesHead {
-    first_pair: usize,
-    labels: usize,
-    samples: usize,
+    text: Text,
 }
 
 impl Decoder {
     /// Checks the whole payload, then shows it. An error means that nothing was shown.
     pub fn decode(&mut self, payload: &[u8], visitor: &mut dyn Visitor) -> Result<(), Error> {
         let mut body = std::mem::take(&mut self.body);
-        let read = open(payload, &mut body).and_then(|body| self.read(body));
-        let shown = read.map(|table| self.show(table, visitor));
+        let shown = open(payload, &mut body).and_then(|body| {
+            let (table, series) = self.check(body)?;
+            self.show(table, series, visitor);
+            Ok(())
+        });
         self.body = body;
         shown
     }
 
-    /// Checks everything after the header, and returns the text of the symbol table.
-    fn read<'a>(&mut self, body: &'a [u8]) -> Result<&'a str, Error> {
+    /// Checks everything after the header, and returns the text of the symbol table and where the series begin.
+    fn check<'a>(&mut self, body: &'a [u8]) -> Result<(&'a str, Cursor<'a>), Error> {
         let mut cursor = Cursor { bytes: body, at: 0 };
-        let table = self.read_symbols(&mut cursor)?;
-        let samples = self.read_series(&mut cursor, table)?;
+        let table = self.state.read_symbols(&mut cursor)?;
+        let series = Cursor { bytes: body, at: cursor.at };
+        let (count, samples) = (cursor.length()?, cursor.length()?);
+        self.state.begin();
+        let mut total = 0usize;
+        for _ in 0..count {
+            total = total.saturating_add(self.state.next(&mut cursor, table)?.samples);
+        }
+        if total != samples {
+            return Err(cursor.error("number of samples"));
+        }
         self.read_samples(&mut cursor, samples)?;
         self.read_metadata(&mut cursor)?;
         if cursor.at != body.len() {
             return Err(cursor.error("bytes after the end"));
         }
-        Ok(table)
-    }
-
-    fn read_symbols<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<&'a str, Error> {
-        let count = cursor.length()?;
-        let bytes = cursor.length()?;
-        let table = cursor.text(bytes)?;
-        self.symbols.clear();
-        let mut at = 0;
-        for piece in LabelsRef::from_canonical(table).pieces() {
-            self.symbols.push((at, at + piece.len() as u32));
-            at += piece.len() as u32;
-        }
-        if self.symbols.len() != count || at as usize != table.len() {
-            return Err(cursor.error("symbol table does not end where it should"));
-        }
-        Ok(table)
-    }
-
-    fn read_series(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<usize, Error> {
-        let (count, samples) = (cursor.length()?, cursor.length()?);
-        self.pairs.clear();
-        self.series.clear();
-        let (mut names_from, mut total) = (None, 0usize);
-        for _ in 0..count {
-            let head = cursor.varint()?;
-            let labels = usize::try_from(head >> 1).unwrap_or(usize::MAX);
-            if labels == 0 || labels > cursor.left() {
-                return Err(cursor.error("number of labels"));
-            }
-            let first_pair = self.pairs.len();
-            let same = head & 1 == 1;
-            if same && names_from.is_none_or(|(_, n)| n != labels) {
-                return Err(cursor.error("no names before to repeat"));
-            }
-            for label in 0..labels {
-                let name = match names_from {
-                    Some((from, _)) if same => self.pairs[from + 2 * label],
-                    _ => self.symbol(cursor)?,
-                };
-                let value = self.symbol(cursor)?;
-                if piece_text(self.piece(table, value)).is_empty() {
-                    return Err(cursor.error("empty label value"));
-                }
-                self.pairs.push(name);
-                self.pairs.push(value);
-            }
-            if !same {
-                self.check_names(table, first_pair, cursor)?;
-            }
-            names_from = Some((first_pair, labels));
-            let samples = cursor.length()?;
-            total = total.saturating_add(samples);
-            if samples == 0 {
-                return Err(cursor.error("series without samples"));
-            }
-            self.series.push(SeriesHead { first_pair, labels, samples });
-        }
-        if total != samples {
-            return Err(cursor.error("number of samples"));
-        }
-        Ok(samples)
-    }
-
-    fn check_names(&self, table: &str, first_pair: usize, cursor: &Cursor<'_>) -> Result<(), Error> {
-        let names = self.pairs[first_pair..].iter().step_by(2).map(|id| piece_text(self.piece(table, *id)));
-        if !names.clone().is_sorted_by(|a, b| a < b) || names.clone().next().is_none_or(str::is_empty) {
-            return Err(cursor.error("label names are not ascending"));
-        }
-        Ok(())
+        Ok((table, series))
     }
 
     fn read_samples(&mut self, cursor: &mut Cursor<'_>, count: usize) -> Result<(), Error> {
         self.samples.clear();
-        // Each sample takes at least one byte of time and eight of value: checked before memory is taken.
-        if count.checked_mul(9).is_none_or(|least| least > cursor.left()) {
+        // Each sample takes at least one byte of time and one of value: checked before memory is taken.
+        if count > cursor.left() / 2 {
             return Err(cursor.error("more samples than bytes"));
         }
         self.samples.reserve(count);
@@ -138,13 +72,9 @@ impl Decoder {
             t = t.wrapping_add(unzigzag(cursor.varint()?));
             self.samples.push(Sample { t, v: 0.0 });
         }
-        let planes = cursor.take(8 * count)?;
-        for (i, sample) in self.samples.iter_mut().enumerate() {
-            let mut bytes = [0; 8];
-            for (plane, byte) in bytes.iter_mut().enumerate() {
-                *byte = planes[plane * count + i];
-            }
-            sample.v = f64::from_bits(u64::from_le_bytes(bytes));
+        for sample in &mut self.samples {
+            let n = cursor.varint()?;
+            sample.v = value::read(n, || Ok(cursor.take(8)?.try_into().expect("eight bytes")))?;
         }
         Ok(())
     }
@@ -164,27 +94,148 @@ impl Decoder {
         Ok(())
     }
 
-    fn show(&mut self, table: &str, visitor: &mut dyn Visitor) {
-        let mut text = std::mem::take(&mut self.text);
+    /// Reads the series again, which the check found whole, and shows them.
+    fn show(&mut self, table: &str, mut cursor: Cursor<'_>, visitor: &mut dyn Visitor) {
+        const CHECKED: &str = "these bytes were read without an error just before";
+        let (count, _) = (cursor.length().expect(CHECKED), cursor.length().expect(CHECKED));
+        self.state.begin();
         let mut samples = self.samples.as_slice();
-        for head in &self.series {
-            text.clear();
-            for id in &self.pairs[head.first_pair..head.first_pair + 2 * head.labels] {
-                text.push_str(self.piece(table, *id));
+        for _ in 0..count {
+            let head = self.state.next(&mut cursor, table).expect(CHECKED);
+            if head.same_names {
+                self.text.change(&self.state, table);
+            } else {
+                self.text.build(&self.state, table);
             }
             let (own, rest) = samples.split_at(head.samples);
             samples = rest;
-            visitor.series(LabelsRef::from_canonical(&text), own);
+            visitor.series(LabelsRef::from_canonical(&self.text.now), own);
         }
-        self.text = text;
         for metadata in &self.metadata {
             visitor.metadata(metadata);
         }
     }
+}
 
-    fn symbol(&self, cursor: &mut Cursor<'_>) -> Result<u32, Error> {
-        let id = cursor.varint()?;
-        if id >= self.symbols.len() as u64 {
+/// What is known when a series is read: it is told by its difference to those before.
+#[derive(Debug, Default)]
+struct SeriesState {
+    /// Where each symbol begins and ends in the table.
+    symbols: Vec<(u32, u32)>,
+    /// The value that each name had last, by the name's symbol.
+    last_values: Vec<u32>,
+    /// The symbols of the names of all shapes, and where each shape ends.
+    names: Vec<u32>,
+    shape_ends: Vec<usize>,
+    /// Number of symbols that were referred to.
+    told: usize,
+    /// Names of the present series, in `names`.
+    shape: std::ops::Range<usize>,
+    /// A bit for each label of the present series whose value is not the last one of its name.
+    changed: Vec<u8>,
+}
+
+/// No value was seen for this name yet.
+const NONE: u32 = u32::MAX;
+
+struct SeriesHead {
+    same_names: bool,
+    samples: usize,
+}
+
+impl SeriesState {
+    fn read_symbols<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<&'a str, Error> {
+        let count = cursor.length()?;
+        let bytes = cursor.length()?;
+        let table = cursor.text(bytes)?;
+        self.symbols.clear();
+        let mut at = 0;
+        for piece in LabelsRef::from_canonical(table).pieces() {
+            if piece.len() < 2 {
+                return Err(cursor.error("empty symbol"));
+            }
+            self.symbols.push((at, at + piece.len() as u32));
+            at += piece.len() as u32;
+        }
+        if self.symbols.len() != count || at as usize != table.len() {
+            return Err(cursor.error("symbol table does not end where it should"));
+        }
+        Ok(table)
+    }
+
+    fn begin(&mut self) {
+        self.last_values.clear();
+        self.last_values.resize(self.symbols.len(), NONE);
+        self.names.clear();
+        self.shape_ends.clear();
+        self.told = 0;
+        self.shape = 0..0;
+    }
+
+    /// Reads a series; its names are then those of `shape`, and its values the last ones of these names.
+    fn next(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<SeriesHead, Error> {
+        let head = cursor.varint()?;
+        match head >> 1 {
+            0 if self.shape.is_empty() => return Err(cursor.error("no names before to repeat")),
+            0 => {}
+            1 => self.shape = self.new_shape(cursor, table)?,
+            known => {
+                let number = usize::try_from(known - 2).unwrap_or(usize::MAX);
+                let end = self.shape_ends.get(number).ok_or_else(|| cursor.error("unknown list of names"))?;
+                let start = number.checked_sub(1).map_or(0, |before| self.shape_ends[before]);
+                self.shape = start..*end;
+            }
+        }
+        let labels = self.shape.len();
+        let mask = cursor.take(labels.div_ceil(8))?;
+        self.changed.clear();
+        self.changed.extend_from_slice(mask);
+        if !labels.is_multiple_of(8) && mask.last().is_some_and(|last| last >> (labels % 8) != 0) {
+            return Err(cursor.error("change of a label that is not there"));
+        }
+        for place in places(mask) {
+            let name = self.names[self.shape.start + place] as usize;
+            self.last_values[name] = self.symbol(cursor)?;
+        }
+        // The names of a list that was used before all have values.
+        let no_value = |name: &u32| self.last_values[*name as usize] == NONE;
+        if head >> 1 == 1 && self.names[self.shape.clone()].iter().any(no_value) {
+            return Err(cursor.error("no value before to repeat"));
+        }
+        let samples = if head & 1 == 1 { cursor.length()? } else { 1 };
+        if samples == 0 {
+            return Err(cursor.error("series without samples"));
+        }
+        Ok(SeriesHead { same_names: head >> 1 == 0, samples })
+    }
+
+    fn new_shape(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<std::ops::Range<usize>, Error> {
+        let (start, labels) = (self.names.len(), cursor.length()?);
+        if labels == 0 {
+            return Err(cursor.error("series without labels"));
+        }
+        for _ in 0..labels {
+            let name = self.symbol(cursor)?;
+            self.names.push(name);
+        }
+        let names = self.names[start..].iter().map(|id| piece_text(self.piece(table, *id)));
+        if !names.is_sorted_by(|a, b| a < b) {
+            return Err(cursor.error("label names are not ascending"));
+        }
+        self.shape_ends.push(self.names.len());
+        Ok(start..self.names.len())
+    }
+
+    fn symbol(&mut self, cursor: &mut Cursor<'_>) -> Result<u32, Error> {
+        let n = cursor.varint()?;
+        let id = match n.checked_sub(1) {
+            Some(id) => usize::try_from(id).unwrap_or(usize::MAX),
+            None => {
+                self.told += 1;
+                self.told - 1
+            }
+        };
+        if id >= self.symbols.len() {
             return Err(cursor.error("symbol number"));
         }
         Ok(id as u32)
@@ -193,6 +244,77 @@ impl Decoder {
     fn piece<'a>(&self, table: &'a str, id: u32) -> &'a str {
         let (start, end) = self.symbols[id as usize];
         &table[start as usize..end as usize]
+    }
+
+    /// The pieces of the present series, names with values.
+    fn labels<'a>(&self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = self.names[self.shape.clone()].iter();
+        names.map(move |name| (self.piece(table, *name), self.piece(table, self.last_values[*name as usize])))
+    }
+}
+
+fn shift(ends: &mut [usize], by: usize) {
+    for end in ends {
+        *end = end.wrapping_add(by);
+    }
+}
+
+/// The places whose bits are set.
+fn places(mask: &[u8]) -> impl Iterator<Item = usize> {
+    mask.iter().enumerate().flat_map(|(at, byte)| {
+        let mut rest = *byte;
+        std::iter::from_fn(move || {
+            let place = 8 * at + rest.trailing_zeros() as usize;
+            let some = rest != 0;
+            rest &= rest.wrapping_sub(1);
+            some.then_some(place)
+        })
+    })
+}
+
+/// The canonical text of the present series, and room for the next one.
+#[derive(Debug, Default)]
+struct Text {
+    now: String,
+    /// Where each label ends.
+    ends: Vec<usize>,
+    next: String,
+}
+
+impl Text {
+    fn build(&mut self, state: &SeriesState, table: &str) {
+        self.now.clear();
+        self.ends.clear();
+        for (name, value) in state.labels(table) {
+            self.now.push_str(name);
+            self.now.push_str(value);
+            self.ends.push(self.now.len());
+        }
+    }
+
+    /// Copies what lies between the values that changed.
+    fn change(&mut self, state: &SeriesState, table: &str) {
+        self.next.clear();
+        // Where in the text before, and in the labels, that begins which is not copied yet, and by how much it moves.
+        let (mut from, mut label, mut moved) = (0, 0, 0usize);
+        for place in places(&state.changed) {
+            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+            // The label before this one was moved already where it changed too.
+            let start = if place == label { from } else { start };
+            let end = self.ends[place];
+            let name = state.names[state.shape.start + place];
+            let (name_start, name_end) = state.symbols[name as usize];
+            self.next.push_str(&self.now[from..start + (name_end - name_start) as usize]);
+            self.next.push_str(state.piece(table, state.last_values[name as usize]));
+            shift(&mut self.ends[label..place], moved);
+            self.ends[place] = self.next.len();
+            // Wraps where the text shrinks; the sum is right all the same.
+            moved = self.next.len().wrapping_sub(end);
+            (from, label) = (end, place + 1);
+        }
+        self.next.push_str(&self.now[from..]);
+        shift(&mut self.ends[label..], moved);
+        std::mem::swap(&mut self.now, &mut self.next);
     }
 }
 

@@ -53,8 +53,8 @@ fn payload_is_golden() {
     let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
 }
-const GOLDEN: &str = "010163f1210616085f5f6e616d655f5f027570036a6f6201610162017803040400010203010501040202050301d00f0001b2f0ffff02006f\
-010000000200010000f006f00000f03f00807f01020275700649732069743f00";
+const GOLDEN: &str = "010159f1230616085f5f6e616d655f5f036a6f62027570016101620178030402020000030000010200020201000104d00f0001b2f0ffff\
+02002001081c00010200318003020800f000f07f01020275700649732069743f00";
 
 #[test]
 fn encoder_is_empty_again_after_finish() {
@@ -87,9 +87,61 @@ fn damage_is_refused_with_its_position() {
     assert_eq!(refused(&huge), "record payload at byte 7: body is too large");
 }
 
+#[test]
+fn refused_payloads_say_what_is_wrong() {
+    // Body: symbols "a", "b" (as pieces), then what is given.
+    let check = |series: &[u8], reason: &str| {
+        let mut body = vec![2, 4, 1, b'a', 1, b'b'];
+        body.extend_from_slice(series);
+        let mut payload = vec![1, 0, body.len() as u8];
+        payload.extend_from_slice(&body);
+        let error = Decoder::default().decode(&payload, &mut Seen::default()).expect_err(reason).to_string();
+        assert!(error.ends_with(reason), "{error}, not {reason}");
+    };
+    check(&[1, 1, 2, 2, 2, 1, 3, 0, 0], "label names are not ascending");
+    check(&[1, 1, 2, 2, 1, 1, 3, 0, 0], "label names are not ascending");
+    check(&[1, 1, 2, 0, 0], "series without labels");
+    check(&[1, 1, 2, 1, 0, 0, 0], "no value before to repeat");
+    check(&[1, 1, 2, 1, 0, 3, 0, 0], "change of a label that is not there");
+    check(&[1, 1, 2, 1, 0, 1, 9, 0], "symbol number");
+    check(&[1, 1, 0, 0, 0, 0], "no names before to repeat");
+    check(&[1, 1, 4, 0, 0, 0], "unknown list of names");
+    check(&[1, 0, 3, 1, 0, 1, 0, 0], "series without samples");
+    check(&[1, 2, 2, 1, 0, 1, 0, 0, 0, 0, 0, 0], "number of samples");
+    check(&[0, 0, 1, 8, 0, 0, 0], "unknown metric type");
+    check(&[0, 0, 1, 0, 1, 0xff, 0, 0], "not UTF-8");
+    check(&[0, 0, 0, 0], "bytes after the end");
+    check(&[0, 9, 0], "length is beyond the end");
+}
+
+#[test]
+fn values_take_as_many_bytes_as_they_show_digits() {
+    let check = |v: f64, bytes: usize| {
+        let mut out = Vec::new();
+        super::value::put(&mut out, v);
+        assert_eq!(out.len(), bytes, "{v}");
+    };
+    check(0.0, 1);
+    check(-15.0, 1);
+    check(12.34, 2);
+    check(0.0625, 2);
+    check(1_795_525_335.0, 5);
+    check(4_503_599_627_370_495.0, 8);
+    check(4_503_599_627_370_496.0, 9);
+    check(1.0 / 3.0, 9);
+    check(f64::INFINITY, 9);
+    check(-0.0, 9);
+    check(f64::from_bits(STALE_NAN_BITS), 9);
+}
+
 fn arbitrary_series() -> impl Strategy<Value = (Labels, Vec<Sample>)> {
-    let labels = prop::collection::btree_map("[a-d]{1,3}", "[x-z€]{1,3}", 1..5);
-    let samples = prop::collection::vec((any::<i64>(), any::<u64>()), 1..6);
+    let labels = prop::collection::btree_map("[a-d]{1,2}", "[a-c€]{1,2}", 1..12);
+    let bits = prop_oneof![
+        any::<u64>(),
+        any::<f64>().prop_map(f64::to_bits),
+        (-9999i64..9999).prop_map(|n| (n as f64 / 100.0).to_bits())
+    ];
+    let samples = prop::collection::vec((any::<i64>(), bits), 1..6);
     (labels, samples).prop_map(|(labels, samples)| {
         let pairs: Vec<_> = labels.into_iter().collect();
         let samples = samples.into_iter().map(|(t, v)| Sample { t, v: f64::from_bits(v) }).collect();
