@@ -14,6 +14,7 @@ pub enum Format {
 
 /// Configuration of logs.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// What is logged: error, warn, info, debug or trace, also by module, such as info,queue=debug
     #[arg(long, env = "WEIR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]

@@ -3,6 +3,14 @@
 //! Architecture invariant: the position from which the log is read after a restart is in the same manifest commit
 //! as the blocks that reach it, and nowhere else.
 
+mod apply;
+mod component;
+pub mod error;
+mod keep;
+mod local;
+mod metrics;
 pub mod reader;
 
+pub use component::{Args, Deps, Started, start};
+pub use error::Error;
 pub use reader::Reader;

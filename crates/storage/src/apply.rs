@@ -1,0 +1,147 @@
+//! From the log into the head, one thread for each partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{LabelsRef, Metadata, Sample};
+use queue::payload::{Decoder, Visitor};
+use queue::{Log, Record};
+use runtime::{Backoff, Shutdown};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tsdb::{Batch, Db};
+
+use crate::metrics::Metrics;
+
+/// Payload that is fetched at once.
+const FETCH_BYTES: usize = 4 << 20;
+/// How long a fetch waits for the first record: only a bound, since a record ends the wait at once.
+const FETCH_WAIT: Duration = Duration::from_secs(5);
+
+/// How far a partition is read.
+pub(crate) struct Progress {
+    /// Offset before which everything is visible to queries.
+    pub(crate) applied: watch::Sender<i64>,
+    /// Where the log ended when that was last looked at.
+    pub(crate) end: std::sync::atomic::AtomicI64,
+}
+
+impl Progress {
+    pub(crate) fn new(applied: i64, end: i64) -> Self {
+        Progress { applied: watch::Sender::new(applied), end: end.into() }
+    }
+}
+
+/// Reads one partition.
+pub(crate) struct Consumer {
+    pub(crate) partition: u32,
+    pub(crate) db: Arc<Db>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) metrics: Metrics,
+    pub(crate) work: Arc<Notify>,
+    pub(crate) flushed: watch::Receiver<u64>,
+    pub(crate) failed: watch::Sender<Option<String>>,
+}
+
+/// Adds what a record holds to a batch.
+struct Apply<'a> {
+    batch: Batch<'a>,
+    samples: u64,
+    out_of_order: u64,
+}
+
+impl Visitor for Apply<'_> {
+    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+        self.out_of_order += self.batch.append(labels, samples).out_of_order as u64;
+        self.samples += samples.len() as u64;
+    }
+
+    fn metadata(&mut self, metadata: &Metadata) {
+        self.batch.metadata(metadata);
+    }
+}
+
+impl Consumer {
+    /// Runs until the shutdown is asked for, or the log is damaged.
+    pub(crate) fn run(mut self, mut next: i64, mut shutdown: Shutdown, handle: Handle) {
+        let mut decoder = Decoder::default();
+        let seed = u64::from(self.partition) + 1;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10), seed);
+        while !shutdown.is_asked() {
+            let (log, partition) = (self.log.clone(), self.partition);
+            let fetched = handle.block_on(async {
+                tokio::select! {
+                    () = shutdown.asked() => None,
+                    fetched = log.fetch(partition, next, FETCH_BYTES, FETCH_WAIT) => Some(fetched),
+                }
+            });
+            match fetched {
+                None => return,
+                Some(Ok(records)) => {
+                    backoff.reset();
+                    self.wait_for_room(&mut shutdown, &handle);
+                    next = self.apply(&records, &mut decoder).unwrap_or(next);
+                }
+                Some(Err(queue::Error::OutOfRange { offset, start, end, .. })) => {
+                    self.metrics.skipped.inc();
+                    tracing::error!(
+                        partition,
+                        offset,
+                        start,
+                        end,
+                        "the log does not have the position that was to be read; reading from its start"
+                    );
+                    next = start;
+                    self.progress.applied.send_replace(next);
+                }
+                Some(Err(error @ queue::Error::Corrupt { .. })) => {
+                    tracing::error!(partition, %error, "storage stops");
+                    self.failed.send_replace(Some(error.to_string()));
+                    return;
+                }
+                Some(Err(error)) => {
+                    let pause = backoff.pause();
+                    tracing::warn!(partition, %error, ?pause, "cannot read the log; trying again");
+                    handle.block_on(async {
+                        tokio::select! { () = shutdown.asked() => {}, () = tokio::time::sleep(pause) => {} }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Adds records to the head, and returns the offset after the last one.
+    fn apply(&self, records: &[Record], decoder: &mut Decoder) -> Option<i64> {
+        let last = records.last()?;
+        self.progress.end.fetch_max(last.offset + 1, std::sync::atomic::Ordering::Relaxed);
+        for record in records {
+            let mut apply = Apply { batch: self.db.begin(), samples: 0, out_of_order: 0 };
+            if let Err(error) = decoder.decode(&record.payload, &mut apply) {
+                // Its checksum is right, so it is what was written: nothing is gained by stopping for it.
+                self.metrics.unreadable.inc();
+                tracing::error!(partition = self.partition, offset = record.offset, %error, "skipped a record that cannot be read");
+            }
+            self.metrics.samples.inc_by(apply.samples);
+            self.metrics.out_of_order.inc_by(apply.out_of_order);
+            self.metrics.records.inc();
+            apply.batch.finish(self.partition, record.offset + 1);
+            self.progress.applied.send_replace(record.offset + 1);
+        }
+        if self.db.should_flush() {
+            self.work.notify_one();
+        }
+        Some(last.offset + 1)
+    }
+
+    /// Waits while flushes do not keep up: the head's memory is bounded, and what waits is safe in the log.
+    fn wait_for_room(&mut self, shutdown: &mut Shutdown, handle: &Handle) {
+        while self.db.is_over_budget() && !shutdown.is_asked() {
+            self.metrics.throttled.inc();
+            self.work.notify_one();
+            handle.block_on(async {
+                tokio::select! { () = shutdown.asked() => {}, _ = self.flushed.changed() => {} }
+            });
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The component's start and end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use prometheus::Registry;
+use queue::Log;
+use runtime::{Component, Shutdown};
+use tokio::sync::{Notify, watch};
+use tsdb::{Db, Options};
+
+use crate::apply::{Consumer, Progress};
+use crate::keep::Keeper;
+use crate::local::LocalReader;
+use crate::metrics::Metrics;
+use crate::{Error, Reader};
+
+/// Name of the consumer group.
+pub(crate) const GROUP: &str = "storage";
+
+/// Configuration of storage.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Where the blocks lie; set by the program that starts it.
+    #[arg(skip)]
+    pub dir: PathBuf,
+
+    /// How long samples are kept, such as 15d; off keeps everything and takes samples of any age
+    #[arg(long, env = "WEIR_RETENTION", default_value = "15d", value_name = "DURATION|off", value_parser = parse_retention)]
+    pub retention: Retention,
+
+    /// Memory of the newest samples at which they are written to a block; up to twice as much is used while that runs
+    #[arg(long, env = "WEIR_STORAGE_HEAD_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
+    pub storage_head_bytes_max: usize,
+
+    /// Longest time between two writes to blocks: what is newer is read from the log after a crash
+    #[arg(long, env = "WEIR_STORAGE_FLUSH_INTERVAL", default_value = "30m", value_name = "DURATION", value_parser = parse_duration)]
+    pub storage_flush_interval: Duration,
+
+    /// Blocks are cut at multiples of this, so that they expire as a whole
+    #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
+    pub storage_block_span: Duration,
+}
+
+/// How long samples are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention(
+    /// Milliseconds; `None` keeps everything.
+    pub Option<i64>,
+);
+
+fn parse_retention(text: &str) -> Result<Retention, String> {
+    if text == "off" {
+        return Ok(Retention(None));
+    }
+    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
+    if ms == 0 { Err("must be longer than 0, or off".to_owned()) } else { Ok(Retention(Some(ms))) }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
+    if ms == 0 { Err("must be longer than 0".to_owned()) } else { Ok(Duration::from_millis(ms.unsigned_abs())) }
+}
+
+/// What storage needs of others.
+pub struct Deps {
+    /// The log that it consumes.
+    pub log: Arc<dyn Log>,
+}
+
+/// A started storage.
+pub struct Started {
+    /// Its routes and its end.
+    pub component: Component,
+    /// What queries read.
+    pub reader: Arc<dyn Reader>,
+}
+
+/// Opens the engine and reads the log from where the blocks end.
+///
+/// Returns once everything that was in the log when it began is visible. After the shutdown is asked for, what was read is flushed,
+/// so that the next start has nothing to read again. `drained` resolves with an error at once when the log cannot be read any more.
+#[expect(clippy::disallowed_methods, reason = "the duration of the replay is measured")]
+pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
+    let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
+    let began = Instant::now();
+    let options = Options {
+        retention_ms: args.retention.0,
+        head_bytes_max: args.storage_head_bytes_max.max(1),
+        block_span_ms: args.storage_block_span.as_millis() as i64,
+    };
+    let dir = args.dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let db = Db::open(&dir, options)?;
+        db.expire(runtime::clock::now_ms())?;
+        Ok::<_, tsdb::Error>(db)
+    });
+    let db = Arc::new(opened.await.map_err(|e| Error::Start(e.to_string()))??);
+    for warning in db.warnings() {
+        tracing::error!("{warning}");
+    }
+    let work = Arc::new(Notify::new());
+    let (flushed, _) = watch::channel(0u64);
+    let (failed, failure) = watch::channel(None::<String>);
+    let (mut progress, mut threads) = (Vec::new(), Vec::new());
+    let mut ends = Vec::new();
+    let positions = db.positions();
+    for partition in 0..deps.log.partitions() {
+        let bounds = deps.log.bounds(partition).await?;
+        let next = positions.get(&partition).copied().unwrap_or(bounds.start);
+        let own = Arc::new(Progress::new(next, bounds.end));
+        progress.push(own.clone());
+        ends.push(bounds.end);
+        let consumer = Consumer {
+            partition,
+            db: db.clone(),
+            log: deps.log.clone(),
+            progress: own,
+            metrics: metrics.clone(),
+            work: work.clone(),
+            flushed: flushed.subscribe(),
+            failed: failed.clone(),
+        };
+        threads.push(spawn(format!("storage-{partition}"), shutdown.clone(), move |s, h| consumer.run(next, s, h))?);
+    }
+    let keeper = Arc::new(Keeper {
+        db: db.clone(),
+        log: deps.log.clone(),
+        metrics: metrics.clone(),
+        flush_interval: args.storage_flush_interval,
+        work: work.clone(),
+        flushed,
+        merges: Arc::new(Notify::new()),
+    });
+    let (flusher, merger) = (keeper.clone(), keeper.clone());
+    let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
+    let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
+    let reader = Arc::new(LocalReader { db, log: deps.log, progress, metrics: metrics.clone() });
+    reader.wait_until(&ends, &shutdown, &failure).await?;
+    metrics.replay_seconds.set(began.elapsed().as_secs_f64());
+    let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
+    Ok(Started { component: Component { name: GROUP, router: Router::new(), drained }, reader })
+}
+
+type Thread = tokio::sync::oneshot::Receiver<()>;
+
+/// Starts a thread that may wait for futures; the receiver resolves when it has ended.
+fn spawn(
+    name: String,
+    shutdown: Shutdown,
+    run: impl FnOnce(Shutdown, tokio::runtime::Handle) + Send + 'static,
+) -> Result<Thread, Error> {
+    let handle = tokio::runtime::Handle::current();
+    let (ended, wait) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().name(name).spawn(move || {
+        run(shutdown, handle);
+        let _ = ended.send(());
+    });
+    started.map_err(|e| Error::Start(format!("starting a thread: {e}")))?;
+    Ok(wait)
+}
+
+async fn drain(
+    keeper: Arc<Keeper>,
+    consumers: Vec<Thread>,
+    flush: Thread,
+    merge: Thread,
+    mut shutdown: Shutdown,
+    mut failure: watch::Receiver<Option<String>>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    tokio::select! {
+        () = shutdown.asked() => {}
+        Ok(failed) = failure.wait_for(Option::is_some) => return Err(failed.clone().unwrap_or_default().into()),
+    }
+    for consumer in consumers {
+        let _ = consumer.await;
+    }
+    let _ = flush.await;
+    let _ = merge.await;
+    // Once more, with all that the consumers have read; what cannot be written now is in the log.
+    let handle = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || keeper.flush(&handle)).await??;
+    Ok(())
+}

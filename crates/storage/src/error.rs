@@ -1,0 +1,28 @@
+//! What can fail in storage.
+
+use model::Kind;
+
+/// An error of the storage component.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine.
+    #[error("storage engine: {0}")]
+    Engine(#[from] tsdb::Error),
+    /// The log that it reads.
+    #[error("reading the log: {0}")]
+    Log(#[from] queue::Error),
+    /// A thread could not be started, or a metric is registered twice.
+    #[error("{0}")]
+    Start(String),
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Engine(e) => e.kind(),
+            Error::Log(e) => e.kind(),
+            Error::Start(_) => Kind::Internal,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Flushes, merges and retention, each tried again when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Cancel;
+use queue::Log;
+use runtime::{Backoff, Shutdown};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tsdb::Db;
+
+use crate::component::GROUP;
+use crate::metrics::Metrics;
+
+/// How often retention is looked at, and the figures of the engine are told.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
+/// First and longest bound of the pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// Keeps the engine's files.
+pub(crate) struct Keeper {
+    pub(crate) db: Arc<Db>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) metrics: Metrics,
+    pub(crate) flush_interval: Duration,
+    /// Told when the head has reached its bound.
+    pub(crate) work: Arc<Notify>,
+    /// Counts flushes.
+    pub(crate) flushed: watch::Sender<u64>,
+    /// Told when there are new blocks.
+    pub(crate) merges: Arc<Notify>,
+}
+
+impl Keeper {
+    /// Writes the head to blocks, and tells the log how far it is not needed any more.
+    pub(crate) fn flush(&self, handle: &Handle) -> Result<(), crate::Error> {
+        let timer = self.metrics.flush_seconds.start_timer();
+        let positions = self.db.flush()?;
+        timer.observe_duration();
+        self.flushed.send_modify(|n| *n += 1);
+        self.merges.notify_one();
+        for (partition, offset) in positions {
+            handle.block_on(self.log.commit(GROUP, partition, offset))?;
+        }
+        Ok(())
+    }
+
+    /// Flushes when the head is full and when the interval is over, until the shutdown is asked for.
+    pub(crate) fn flush_loop(&self, mut shutdown: Shutdown, handle: Handle) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1, 11);
+        let mut pause = self.flush_interval;
+        loop {
+            let stop = handle.block_on(async {
+                tokio::select! {
+                    () = shutdown.asked() => true,
+                    // While a failure is waited out, a full head changes nothing.
+                    () = self.work.notified(), if backoff.attempts() == 0 => false,
+                    () = tokio::time::sleep(pause) => false,
+                }
+            });
+            if stop {
+                return;
+            }
+            pause = match self.flush(&handle) {
+                Ok(()) => {
+                    backoff.reset();
+                    self.flush_interval
+                }
+                Err(error) => {
+                    let pause = backoff.pause();
+                    self.failed("flush", &error, pause);
+                    pause
+                }
+            };
+            self.metrics.stats(self.db.stats());
+        }
+    }
+
+    /// Merges after flushes and expires by the clock, until the shutdown is asked for.
+    pub(crate) fn merge_loop(&self, mut shutdown: Shutdown, handle: Handle) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1, 13);
+        let cancel = Cancel::default();
+        let (stop, on_stop) = (cancel.clone(), shutdown.clone());
+        // A merge that runs is given up when the process is to end; nothing of it is lost.
+        let watcher = handle.spawn(async move {
+            let mut on_stop = on_stop;
+            on_stop.asked().await;
+            stop.cancel();
+        });
+        while !shutdown.is_asked() {
+            self.metrics.stats(self.db.stats());
+            let pause = match self.merge_and_expire(&cancel) {
+                Ok(()) => {
+                    backoff.reset();
+                    EXPIRE_INTERVAL
+                }
+                Err(tsdb::Error::Cancelled) => break,
+                Err(error) => {
+                    let pause = backoff.pause();
+                    self.failed("merge", &error.into(), pause);
+                    pause
+                }
+            };
+            handle.block_on(async {
+                tokio::select! {
+                    () = shutdown.asked() => {}
+                    () = self.merges.notified(), if backoff.attempts() == 0 => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            });
+        }
+        watcher.abort();
+    }
+
+    fn merge_and_expire(&self, cancel: &Cancel) -> Result<(), tsdb::Error> {
+        let expired = self.db.expire(runtime::clock::now_ms())?;
+        self.metrics.expired_blocks.inc_by(expired as u64);
+        loop {
+            let timer = self.metrics.merge_seconds.start_timer();
+            if !self.db.compact(cancel)? {
+                timer.stop_and_discard();
+                return Ok(());
+            }
+            timer.observe_duration();
+        }
+    }
+
+    fn failed(&self, operation: &str, error: &crate::Error, pause: Duration) {
+        self.metrics.failures.with_label_values(&[operation]).inc();
+        tracing::error!(operation, %error, ?pause, "a write to storage failed; it is tried again, and the log keeps what it would have written");
+    }
+}

@@ -1,0 +1,109 @@
+//! Reading in process.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use model::{Kind, LabelsRequest, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use queue::{BoxFuture, Log};
+use runtime::Shutdown;
+use tokio::sync::watch;
+use tsdb::Db;
+
+use crate::apply::Progress;
+use crate::metrics::Metrics;
+use crate::{Error, Reader};
+
+/// The engine of this process, and how far it has read the log.
+pub(crate) struct LocalReader {
+    pub(crate) db: Arc<Db>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) progress: Vec<Arc<Progress>>,
+    pub(crate) metrics: Metrics,
+}
+
+impl LocalReader {
+    /// Waits until these offsets are visible.
+    pub(crate) async fn wait_until(
+        &self,
+        ends: &[i64],
+        shutdown: &Shutdown,
+        failure: &watch::Receiver<Option<String>>,
+    ) -> Result<(), Error> {
+        let (mut shutdown, mut failure) = (shutdown.clone(), failure.clone());
+        tokio::select! {
+            () = self.reach(ends) => Ok(()),
+            () = shutdown.asked() => Err(Error::Start("asked to stop while reading the log".to_owned())),
+            Ok(failed) = failure.wait_for(Option::is_some) => Err(Error::Start(failed.clone().unwrap_or_default())),
+        }
+    }
+
+    async fn reach(&self, ends: &[i64]) {
+        for (progress, end) in self.progress.iter().zip(ends) {
+            let mut applied = progress.applied.subscribe();
+            // The sender lives as long as this.
+            let _ = applied.wait_for(|applied| applied >= end).await;
+        }
+    }
+
+    async fn ends(&self) -> Result<Vec<i64>, queue::Error> {
+        let mut ends = Vec::with_capacity(self.progress.len());
+        for (progress, partition) in self.progress.iter().zip(0..) {
+            let end = self.log.bounds(partition).await?.end;
+            progress.end.fetch_max(end, Ordering::Relaxed);
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+
+    /// Records up to the known end that are not visible yet.
+    fn behind(&self) -> u64 {
+        let of = |p: &Arc<Progress>| (p.end.load(Ordering::Relaxed) - *p.applied.borrow()).max(0).unsigned_abs();
+        let behind = self.progress.iter().map(of).sum();
+        self.metrics.depth.set(behind as i64);
+        if behind as i64 > self.metrics.depth_peak.get() {
+            self.metrics.depth_peak.set(behind as i64);
+        }
+        behind
+    }
+}
+
+impl Reader for LocalReader {
+    fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async move {
+            let ends = self.ends().await.map_err(|e| SourceError { kind: e.kind(), message: e.to_string() })?;
+            self.behind();
+            if tokio::time::timeout(timeout, self.reach(&ends)).await.is_ok() {
+                return Ok(());
+            }
+            let message =
+                format!("storage is {} records behind the log and did not catch up within {timeout:?}", self.behind());
+            Err(SourceError { kind: Kind::Unavailable, message })
+        })
+    }
+
+    fn backlog(&self) -> u64 {
+        // In process the bounds are known at once; where they are not, the ends seen last stand.
+        let _ = self.ends().now_or_never();
+        self.behind()
+    }
+}
+
+impl SeriesSource for LocalReader {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        self.db.select(request)
+    }
+
+    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+        self.db.label_names(request)
+    }
+
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+        self.db.label_values(name, request)
+    }
+
+    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+        self.db.metadata(family)
+    }
+}

@@ -1,0 +1,135 @@
+//! What storage tells of itself.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector, exponential_buckets};
+
+/// The metrics of the component; clones share them.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) records: IntCounter,
+    pub(crate) samples: IntCounter,
+    pub(crate) out_of_order: IntCounter,
+    pub(crate) unreadable: IntCounter,
+    pub(crate) skipped: IntCounter,
+    pub(crate) depth: IntGauge,
+    pub(crate) depth_peak: IntGauge,
+    pub(crate) replay_seconds: prometheus::Gauge,
+    pub(crate) flush_seconds: Histogram,
+    pub(crate) merge_seconds: Histogram,
+    pub(crate) failures: prometheus::IntCounterVec,
+    pub(crate) throttled: IntCounter,
+    pub(crate) expired_blocks: IntCounter,
+    pub(crate) head_series: IntGauge,
+    pub(crate) head_samples: IntGauge,
+    pub(crate) head_bytes: IntGauge,
+    pub(crate) blocks: IntGauge,
+    pub(crate) block_bytes: IntGauge,
+    pub(crate) block_samples: IntGauge,
+    pub(crate) quarantined: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds = |name: &str, help: &str| {
+            Ok::<_, prometheus::Error>(Histogram::with_opts(
+                HistogramOpts::new(name, help).buckets(exponential_buckets(0.005, 3.0, 10)?),
+            )?)
+        };
+        let metrics = Metrics {
+            records: IntCounter::new("weir_storage_applied_records_total", "Records of the log that were processed.")?,
+            samples: IntCounter::new("weir_storage_applied_samples_total", "Samples that were added to the head.")?,
+            out_of_order: IntCounter::new(
+                "weir_storage_out_of_order_samples_total",
+                "Samples that were not later than those of their series before them. They are stored like the others.",
+            )?,
+            unreadable: IntCounter::new(
+                "weir_storage_unreadable_records_total",
+                "Records whose payload cannot be read; they are skipped.",
+            )?,
+            skipped: IntCounter::new(
+                "weir_storage_lost_positions_total",
+                "Times that the log did not have the position that was to be read.",
+            )?,
+            depth: IntGauge::new(
+                "weir_storage_queue_depth_records",
+                "Records that are acknowledged and not yet visible to queries.",
+            )?,
+            depth_peak: IntGauge::new("weir_storage_queue_depth_peak_records", "Largest depth seen since the start.")?,
+            replay_seconds: prometheus::Gauge::new(
+                "weir_storage_replay_duration_seconds",
+                "Duration of reading the log when the process started.",
+            )?,
+            flush_seconds: seconds("weir_storage_flush_duration_seconds", "Duration of writing a head to blocks.")?,
+            merge_seconds: seconds("weir_storage_merge_duration_seconds", "Duration of merging blocks.")?,
+            failures: prometheus::IntCounterVec::new(
+                prometheus::Opts::new(
+                    "weir_storage_failed_writes_total",
+                    "Writes that failed and are tried again, by what was written.",
+                ),
+                &["operation"],
+            )?,
+            throttled: IntCounter::new(
+                "weir_storage_throttled_total",
+                "Times that reading the log waited, since flushes did not keep up.",
+            )?,
+            expired_blocks: IntCounter::new(
+                "weir_storage_expired_blocks_total",
+                "Blocks that were dropped for their age.",
+            )?,
+            head_series: IntGauge::new("weir_storage_head_series", "Series in the head.")?,
+            head_samples: IntGauge::new("weir_storage_head_samples", "Samples in the head.")?,
+            head_bytes: IntGauge::new("weir_storage_head_bytes", "Memory of the head, about.")?,
+            blocks: IntGauge::new("weir_storage_blocks", "Blocks.")?,
+            block_bytes: IntGauge::new("weir_storage_block_bytes", "Size of the blocks.")?,
+            block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
+            quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
+        };
+        for operation in ["flush", "merge", "expire"] {
+            metrics.failures.with_label_values(&[operation]);
+        }
+        for collector in metrics.collectors() {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        fn boxed<C: Collector + Clone + 'static>(c: &C) -> Box<dyn Collector> {
+            Box::new(c.clone())
+        }
+        let counters = [
+            &self.records,
+            &self.samples,
+            &self.out_of_order,
+            &self.unreadable,
+            &self.skipped,
+            &self.throttled,
+            &self.expired_blocks,
+        ];
+        let gauges = [
+            &self.depth,
+            &self.depth_peak,
+            &self.head_series,
+            &self.head_samples,
+            &self.head_bytes,
+            &self.blocks,
+            &self.block_bytes,
+            &self.block_samples,
+            &self.quarantined,
+        ];
+        let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
+        all.extend(gauges.into_iter().map(boxed));
+        all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
+        all.extend([boxed(&self.replay_seconds), boxed(&self.failures)]);
+        all
+    }
+
+    pub(crate) fn stats(&self, stats: tsdb::Stats) {
+        self.head_series.set(stats.head_series as i64);
+        self.head_samples.set(stats.head_samples as i64);
+        self.head_bytes.set(stats.head_bytes as i64);
+        self.blocks.set(stats.blocks as i64);
+        self.block_bytes.set(stats.block_bytes as i64);
+        self.block_samples.set(stats.block_samples as i64);
+        self.quarantined.set(stats.quarantined as i64);
+    }
+}

@@ -1,0 +1,200 @@
+//! The component over a real log in a directory: what was acknowledged is visible, before and after restarts of every kind.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
+use prometheus::Registry;
+use queue::Log;
+use queue::payload::Encoder;
+use runtime::{Shutdown, ShutdownTrigger};
+use storage::Reader;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    queue: queue::Args,
+    #[command(flatten)]
+    storage: storage::Args,
+}
+
+struct Running {
+    log: Arc<dyn Log>,
+    reader: Arc<dyn Reader>,
+    registry: Registry,
+    storage: (ShutdownTrigger, runtime::Component),
+    queue: (ShutdownTrigger, runtime::Component),
+}
+
+async fn start(dir: &Path, flags: &[&str]) -> Running {
+    let Cli { mut queue, mut storage } = Cli::parse_from(["test"].iter().chain(flags));
+    queue.dir = dir.join("queue");
+    storage.dir = dir.join("storage");
+    let (queue_trigger, shutdown) = Shutdown::new();
+    let registry = Registry::new();
+    let log = queue::start(queue, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
+    let (storage_trigger, shutdown) = Shutdown::new();
+    let deps = storage::Deps { log: log.log.clone() };
+    let started = storage::start(storage, deps, &registry, shutdown).await.expect("storage starts");
+    Running {
+        log: log.log,
+        reader: started.reader,
+        registry,
+        storage: (storage_trigger, started.component),
+        queue: (queue_trigger, log.component),
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.storage.0.ask();
+        self.storage.1.drained.await.expect("storage drains");
+        drop((self.reader, self.log));
+        self.queue.0.ask();
+        self.queue.1.drained.await.expect("log drains");
+    }
+
+    async fn write(&self, t: i64, v: f64) {
+        let labels = Labels::new(&[("__name__", "m"), ("t", &t.to_string())]).expect("valid");
+        let mut encoder = Encoder::new();
+        encoder.push(labels.as_ref(), &[Sample { t, v }]);
+        let partition = labels.as_ref().partition(self.log.partitions());
+        self.log.append(partition, encoder.finish(), t).await.expect("acknowledged");
+    }
+
+    async fn read(&self) -> Vec<(i64, f64)> {
+        self.reader.caught_up(PATIENCE).await.expect("catches up");
+        let request = SelectRequest {
+            matchers: vec![Matcher::equal("__name__", "m")],
+            range: TimeRange::ALL,
+            want: Want::Samples,
+            series_max: usize::MAX,
+            cancel: Cancel::default(),
+        };
+        let mut out = Vec::new();
+        for series in self.reader.select(&request).expect("selects").series {
+            let mut samples = Columns::default();
+            series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+            out.extend(samples.t.into_iter().zip(samples.v));
+        }
+        out.sort_by_key(|(t, _)| *t);
+        out
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let family = self.registry.gather().into_iter().find(|f| f.name() == name).expect("registered");
+        family.get_metric().iter().map(|m| m.get_counter().get_value() + m.get_gauge().get_value()).sum()
+    }
+}
+
+const NO_RETENTION: &[&str] = &["--retention", "off"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_visible_to_a_reader_that_caught_up() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), NO_RETENTION).await;
+    for t in 0..50 {
+        running.write(t, t as f64).await;
+        assert_eq!(running.read().await.len(), t as usize + 1);
+    }
+    assert_eq!(running.reader.backlog(), 0);
+    assert_eq!(running.metric("weir_storage_applied_records_total"), 50.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_flushes_and_the_next_start_reads_nothing_again() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), NO_RETENTION).await;
+    for t in 0..20 {
+        running.write(t, 1.0).await;
+    }
+    let before = running.read().await;
+    running.stop().await;
+    let running = start(dir.path(), NO_RETENTION).await;
+    assert_eq!(running.read().await, before);
+    assert_eq!(running.metric("weir_storage_applied_records_total"), 0.0);
+    running.write(100, 2.0).await;
+    assert_eq!(running.read().await.len(), 21);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_lost_its_directory_rebuilds_from_the_log() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), NO_RETENTION).await;
+    for t in 0..20 {
+        running.write(t, 1.0).await;
+    }
+    let before = running.read().await;
+    running.stop().await;
+    std::fs::remove_dir_all(dir.path().join("storage")).expect("removed");
+    let running = start(dir.path(), NO_RETENTION).await;
+    assert_eq!(running.read().await, before);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_its_directory_is_read_from_its_new_start() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), NO_RETENTION).await;
+    for t in 0..20 {
+        running.write(t, 1.0).await;
+    }
+    running.read().await;
+    running.stop().await;
+    std::fs::remove_dir_all(dir.path().join("queue")).expect("removed");
+    let running = start(dir.path(), NO_RETENTION).await;
+    running.write(100, 1.0).await;
+    assert_eq!(running.read().await.len(), 21);
+    assert!(running.metric("weir_storage_lost_positions_total") >= 1.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_head_is_flushed_and_merged_while_writing() {
+    let dir = tempfile::tempdir().expect("directory");
+    let flags = ["--retention", "off", "--storage-head-bytes-max", "2000"];
+    let running = start(dir.path(), &flags).await;
+    for t in 0..300 {
+        running.write(t, t as f64).await;
+    }
+    let expect: Vec<(i64, f64)> = (0..300).map(|t| (t, t as f64)).collect();
+    assert_eq!(running.read().await, expect);
+    running.stop().await;
+    let running = start(dir.path(), &flags).await;
+    assert_eq!(running.read().await, expect);
+    assert!(running.metric("weir_storage_blocks") >= 1.0 || dir.path().join("storage/manifest").exists());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_fails_is_tried_again_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().expect("directory");
+    let flags = ["--retention", "off", "--storage-flush-interval", "10ms"];
+    let running = start(dir.path(), &flags).await;
+    // A directory in the place of the file that a commit writes first: the flush fails until it is gone.
+    let obstacle = dir.path().join("storage/manifest.new");
+    while std::fs::create_dir(&obstacle).is_err() {
+        tokio::task::yield_now().await;
+    }
+    running.write(1, 1.0).await;
+    let failures = || running.metric("weir_storage_failed_writes_total");
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while failures() < 2.0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("the flush fails");
+    assert_eq!(running.read().await, [(1, 1.0)], "what could not be written is still read");
+    std::fs::remove_dir(&obstacle).expect("removed");
+    running.stop().await;
+    let running = start(dir.path(), NO_RETENTION).await;
+    assert_eq!(running.read().await, [(1, 1.0)]);
+    assert_eq!(running.metric("weir_storage_applied_records_total"), 0.0, "it was flushed in the end");
+    running.stop().await;
+}
