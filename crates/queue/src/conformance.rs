@@ -18,6 +18,7 @@ pub async fn run<F: Future<Output = Arc<dyn Log>>>(mut make: impl FnMut() -> F) 
     offsets_outside_of_the_log_are_refused(make().await).await;
     a_fetch_is_bounded_and_makes_progress(make().await).await;
     commits_are_kept_by_group_and_partition(make().await).await;
+    appends_at_once_each_get_an_offset_of_their_own(make().await).await;
 }
 
 async fn appended_records_are_read_in_order(log: Arc<dyn Log>) {
@@ -68,6 +69,24 @@ async fn a_fetch_is_bounded_and_makes_progress(log: Arc<dyn Log>) {
         assert!(!read.is_empty() && read.len() <= 3, "{} records", read.len());
         next += read.len() as i64;
     }
+}
+
+async fn appends_at_once_each_get_an_offset_of_their_own(log: Arc<dyn Log>) {
+    const APPENDS: u32 = 200;
+    let tasks: Vec<_> = (0..APPENDS)
+        .map(|i| {
+            let log = log.clone();
+            tokio::spawn(async move { (log.append(0, Bytes::from(i.to_be_bytes().to_vec()), 0).await, i) })
+        })
+        .collect();
+    let mut expect = vec![None; APPENDS as usize];
+    for task in tasks {
+        let (offset, i) = task.await.expect("ends");
+        let place = &mut expect[offset.expect("appended") as usize];
+        assert_eq!(place.replace(Bytes::from(i.to_be_bytes().to_vec())), None, "an offset is given once");
+    }
+    let read = log.fetch(0, 0, usize::MAX, PATIENCE).await.expect("read");
+    assert_eq!(read.into_iter().map(|r| Some(r.payload)).collect::<Vec<_>>(), expect);
 }
 
 async fn commits_are_kept_by_group_and_partition(log: Arc<dyn Log>) {

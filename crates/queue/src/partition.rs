@@ -235,6 +235,15 @@ impl Partition {
         self.state().segments.back_mut().expect("a segment").file = Arc::new(file);
     }
 
+    /// Keeps the writer from its work while `held` runs, and fails what waits then with `reason`.
+    #[cfg(test)]
+    pub(crate) fn hold_writer_then_poison<T>(&self, reason: &str, held: impl FnOnce() -> T) -> T {
+        let mut state = self.state();
+        let result = held();
+        state.poisoned = Some(reason.to_owned());
+        result
+    }
+
     /// What the writer does after a write that failed so.
     #[cfg(test)]
     pub(crate) fn take_back(&self, error: std::io::Error) -> Error {

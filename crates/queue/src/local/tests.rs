@@ -64,7 +64,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn log_in_process_conforms() {
-    let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().expect("directory")).collect();
+    let dirs: Vec<_> = (0..6).map(|_| tempfile::tempdir().expect("directory")).collect();
     let mut dirs_left = dirs.iter();
     let mut kept = Vec::new();
     crate::conformance::run(|| {
@@ -81,7 +81,7 @@ async fn log_in_process_conforms() {
         }
     })
     .await;
-    assert_eq!(kept.len(), 5);
+    assert_eq!(kept.len(), 6);
 }
 
 #[tokio::test]
@@ -311,4 +311,34 @@ async fn the_status_tells_depth_peak_and_processed() {
     let depth = registry.gather().into_iter().find(|f| f.name() == "weir_queue_depth_records").expect("family");
     assert_eq!(depth.get_metric().len(), 2);
     close(started, trigger).await;
+}
+
+#[tokio::test]
+async fn appends_that_wait_are_bounded_in_bytes() {
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let registry = Registry::new();
+    let (log, writers) = LocalLog::open(&args(dir.path()), Metrics::new(&registry).expect("registers")).expect("opens");
+    let payload = Bytes::from(vec![0; crate::RECORD_BYTES_MAX]);
+    let mut waiting = Vec::new();
+    let refused = log.partitions[0].hold_writer_then_poison("done with it", || {
+        loop {
+            let mut append = log.append(0, payload.clone(), 0);
+            match (&mut append).now_or_never() {
+                Some(result) => break result,
+                None => waiting.push(append),
+            }
+        }
+    });
+    assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+    assert_eq!(waiting.len(), 8, "64 MiB in records of 8");
+    for append in waiting {
+        assert!(matches!(append.await, Err(Error::Poisoned(reason)) if reason == "done with it"));
+    }
+    let rejected = registry.gather().into_iter().find(|f| f.name() == "weir_queue_rejected_appends_total");
+    let of_waiting = |m: &&prometheus::proto::Metric| m.get_label()[0].value() == "waiting";
+    let rejected = rejected.expect("family").get_metric().iter().find(of_waiting).map(|m| m.get_counter().get_value());
+    assert_eq!(rejected, Some(1.0));
+    log.partitions.iter().for_each(|p| p.close());
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
 }
