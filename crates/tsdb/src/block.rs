@@ -13,12 +13,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
 
 use crate::chunk;
+use crate::columns::clip;
 use crate::files::io;
-use crate::head::{clip, too_many};
+use crate::head::too_many;
 use crate::{Error, postings};
 pub(crate) use index::Index;
 pub(crate) use write::Writer;
@@ -47,6 +49,8 @@ pub struct Block {
     bytes: u64,
     samples: u64,
     range: TimeRange,
+    /// Bytes were found that are not what was written.
+    damaged: AtomicBool,
     pub(crate) index: Index,
 }
 
@@ -84,7 +88,15 @@ impl Block {
         }
         let index = Index::read(stored).map_err(|reason| Error::corrupt(&name, index_at as usize, reason))?;
         let range = TimeRange { start_ms: u64_at(28) as i64, end_ms: u64_at(36) as i64 };
-        Ok(Block { path: path.to_owned(), file, bytes, samples: u64_at(20), range, index })
+        Ok(Block {
+            path: path.to_owned(),
+            file,
+            bytes,
+            samples: u64_at(20),
+            range,
+            damaged: AtomicBool::new(false),
+            index,
+        })
     }
 
     /// Its file.
@@ -155,7 +167,13 @@ impl Block {
         Ok(())
     }
 
+    /// Whether a read found bytes that are not what was written; the block is then left out, and answers say so.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn corrupt(&self, at: u64, reason: &str) -> Error {
+        self.damaged.store(true, Ordering::Relaxed);
         Error::corrupt(&self.path.display().to_string(), at as usize, reason)
     }
 }

@@ -1,29 +1,28 @@
 //! The engine as a whole: the head, the blocks, and the manifest that binds them to positions in the log.
 //!
-//! A flush takes the head away from writers for the instant in which a fresh one is put in its place, together with the positions that
-//! it reaches; it is then written to blocks while queries still read it. If that fails, the frozen head stays and the next flush tries again.
-//! The price is memory for two heads.
+//! A flush takes the samples of the head away from writers for the instant in which a fresh generation begins, together with the positions
+//! that they reach; they are then written to blocks while queries still read them. If that fails, the frozen generation stays and
+//! the next flush tries again. The price is memory for the samples of two generations.
 
+mod flush;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{Cancel, Columns, Labels, LabelsRef, Metadata, Sample, TimeRange};
+use model::{Cancel, LabelsRef, Metadata, Sample, TimeRange};
 
-use crate::block::{Block, Writer};
-use crate::files::{create_dir, io, sync_dir};
-use crate::head::{Appended, Head, Snapshot};
+use crate::block::Block;
+use crate::files::{self, create_dir, io, sync_dir};
+use crate::head::{Appended, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::{Error, merge};
 
-/// A head that spans more than this many spans goes to one wide block, so that samples strewn over decades do not become thousands of files.
-const SPANS_MAX: i64 = 64;
 /// The span of a wide block.
 const WIDE: i64 = i64::MIN;
 /// Families of which metadata is kept. Real installations have some thousands.
@@ -51,8 +50,10 @@ impl Default for Options {
 pub struct Db {
     dir: PathBuf,
     options: Options,
-    /// Held for reading by whoever appends a record, for writing while the head is exchanged.
-    head: RwLock<Arc<Head>>,
+    head: Head,
+    /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
+    /// begins and while numbers of series are taken back.
+    gate: RwLock<()>,
     /// Partition to the next offset, of what is in the head.
     positions: Mutex<BTreeMap<u32, i64>>,
     metadata: Mutex<BTreeSet<Metadata>>,
@@ -63,14 +64,19 @@ pub struct Db {
     next_block: AtomicU64,
     /// Samples before this time are expired.
     floor_ms: AtomicI64,
+    flushes: AtomicU64,
+    merges: AtomicU64,
+    /// Keeps another process out of the directory as long as it is open.
+    _lock: File,
 }
 
 /// What queries read beside the head.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct View {
-    frozen: Option<Arc<Head>>,
+    frozen: Option<Arc<Frozen>>,
     blocks: Vec<(BlockEntry, Arc<Block>)>,
-    warnings: Vec<String>,
+    /// Blocks that could not be opened, each with what to say of it.
+    quarantined: Vec<(BlockEntry, String)>,
 }
 
 #[derive(Debug)]
@@ -85,9 +91,9 @@ struct Committed {
 pub struct Stats {
     /// Series in the head.
     pub head_series: usize,
-    /// Samples in the head.
+    /// Samples in the head that no flush has taken yet.
     pub head_samples: u64,
-    /// Memory of the head and of the one that is being written, in bytes.
+    /// Memory of the head, what is being written included, in bytes.
     pub head_bytes: usize,
     /// Number of blocks.
     pub blocks: usize,
@@ -97,19 +103,23 @@ pub struct Stats {
     pub block_samples: u64,
     /// Blocks that are damaged and not read.
     pub quarantined: usize,
+    /// Flushes that were committed since the engine was opened.
+    pub flushes: u64,
+    /// Merges that were committed since the engine was opened.
+    pub merges: u64,
 }
 
 /// Appends what one record holds: all of it becomes part of the same flush.
 #[derive(Debug)]
 pub struct Batch<'a> {
     db: &'a Db,
-    head: RwLockReadGuard<'a, Arc<Head>>,
+    _gate: RwLockReadGuard<'a, ()>,
 }
 
 impl Batch<'_> {
     /// Appends samples of one series, in any order.
     pub fn append(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
-        self.head.append(labels, samples)
+        self.db.head.append(labels, samples)
     }
 
     /// Notes what is known of a family.
@@ -131,19 +141,27 @@ impl Db {
     /// in quarantine: it stays where it is, is not read, and every answer of queries says so.
     pub fn open(dir: &Path, options: Options) -> Result<Db, Error> {
         create_dir(dir)?;
-        let manifest = Manifest::read(dir)?;
+        let lock_file = files::lock(dir)?;
+        let manifest = match Manifest::read(dir)? {
+            Some(manifest) => manifest,
+            None => create(dir)?,
+        };
         remove_orphans(dir, &manifest)?;
         let mut view = View::default();
         for entry in &manifest.blocks {
             match Block::open(&dir.join(&entry.name)) {
                 Ok(block) => view.blocks.push((entry.clone(), Arc::new(block))),
-                Err(error) => view.warnings.push(format!("block {} is in quarantine: {error}", entry.name)),
+                Err(error) => {
+                    let warning = format!("block {} is in quarantine: {error}", entry.name);
+                    view.quarantined.push((entry.clone(), warning));
+                }
             }
         }
         Ok(Db {
             dir: dir.to_owned(),
             options,
-            head: RwLock::default(),
+            head: Head::default(),
+            gate: RwLock::default(),
             positions: Mutex::new(manifest.positions.clone()),
             metadata: Mutex::new(manifest.metadata.clone()),
             view: RwLock::new(Arc::new(view)),
@@ -152,6 +170,9 @@ impl Db {
             flushing: Mutex::default(),
             merging: Mutex::default(),
             floor_ms: AtomicI64::new(i64::MIN),
+            flushes: AtomicU64::new(0),
+            merges: AtomicU64::new(0),
+            _lock: lock_file,
         })
     }
 
@@ -162,79 +183,41 @@ impl Db {
 
     /// Begins a record. Many may be open at once; a flush waits for them.
     pub fn begin(&self) -> Batch<'_> {
-        Batch { db: self, head: self.head.read().unwrap_or_else(PoisonError::into_inner) }
+        Batch { db: self, _gate: self.gate.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// Whether the head has reached its bound.
     pub fn should_flush(&self) -> bool {
-        self.current_head().bytes() >= self.options.head_bytes_max || self.view().frozen.is_some()
+        self.head.bytes() >= self.options.head_bytes_max || self.view().frozen.is_some()
     }
 
     /// Whether flushes do not keep up, so that whoever appends has to wait.
     pub fn is_over_budget(&self) -> bool {
         let frozen = self.view().frozen.as_ref().map_or(0, |h| h.bytes());
-        frozen > 0 && self.current_head().bytes() >= self.options.head_bytes_max
-    }
-
-    /// Writes the head to blocks and commits them with the positions that they reach. Returns these positions.
-    ///
-    /// When it fails nothing is lost: what was to be written stays readable and is written by the next flush.
-    pub fn flush(&self) -> Result<BTreeMap<u32, i64>, Error> {
-        let _one = lock(&self.flushing);
-        let (head, positions) = self.freeze();
-        let mut written = Vec::new();
-        let series = head.all_sorted();
-        for (span, range) in self.spans(&head) {
-            written.extend(self.write_block(&series, span, range)?);
-        }
-        drop(series);
-        let metadata = lock(&self.metadata).clone();
-        self.commit(|manifest, view| {
-            manifest.positions = positions.clone();
-            manifest.metadata = metadata;
-            manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
-            view.blocks.extend(written);
-            view.frozen = None;
-        })?;
-        Ok(positions)
+        frozen > 0 && self.head.bytes() >= self.options.head_bytes_max
     }
 
     /// Merges some blocks if that is worth it, and says whether it did.
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
         let Some(run) = self.choose_merge() else { return Ok(false) };
-        let name = self.new_name();
-        let path = self.dir.join(&name);
-        let keep = TimeRange { start_ms: self.floor_ms.load(Ordering::Relaxed), end_ms: i64::MAX };
-        let blocks: Vec<Arc<Block>> = run.iter().map(|(_, block)| block.clone()).collect();
-        let any = merge::merge(&blocks, keep, &path, cancel)?;
-        let merged = if any {
-            sync_dir(&self.dir)?;
-            Some((BlockEntry { name, span: run[0].0.span }, Arc::new(Block::open(&path)?)))
-        } else {
-            None
-        };
+        let merged = self.write_merged(&run, cancel)?;
         let old: BTreeSet<&str> = run.iter().map(|(entry, _)| entry.name.as_str()).collect();
-        let last = run.last().map(|(entry, _)| entry.name.clone());
+        let is_old = |entry: &BlockEntry| old.contains(entry.name.as_str());
         self.commit(|manifest, view| {
             // In the place of the newest of them, so that what was written later stays later.
-            let at = view.blocks.iter().position(|(entry, _)| Some(&entry.name) == last.as_ref());
-            if let (Some(at), Some(merged)) = (at, merged) {
-                view.blocks.insert(at + 1, merged);
+            let newest = run.last().map(|(entry, _)| &entry.name);
+            if let Some(merged) = merged {
+                let at = manifest.blocks.iter().position(|entry| Some(&entry.name) == newest);
+                manifest.blocks.insert(at.map_or(0, |at| at + 1), merged.0.clone());
+                let at = view.blocks.iter().position(|(entry, _)| Some(&entry.name) == newest);
+                view.blocks.insert(at.map_or(0, |at| at + 1), merged);
             }
-            view.blocks.retain(|(entry, _)| !old.contains(entry.name.as_str()));
-            let quarantined = manifest
-                .blocks
-                .iter()
-                .filter(|e| !view.blocks.iter().any(|(v, _)| v == *e) && !old.contains(e.name.as_str()));
-            let quarantined: Vec<BlockEntry> = quarantined.cloned().collect();
-            manifest.blocks =
-                quarantined.into_iter().chain(view.blocks.iter().map(|(entry, _)| entry.clone())).collect();
+            manifest.blocks.retain(|entry| !is_old(entry));
+            view.blocks.retain(|(entry, _)| !is_old(entry));
         })?;
+        self.merges.fetch_add(1, Ordering::Relaxed);
         self.remove_files(old.into_iter())?;
-        if !any {
-            let _ = fs::remove_file(path);
-        }
         Ok(true)
     }
 
@@ -246,8 +229,11 @@ impl Db {
         let _one = lock(&self.merging);
         let old: BTreeSet<String> = {
             let view = self.view();
-            let old = view.blocks.iter().filter(|(_, block)| block.range().end_ms < floor);
-            old.map(|(entry, _)| entry.name.clone()).collect()
+            let old = view.blocks.iter().filter(|(_, block)| block.range().end_ms < floor).map(|(entry, _)| entry);
+            // What is in a block that cannot be read is not known, but its span is.
+            let unread = view.quarantined.iter().map(|(entry, _)| entry);
+            let unread = unread.filter(|entry| entry.span != WIDE && self.span_end_ms(entry.span) < floor);
+            old.chain(unread).map(|entry| entry.name.clone()).collect()
         };
         if old.is_empty() {
             return Ok(0);
@@ -255,6 +241,7 @@ impl Db {
         self.commit(|manifest, view| {
             manifest.blocks.retain(|entry| !old.contains(&entry.name));
             view.blocks.retain(|(entry, _)| !old.contains(&entry.name));
+            view.quarantined.retain(|(entry, _)| !old.contains(&entry.name));
         })?;
         self.remove_files(old.iter().map(String::as_str))?;
         Ok(old.len())
@@ -262,70 +249,24 @@ impl Db {
 
     /// Figures, as of now.
     pub fn stats(&self) -> Stats {
-        let (head, view) = (self.current_head(), self.view());
+        let (head, view) = (&self.head, self.view());
+        let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
         Stats {
             head_series: head.series(),
             head_samples: head.samples(),
-            head_bytes: head.bytes() + view.frozen.as_ref().map_or(0, |h| h.bytes()),
+            head_bytes: head.bytes() + head.registry_bytes() + frozen,
             blocks: view.blocks.len(),
             block_bytes: view.blocks.iter().map(|(_, b)| b.bytes()).sum(),
             block_samples: view.blocks.iter().map(|(_, b)| b.samples()).sum(),
-            quarantined: view.warnings.len(),
+            quarantined: self.warnings().len(),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            merges: self.merges.load(Ordering::Relaxed),
         }
     }
 
-    /// Takes the head away, or the one that an earlier flush could not write.
-    fn freeze(&self) -> (Arc<Head>, BTreeMap<u32, i64>) {
-        let mut committed = lock(&self.committed);
-        if let Some(frozen) = &self.view().frozen {
-            return (frozen.clone(), committed.frozen.clone());
-        }
-        let mut head = self.head.write().unwrap_or_else(PoisonError::into_inner);
-        let frozen = std::mem::take(&mut *head);
-        committed.frozen = lock(&self.positions).clone();
-        self.change_view(|view| view.frozen = Some(frozen.clone()));
-        (frozen, committed.frozen.clone())
-    }
-
-    /// The spans of time that a head covers.
-    fn spans(&self, head: &Head) -> Vec<(i64, TimeRange)> {
-        let Some(range) = head.range() else { return Vec::new() };
-        let length = self.options.block_span_ms.max(1);
-        let (first, last) = (range.start_ms.div_euclid(length), range.end_ms.div_euclid(length));
-        if last.saturating_sub(first) >= SPANS_MAX {
-            return vec![(WIDE, range)];
-        }
-        let of = |span: i64| TimeRange {
-            start_ms: span.saturating_mul(length),
-            end_ms: (span + 1).saturating_mul(length) - 1,
-        };
-        (first..=last).map(|span| (span, of(span))).collect()
-    }
-
-    /// Writes the samples of one span; `None` where there are none.
-    fn write_block(
-        &self,
-        series: &[(Labels, Snapshot)],
-        span: i64,
-        range: TimeRange,
-    ) -> Result<Option<(BlockEntry, Arc<Block>)>, Error> {
-        let name = self.new_name();
-        let path = self.dir.join(&name);
-        let mut writer = Writer::create(&path)?;
-        let mut samples = Columns::default();
-        for (labels, snapshot) in series {
-            samples.clear();
-            snapshot.read_into(range, &mut samples)?;
-            writer.push(labels, &samples)?;
-        }
-        if writer.is_empty() {
-            drop(writer);
-            fs::remove_file(&path).map_err(io(format!("removing {}", path.display())))?;
-            return Ok(None);
-        }
-        writer.finish()?;
-        sync_dir(&self.dir)?;
-        Ok(Some((BlockEntry { name, span }, Arc::new(Block::open(&path)?))))
+    /// What every answer of a query says: the blocks that are in quarantine, and why.
+    pub fn warnings(&self) -> Vec<String> {
+        self.view().warnings()
     }
 
     /// The blocks that are best merged now: of one span, with no wide block written between them.
@@ -334,7 +275,7 @@ impl Db {
         let mut runs: BTreeMap<(i64, usize), Vec<(BlockEntry, Arc<Block>)>> = BTreeMap::new();
         // Counts up at each change between wide blocks and others: only blocks with the same count have nothing in between.
         let (mut stretch, mut wide_before) = (0, false);
-        for (entry, block) in &view.blocks {
+        for (entry, block) in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
             if (entry.span == WIDE) != wide_before {
                 stretch += 1;
                 wide_before = entry.span == WIDE;
@@ -347,6 +288,27 @@ impl Db {
         })
     }
 
+    /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
+    fn write_merged(
+        &self,
+        run: &[(BlockEntry, Arc<Block>)],
+        cancel: &Cancel,
+    ) -> Result<Option<(BlockEntry, Arc<Block>)>, Error> {
+        let name = self.new_name();
+        let path = self.dir.join(&name);
+        let keep = TimeRange { start_ms: self.floor_ms.load(Ordering::Relaxed), end_ms: i64::MAX };
+        let blocks: Vec<Arc<Block>> = run.iter().map(|(_, block)| block.clone()).collect();
+        let written = merge::merge(&blocks, keep, &path, cancel).and_then(|any| {
+            let block = if any { Some(Block::open(&path)?) } else { None };
+            sync_dir(&self.dir)?;
+            Ok(block)
+        });
+        if !matches!(written, Ok(Some(_))) {
+            let _ = fs::remove_file(&path);
+        }
+        Ok(written?.map(|block| (BlockEntry { name, span: run[0].0.span }, Arc::new(block))))
+    }
+
     fn new_name(&self) -> String {
         format!("{:010}.block", self.next_block.fetch_add(1, Ordering::Relaxed))
     }
@@ -355,8 +317,7 @@ impl Db {
     fn commit(&self, edit: impl FnOnce(&mut Manifest, &mut View)) -> Result<(), Error> {
         let mut committed = lock(&self.committed);
         let mut manifest = committed.manifest.clone();
-        let old = self.view();
-        let mut view = View { frozen: old.frozen.clone(), blocks: old.blocks.clone(), warnings: old.warnings.clone() };
+        let mut view = View::clone(&self.view());
         edit(&mut manifest, &mut view);
         manifest.next_block = self.next_block.load(Ordering::Relaxed);
         manifest.write(&self.dir)?;
@@ -367,8 +328,7 @@ impl Db {
 
     fn change_view(&self, edit: impl FnOnce(&mut View)) {
         let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let mut view =
-            View { frozen: slot.frozen.clone(), blocks: slot.blocks.clone(), warnings: slot.warnings.clone() };
+        let mut view = View::clone(&slot);
         edit(&mut view);
         *slot = Arc::new(view);
     }
@@ -377,18 +337,33 @@ impl Db {
     fn remove_files<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         for name in names {
             let path = self.dir.join(name);
-            fs::remove_file(&path).map_err(io(format!("removing {}", path.display())))?;
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(format!("removing {}", path.display()))(e));
+                }
+                _ => {}
+            }
         }
         sync_dir(&self.dir)
-    }
-
-    fn current_head(&self) -> Arc<Head> {
-        self.head.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn view(&self) -> Arc<View> {
         self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Begins an engine in a directory that has none. Blocks without a manifest are no leftover of a crash, since the manifest comes
+/// before the first of them; they may be all that is left of somebody's data, so they are not touched.
+fn create(dir: &Path) -> Result<Manifest, Error> {
+    for entry in fs::read_dir(dir).map_err(io(format!("reading {}", dir.display())))? {
+        let path = entry.map_err(io(format!("reading {}", dir.display())))?.path();
+        if path.extension().is_some_and(|extension| extension == "block") {
+            return Err(Error::corrupt(&path.display().to_string(), 0, "there is a block and no manifest"));
+        }
+    }
+    let manifest = Manifest::default();
+    manifest.write(dir)?;
+    Ok(manifest)
 }
 
 /// Removes blocks that no manifest names: a crash came between writing and committing them.

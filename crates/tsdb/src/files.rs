@@ -35,6 +35,15 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
     sync_dir(parent)
 }
 
+/// Keeps other processes out of a directory until the file is closed.
+pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let context = || format!("locking {}", path.display());
+    let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(io(context()))?;
+    file.try_lock().map_err(|e| io(format!("{}: is another process using it?", context()))(e.into()))?;
+    Ok(file)
+}
+
 /// Replaces a file by another content: after a crash it holds the one or the other.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let temporary = path.with_extension("new");

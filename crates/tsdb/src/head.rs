@@ -1,25 +1,28 @@
 //! The newest samples, in memory.
 //!
-//! Series are spread over shards by the hash of their labels, each behind a lock of its own. A series keeps its last few samples as they
-//! came and seals them into chunks; samples that are not later than those before go to a list beside, and win over those where the times are
-//! equal, since they were written later. Reading copies the little that is not sealed and shares the rest, so that a lock is held for
-//! an instant.
+//! Series are spread over shards by the hash of their labels, each behind a lock of its own. What is known of a series (labels,
+//! postings) stays over flushes as long as it is written, so that a flush costs no new allocation for a series; its samples are in a
+//! *generation*, of which a flush takes one away and begins the next. The price is that a series which ended is kept for some
+//! flushes. Reading copies the little that is needed of the current generation and shares the frozen one, so that a lock is held
+//! for an instant.
 
 mod buffer;
+mod generation;
 mod shard;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{
-    Columns, LabelsRef, LabelsRequest, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource,
-    SourceError, TimeRange, Want,
+    Columns, Labels, LabelsRef, LabelsRequest, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet,
+    SeriesSource, SourceError, TimeRange, Want,
 };
 
 use crate::Error;
 use crate::postings::{self, add_names, add_values};
-pub(crate) use buffer::{Snapshot, clip, merge_newer};
+pub(crate) use buffer::Snapshot;
+pub(crate) use generation::{Frozen, Generation};
 use shard::Shard;
 
 /// Locks: a few for each core, so that writers of two partitions and a query seldom meet.
@@ -28,11 +31,14 @@ const SHARDS: usize = 16;
 /// A set of series with their samples, in memory.
 #[derive(Debug)]
 pub struct Head {
-    shards: Vec<Mutex<Shard>>,
-    samples: AtomicU64,
+    shards: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    shard: Mutex<Shard>,
+    /// Memory of the current samples; written under the lock, read without it.
     bytes: AtomicUsize,
-    min_t: AtomicI64,
-    max_t: AtomicI64,
 }
 
 /// What became of samples that were appended.
@@ -44,127 +50,156 @@ pub struct Appended {
     pub out_of_order: usize,
 }
 
+/// A series that meets a request, with what the generations hold of it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) labels: Labels,
+    pub(crate) frozen: Option<(Arc<Generation>, u32)>,
+    pub(crate) current: Option<Snapshot>,
+}
+
 impl Default for Head {
     fn default() -> Self {
-        Head {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            samples: AtomicU64::new(0),
-            bytes: AtomicUsize::new(0),
-            min_t: AtomicI64::new(i64::MAX),
-            max_t: AtomicI64::new(i64::MIN),
-        }
+        Head { shards: (0..SHARDS).map(|_| Slot::default()).collect() }
     }
 }
 
 impl Head {
-    /// Appends samples of one series, in any order.
+    /// An empty head.
+    pub fn new() -> Self {
+        Head::default()
+    }
+
+    /// Appends samples of one series, in any order. Of samples at the same time the one appended last counts.
     pub fn append(&self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
+        if samples.is_empty() {
+            return Appended::default();
+        }
         let hash = labels.hash64();
-        let (appended, grown) = self.shard(hash).append(labels, hash, samples);
-        self.samples.fetch_add(samples.len() as u64, Ordering::Relaxed);
-        self.bytes.fetch_add(grown, Ordering::Relaxed);
-        let (min, max) = samples.iter().fold((i64::MAX, i64::MIN), |(a, b), s| (a.min(s.t), b.max(s.t)));
-        if min < self.min_t.load(Ordering::Relaxed) {
-            self.min_t.fetch_min(min, Ordering::Relaxed);
-        }
-        if max > self.max_t.load(Ordering::Relaxed) {
-            self.max_t.fetch_max(max, Ordering::Relaxed);
-        }
+        let slot = &self.shards[hash as usize % SHARDS];
+        let mut shard = lock(&slot.shard);
+        let appended = shard.append(labels, hash, samples);
+        slot.bytes.store(shard.current.bytes, Ordering::Relaxed);
         appended
     }
 
-    /// Number of samples appended.
+    /// Number of samples appended since the last flush and not forgotten.
     pub fn samples(&self) -> u64 {
-        self.samples.load(Ordering::Relaxed)
+        self.shards().map(|shard| shard.current.samples).sum()
     }
 
-    /// Memory taken, about.
+    /// Memory that samples take since the last flush, about. What is known of the series is not in it: see
+    /// [`Head::registry_bytes`].
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.shards.iter().map(|slot| slot.bytes.load(Ordering::Relaxed)).sum()
     }
 
-    /// Number of series.
+    /// Memory that labels and postings take, about; it stays over flushes.
+    pub fn registry_bytes(&self) -> usize {
+        self.shards().map(|shard| shard.registry_bytes()).sum()
+    }
+
+    /// Number of series that are known.
     pub fn series(&self) -> usize {
-        self.shards.iter().map(|s| lock(s).len()).sum()
-    }
-
-    /// The range of times in it; `None` where it is empty.
-    pub fn range(&self) -> Option<TimeRange> {
-        let range =
-            TimeRange { start_ms: self.min_t.load(Ordering::Relaxed), end_ms: self.max_t.load(Ordering::Relaxed) };
-        (range.start_ms <= range.end_ms).then_some(range)
+        self.shards().map(|shard| shard.len()).sum()
     }
 
     /// Forgets samples before a time, as far as whole chunks allow, and series that have none left.
     pub fn truncate_before(&self, start_ms: i64) {
-        let (mut bytes, mut samples) = (0, 0);
-        for shard in &self.shards {
-            let mut shard = lock(shard);
+        for slot in &self.shards {
+            let mut shard = lock(&slot.shard);
             shard.truncate_before(start_ms);
-            bytes += shard.bytes();
-            samples += shard.samples();
+            slot.bytes.store(shard.current.bytes, Ordering::Relaxed);
         }
-        self.bytes.store(bytes, Ordering::Relaxed);
-        self.samples.store(samples, Ordering::Relaxed);
-        self.min_t.fetch_max(start_ms, Ordering::Relaxed);
     }
 
-    /// The series that meet the request, each with a snapshot of its samples.
-    pub(crate) fn snapshots(&self, request: &SelectRequest) -> Result<Vec<(model::Labels, Snapshot)>, Error> {
-        let mut out = Vec::new();
-        if self.range().is_none_or(|range| !range.overlaps(&request.range)) {
-            return Ok(out);
-        }
-        for shard in &self.shards {
-            if request.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let shard = lock(shard);
-            for id in postings::select(&*shard, &request.matchers) {
-                let series = shard.series(id);
-                if !series.buffer.overlaps(request.range) {
-                    continue;
-                }
-                let snapshot = match request.want {
-                    Want::Samples => series.buffer.snapshot(request.range),
-                    Want::LabelsOnly => Snapshot::default(),
-                };
-                out.push((series.labels.clone(), snapshot));
-            }
-            if out.len() > request.series_max {
-                return Err(too_many(request.series_max));
-            }
-        }
-        Ok(out)
+    /// Takes the samples away and begins a new generation. The caller sees to it that no record is half appended.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let freeze = |slot: &Slot| {
+            slot.bytes.store(0, Ordering::Relaxed);
+            lock(&slot.shard).freeze()
+        };
+        Frozen { shards: self.shards.iter().map(freeze).collect() }
     }
 
-    /// Every series with all its samples, in the order of their labels.
-    pub(crate) fn all_sorted(&self) -> Vec<(model::Labels, Snapshot)> {
-        let mut all = Vec::with_capacity(self.series());
-        for shard in &self.shards {
-            let shard = lock(shard);
-            all.extend(shard.iter().map(|s| (s.labels.clone(), s.buffer.snapshot(TimeRange::ALL))));
+    /// Forgets, in one of the shards, series that were idle over some flushes; see [`Shard::forget_idle`]. Whether there is a shard after it.
+    pub(crate) fn forget_idle(&self, shard: usize, flushed: &Frozen) -> bool {
+        lock(&self.shards[shard].shard).forget_idle(&flushed.shards[shard]);
+        shard + 1 < SHARDS
+    }
+
+    /// Shard and number of every series of a frozen generation, in the order of the canonical texts.
+    pub(crate) fn sorted(&self, frozen: &Frozen) -> Vec<(Labels, usize, u32)> {
+        let mut all = Vec::new();
+        for (at, (shard, generation)) in self.shards().zip(&frozen.shards).enumerate() {
+            let known = generation.active.iter().filter_map(|id| Some((shard.labels(id)?.clone(), at, id)));
+            all.extend(known);
         }
-        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all.sort_unstable_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
         all
     }
 
-    pub(crate) fn add_label_names(&self, request: &LabelsRequest, into: &mut BTreeSet<String>) {
-        self.each_shard(request.range, |shard| add_names(shard, &request.matcher_sets, into));
+    /// Calls `add` with every series that meets the request, of the current generation and of the frozen one.
+    pub(crate) fn find(
+        &self,
+        frozen: Option<&Frozen>,
+        request: &SelectRequest,
+        add: &mut dyn FnMut(Found) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for (at, shard) in self.shards().enumerate() {
+            if request.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let frozen = frozen.map(|frozen| &frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
+            if frozen.is_none() && !shard.current.overlaps(request.range) {
+                continue;
+            }
+            let index = shard.index(frozen.map(|f| &**f));
+            for id in postings::select(&index, &request.matchers) {
+                let frozen = frozen.filter(|g| g.get(id).is_some_and(|buffer| buffer.overlaps(request.range)));
+                let current = shard.current.get(id).filter(|buffer| buffer.overlaps(request.range));
+                let Some(labels) = shard.labels(id).filter(|_| frozen.is_some() || current.is_some()) else { continue };
+                let current = current.map(|buffer| match request.want {
+                    Want::Samples => buffer.snapshot(request.range),
+                    Want::LabelsOnly => Snapshot::default(),
+                });
+                add(Found { labels: labels.clone(), frozen: frozen.map(|g| (g.clone(), id)), current })?;
+            }
+        }
+        Ok(())
     }
 
-    pub(crate) fn add_label_values(&self, name: &str, request: &LabelsRequest, into: &mut BTreeSet<String>) {
-        self.each_shard(request.range, |shard| add_values(shard, name, &request.matcher_sets, into));
+    pub(crate) fn add_label_names(
+        &self,
+        frozen: Option<&Frozen>,
+        request: &LabelsRequest,
+        into: &mut BTreeSet<String>,
+    ) {
+        self.each_index(frozen, request.range, |index| add_names(index, &request.matcher_sets, into));
     }
 
-    fn each_shard(&self, range: TimeRange, mut see: impl FnMut(&Shard)) {
-        if self.range().is_some_and(|own| own.overlaps(&range)) {
-            self.shards.iter().for_each(|shard| see(&lock(shard)));
+    pub(crate) fn add_label_values(
+        &self,
+        name: &str,
+        frozen: Option<&Frozen>,
+        request: &LabelsRequest,
+        into: &mut BTreeSet<String>,
+    ) {
+        self.each_index(frozen, request.range, |index| add_values(index, name, &request.matcher_sets, into));
+    }
+
+    fn each_index(&self, frozen: Option<&Frozen>, range: TimeRange, mut see: impl FnMut(&shard::Index<'_>)) {
+        for (at, shard) in self.shards().enumerate() {
+            let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(range));
+            if frozen.is_some() || shard.current.overlaps(range) {
+                see(&shard.index(frozen));
+            }
         }
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[hash as usize % SHARDS])
+    /// Each shard in turn, locked.
+    fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|slot| lock(&slot.shard))
     }
 }
 
@@ -184,23 +219,27 @@ impl SeriesData for Snapshot {
 
 impl SeriesSource for Head {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let found = self.snapshots(request)?;
-        let series = found.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) });
-        Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })
+        let mut series = Vec::new();
+        self.find(None, request, &mut |found| {
+            series.push(Series { labels: found.labels, data: Box::new(found.current.unwrap_or_default()) });
+            if series.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
+        })?;
+        Ok(SeriesSet { series, warnings: Vec::new() })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
         let mut names = BTreeSet::new();
-        self.add_label_names(request, &mut names);
+        self.add_label_names(None, request, &mut names);
         Ok(names.into_iter().collect())
     }
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
         let mut values = BTreeSet::new();
-        self.add_label_values(name, request, &mut values);
+        self.add_label_values(name, None, request, &mut values);
         Ok(values.into_iter().collect())
     }
 
+    /// A head keeps none.
     fn metadata(&self, _family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
         Ok(Vec::new())
     }

@@ -10,6 +10,7 @@
 
 pub mod block;
 pub mod chunk;
+mod columns;
 pub mod db;
 pub mod error;
 mod files;
@@ -20,4 +21,4 @@ mod postings;
 
 pub use db::{Batch, Db, Options, Stats};
 pub use error::Error;
-pub use head::Head;
+pub use head::{Appended, Head};

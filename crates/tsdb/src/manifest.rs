@@ -38,15 +38,16 @@ const NAME: &str = "manifest";
 const VERSION: &str = "weir-manifest 1";
 
 impl Manifest {
-    /// Reads the manifest of a directory; an empty one where there is none.
-    pub(crate) fn read(dir: &Path) -> Result<Manifest, Error> {
+    /// Reads the manifest of a directory; `None` where there is none.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Manifest>, Error> {
         let path = dir.join(NAME);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Manifest::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io(format!("reading {}", path.display()))(e)),
         };
         parse(&text)
+            .map(Some)
             .ok_or_else(|| Error::corrupt(&path.display().to_string(), 0, "not a manifest, or its checksum is wrong"))
     }
 

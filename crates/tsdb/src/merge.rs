@@ -7,7 +7,7 @@ use model::{Cancel, Columns, Labels, TimeRange};
 
 use crate::Error;
 use crate::block::{Block, Writer};
-use crate::head::merge_newer;
+use crate::columns::merge_newer;
 
 /// Fewer blocks than this are not worth a merge.
 const MERGE_MIN: usize = 4;
@@ -41,7 +41,9 @@ pub(crate) fn merge(blocks: &[Arc<Block>], keep: TimeRange, path: &Path, cancel:
         current.push(entry(block, *id)?);
     }
     let (mut samples, mut piece) = (Columns::default(), Columns::default());
-    while let Some(next) = current.iter().flatten().map(|(labels, _)| labels).min().cloned() {
+    while let Some(next) =
+        current.iter().flatten().map(|(labels, _)| labels).min_by_key(|labels| labels.canonical()).cloned()
+    {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -54,7 +56,7 @@ pub(crate) fn merge(blocks: &[Arc<Block>], keep: TimeRange, path: &Path, cancel:
             at[n] += 1;
             current[n] = entry(block, at[n])?;
         }
-        writer.push(&next, &samples)?;
+        writer.push(&next, &samples.t, &samples.v)?;
     }
     let any = !writer.is_empty();
     writer.finish()?;

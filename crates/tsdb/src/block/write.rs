@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
-use model::{Columns, Labels, TimeRange};
+use model::{Labels, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::{END, MAGIC, index::symbol_text};
@@ -18,7 +18,7 @@ use crate::files::io;
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
 
-/// Writes a block to a file. Series are given in the order of their labels, each once.
+/// Writes a block to a file. Series are given in the order of their canonical texts, each once.
 pub(crate) struct Writer {
     path: PathBuf,
     out: BufWriter<File>,
@@ -57,14 +57,17 @@ impl Writer {
     }
 
     /// Adds a series with samples that ascend; none add nothing.
-    pub(crate) fn push(&mut self, labels: &Labels, samples: &Columns) -> Result<(), Error> {
-        let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) else { return Ok(()) };
+    pub(crate) fn push(&mut self, labels: &Labels, t: &[i64], v: &[f64]) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (t.first(), t.last()) else { return Ok(()) };
         let id = self.lengths.len() as u32;
         let start = self.series.len();
         self.push_labels(labels, id);
-        put_varint(&mut self.series, samples.len().div_ceil(SAMPLES_MAX) as u64);
+        // Chunks of like size: a short one at the end would cost its headers for little.
+        let chunks = t.len().div_ceil(SAMPLES_MAX);
+        let each = t.len().div_ceil(chunks);
+        put_varint(&mut self.series, t.len().div_ceil(each) as u64);
         let (mut place, mut time) = (0u64, 0i64);
-        for (t, v) in samples.t.chunks(SAMPLES_MAX).zip(samples.v.chunks(SAMPLES_MAX)) {
+        for (t, v) in t.chunks(each).zip(v.chunks(each)) {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
             chunk::encode(t, v, &mut self.scratch, &mut bytes);
@@ -80,7 +83,7 @@ impl Writer {
             self.bytes = bytes;
         }
         self.lengths.push((self.series.len() - start) as u32);
-        self.samples += samples.len() as u64;
+        self.samples += t.len() as u64;
         self.range.start_ms = self.range.start_ms.min(*first);
         self.range.end_ms = self.range.end_ms.max(*last);
         Ok(())

@@ -1,8 +1,8 @@
 //! Reading: head, frozen head and blocks as one source of series.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -13,14 +13,16 @@ use model::{
 
 use super::{Db, View, lock};
 use crate::Error;
-use crate::block::Piece;
-use crate::head::{Head, Snapshot, merge_newer, too_many};
+use crate::block::{Block, Piece};
+use crate::columns::merge_newer;
+use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
 use crate::postings::{add_names, add_values};
 
 /// What one source has of a series.
 #[derive(Debug)]
 enum Part {
     Block(Piece),
+    Frozen(Arc<Generation>, u32),
     Head(Snapshot),
 }
 
@@ -28,6 +30,7 @@ impl Part {
     fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         match self {
             Part::Block(piece) => piece.read_into(range, out),
+            Part::Frozen(generation, id) => generation.get(*id).map_or(Ok(()), |buffer| buffer.read_into(range, out)),
             Part::Head(snapshot) => snapshot.read_into(range, out),
         }
     }
@@ -57,23 +60,50 @@ impl SeriesData for Parts {
     }
 }
 
-impl Db {
-    /// The head and what is beside it, as of one moment.
-    fn sources(&self) -> (Arc<Head>, Arc<View>) {
-        // The head is held while the view is taken, so that no flush comes in between and nothing is seen twice or not at all.
-        let head = self.head.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (head.clone(), self.view())
+fn check(request: &LabelsRequest) -> Result<(), Error> {
+    if request.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+}
+
+impl View {
+    /// The blocks that may have a sample in the range and are not found damaged, from the oldest written to the newest.
+    fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
+        self.blocks.iter().map(|(_, block)| block).filter(move |b| !b.is_damaged() && b.range().overlaps(&range))
     }
 
+    /// What an answer says of the blocks that it leaves out.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let damaged = self.blocks.iter().filter(|(_, block)| block.is_damaged());
+        let damaged = damaged.map(|(entry, _)| format!("block {} is damaged and left out", entry.name));
+        self.quarantined.iter().map(|(_, warning)| warning.clone()).chain(damaged).collect()
+    }
+}
+
+impl Db {
     fn clamp(&self, range: TimeRange) -> TimeRange {
         TimeRange { start_ms: range.start_ms.max(self.floor_ms.load(Ordering::Relaxed)), end_ms: range.end_ms }
     }
 
-    fn find(&self, request: &SelectRequest, view: &View, head: &Head) -> Result<Vec<(Labels, Vec<Part>)>, Error> {
-        let mut found: HashMap<Labels, usize> = HashMap::new();
-        let mut out: Vec<(Labels, Vec<Part>)> = Vec::new();
+    /// What is seen of one moment: the view, and what `look` finds in the head while no generation begins.
+    fn with_head<T>(&self, look: impl FnOnce(Option<&Frozen>) -> Result<T, Error>) -> Result<(Arc<View>, T), Error> {
+        let _one_moment = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
+        let found = look(view.frozen.as_deref())?;
+        Ok((view, found))
+    }
+
+    fn find(&self, request: &SelectRequest) -> Result<(Arc<View>, Vec<(Labels, Vec<Part>)>), Error> {
+        let (view, in_head) = self.with_head(|frozen| {
+            let mut found = Vec::new();
+            self.head.find(frozen, request, &mut |one| {
+                found.push(one);
+                if found.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
+            })?;
+            Ok(found)
+        })?;
+        let mut known: HashMap<Labels, usize> = HashMap::with_capacity(in_head.len());
+        let mut out: Vec<(Labels, Vec<Part>)> = Vec::with_capacity(in_head.len());
         let mut add = |labels: Labels, part: Part| {
-            match found.entry(labels) {
+            match known.entry(labels) {
                 Entry::Occupied(at) => out[*at.get()].1.push(part),
                 Entry::Vacant(slot) => {
                     out.push((slot.key().clone(), vec![part]));
@@ -82,53 +112,57 @@ impl Db {
             }
             if out.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
         };
-        for (_, block) in view.blocks.iter().filter(|(_, b)| b.range().overlaps(&request.range)) {
+        for block in view.readable(request.range) {
             for (labels, piece) in block.pieces(request)? {
                 add(labels, Part::Block(piece))?;
             }
         }
-        for head in view.frozen.as_deref().into_iter().chain([head]) {
-            for (labels, snapshot) in head.snapshots(request)? {
+        for Found { labels, frozen, current } in in_head {
+            if let Some((generation, id)) = frozen {
+                add(labels.clone(), Part::Frozen(generation, id))?;
+            }
+            if let Some(snapshot) = current {
                 add(labels, Part::Head(snapshot))?;
             }
         }
-        Ok(out)
+        Ok((view, out))
     }
 }
 
 impl SeriesSource for Db {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let (head, view) = self.sources();
         let floor_ms = self.floor_ms.load(Ordering::Relaxed);
         let request = SelectRequest { range: self.clamp(request.range), ..request.clone() };
-        let found = self.find(&request, &view, &head)?;
+        let (view, found) = self.find(&request)?;
         let series =
             found.into_iter().map(|(labels, parts)| Series { labels, data: Box::new(Parts { parts, floor_ms }) });
-        Ok(SeriesSet { series: series.collect(), warnings: view.warnings.clone() })
+        Ok(SeriesSet { series: series.collect(), warnings: view.warnings() })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
-        let (head, view) = self.sources();
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
-        let mut names = BTreeSet::new();
-        for (_, block) in view.blocks.iter().filter(|(_, b)| b.range().overlaps(&request.range)) {
+        let (view, mut names) = self.with_head(|frozen| {
+            let mut names = BTreeSet::new();
+            self.head.add_label_names(frozen, &request, &mut names);
+            Ok(names)
+        })?;
+        for block in view.readable(request.range) {
+            check(&request)?;
             add_names(&block.index, &request.matcher_sets, &mut names);
-        }
-        for head in view.frozen.as_deref().into_iter().chain([&*head]) {
-            head.add_label_names(&request, &mut names);
         }
         Ok(names.into_iter().collect())
     }
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
-        let (head, view) = self.sources();
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
-        let mut values = BTreeSet::new();
-        for (_, block) in view.blocks.iter().filter(|(_, b)| b.range().overlaps(&request.range)) {
+        let (view, mut values) = self.with_head(|frozen| {
+            let mut values = BTreeSet::new();
+            self.head.add_label_values(name, frozen, &request, &mut values);
+            Ok(values)
+        })?;
+        for block in view.readable(request.range) {
+            check(&request)?;
             add_values(&block.index, name, &request.matcher_sets, &mut values);
-        }
-        for head in view.frozen.as_deref().into_iter().chain([&*head]) {
-            head.add_label_values(name, &request, &mut values);
         }
         Ok(values.into_iter().collect())
     }

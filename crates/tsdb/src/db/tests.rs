@@ -154,6 +154,51 @@ fn samples_over_decades_do_not_become_thousands_of_files() {
 }
 
 #[test]
+fn the_first_and_the_last_time_there_are_can_be_flushed() {
+    for times in [[i64::MAX - 1, i64::MAX], [i64::MIN, i64::MIN + 1], [i64::MIN, i64::MAX]] {
+        let dir = tempfile::tempdir().expect("directory");
+        let db = Db::open(dir.path(), options()).expect("opens");
+        append(&db, 1, &times.map(|t| Sample { t, v: 1.0 }), 1);
+        db.flush().expect("flushes");
+        assert_eq!(read(&db, TimeRange::ALL).len(), 2);
+        assert_eq!(read(&db, TimeRange { start_ms: times[1], end_ms: times[1] }).len(), 1);
+    }
+}
+
+#[test]
+fn series_that_are_no_longer_written_are_forgotten_and_stay_readable() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for round in 0..6 {
+        // Two new series each time, one that stays.
+        for n in [0, 2 * round + 1, 2 * round + 2] {
+            append(&db, n as u64, &[Sample { t: round * 1000, v: n as f64 }], round);
+        }
+        db.flush().expect("flushes");
+    }
+    // Those of the last three rounds are known.
+    assert_eq!(db.stats().head_series, 1 + 2 * 3);
+    assert_eq!(read(&db, TimeRange::ALL).len(), 6 * 3);
+    append(&db, 1, &[Sample { t: 9000, v: 1.0 }], 7);
+    assert_eq!(read(&db, TimeRange { start_ms: 9000, end_ms: 9000 }).len(), 1);
+    assert_eq!(read(&db, TimeRange::ALL).len(), 6 * 3 + 1);
+}
+
+#[test]
+fn a_directory_is_used_by_one_and_blocks_without_a_manifest_are_not_touched() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    assert!(Db::open(dir.path(), options()).expect_err("locked").to_string().contains("another process"));
+    append(&db, 1, &[Sample { t: 1, v: 1.0 }], 1);
+    db.flush().expect("flushes");
+    drop(db);
+    fs::remove_file(dir.path().join("manifest")).expect("removed");
+    let error = Db::open(dir.path(), options()).expect_err("refused");
+    assert_eq!(error.kind(), model::Kind::Corrupt);
+    assert!(dir.path().join("0000000000.block").exists());
+}
+
+#[test]
 fn a_damaged_block_is_named_and_the_rest_is_answered() {
     let dir = tempfile::tempdir().expect("directory");
     let db = Db::open(dir.path(), options()).expect("opens");
@@ -180,10 +225,13 @@ fn a_damaged_block_is_named_and_the_rest_is_answered() {
 #[test]
 fn files_that_a_crash_left_are_removed() {
     let dir = tempfile::tempdir().expect("directory");
+    drop(Db::open(dir.path(), options()).expect("opens"));
     fs::write(dir.path().join("0000000009.block"), b"half").expect("written");
     fs::write(dir.path().join("manifest.new"), b"half").expect("written");
-    Db::open(dir.path(), options()).expect("opens");
-    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+    drop(Db::open(dir.path(), options()).expect("opens"));
+    let mut left: Vec<_> = fs::read_dir(dir.path()).expect("readable").map(|e| e.expect("entry").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["lock", "manifest"]);
 }
 
 #[test]

@@ -1,103 +1,42 @@
 //! The samples of one series in a head.
-
-use std::sync::Arc;
+//!
+//! A few samples lie as they came; when there are [`TAIL`] of them they become a chunk behind those before, all in one
+//! allocation. The price of small chunks is a byte or so a sample more than in a block, the gain is that a million series with a few samples each
+//! stay small and that an append is a comparison and a store.
 
 use model::{Columns, Sample, TimeRange};
 
 use crate::Error;
 use crate::chunk::{self, Scratch};
+use crate::columns::{clip, merge_newer, sorted_last_wins};
 
-/// Samples that are kept as they came before they are sealed: few enough to copy, enough for a chunk to be smaller than they are.
-const TAIL: usize = 32;
+/// Samples that are kept as they came before they are sealed: 256 bytes at most, and enough for a chunk to be a sixth of that.
+const TAIL: usize = 16;
 
-/// A chunk in memory.
-#[derive(Debug, Clone)]
-struct Sealed {
-    range: TimeRange,
-    samples: u32,
-    bytes: Arc<[u8]>,
+/// Samples of one series.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    /// Chunks one after the other; times ascend over them and the tail.
+    sealed: Vec<u8>,
+    tail: Vec<Sample>,
+    late: Option<Box<Late>>,
+    first_t: i64,
+    last_t: i64,
 }
 
-/// Samples of one series; times ascend over the chunks and the tail.
-#[derive(Debug, Default)]
-pub(crate) struct Buffer {
-    sealed: Vec<Sealed>,
-    tail: Vec<Sample>,
-    /// Those that were not later than the last one when they came, in the order in which they came.
-    late: Vec<Sample>,
+/// Samples that were not later than the last one when they came, in the order in which they came.
+#[derive(Debug)]
+struct Late {
+    samples: Vec<Sample>,
+    range: TimeRange,
 }
 
 /// What a buffer held at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    sealed: Vec<Sealed>,
-    tail: Vec<Sample>,
-    late: Vec<Sample>,
-}
-
-impl Buffer {
-    /// Appends a sample; whether it was in order.
-    #[inline]
-    pub(crate) fn push(&mut self, sample: Sample, scratch: &mut SealScratch) -> bool {
-        let last = self.tail.last().map(|s| s.t).or_else(|| self.sealed.last().map(|c| c.range.end_ms));
-        if last.is_some_and(|last| sample.t <= last) {
-            self.late.push(sample);
-            return false;
-        }
-        if self.tail.len() == TAIL {
-            self.seal(scratch);
-        }
-        self.tail.push(sample);
-        true
-    }
-
-    fn seal(&mut self, scratch: &mut SealScratch) {
-        let (Some(first), Some(last)) = (self.tail.first(), self.tail.last()) else { return };
-        let range = TimeRange { start_ms: first.t, end_ms: last.t };
-        scratch.columns.clear();
-        for sample in self.tail.drain(..) {
-            scratch.columns.push(sample.t, sample.v);
-        }
-        scratch.bytes.clear();
-        chunk::encode(&scratch.columns.t, &scratch.columns.v, &mut scratch.chunk, &mut scratch.bytes);
-        let (samples, bytes) = (scratch.columns.len() as u32, Arc::from(scratch.bytes.as_slice()));
-        self.sealed.push(Sealed { range, samples, bytes });
-    }
-
-    /// Memory taken, about.
-    pub(crate) fn bytes(&self) -> usize {
-        let sealed: usize = self.sealed.iter().map(|c| c.bytes.len() + size_of::<Sealed>() + 16).sum();
-        sealed + (self.tail.capacity() + self.late.capacity()) * size_of::<Sample>()
-    }
-
-    pub(crate) fn samples(&self) -> usize {
-        self.sealed.iter().map(|c| c.samples as usize).sum::<usize>() + self.tail.len() + self.late.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sealed.is_empty() && self.tail.is_empty() && self.late.is_empty()
-    }
-
-    /// Whether there is a sample in the range. Chunks are not looked into: one that spans the range counts.
-    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
-        self.sealed.iter().any(|c| c.range.overlaps(&range))
-            || self.tail.iter().chain(&self.late).any(|s| range.contains(s.t))
-    }
-
-    pub(crate) fn snapshot(&self, range: TimeRange) -> Snapshot {
-        let within = |samples: &[Sample]| samples.iter().filter(|s| range.contains(s.t)).copied().collect();
-        Snapshot {
-            sealed: self.sealed.iter().filter(|c| c.range.overlaps(&range)).cloned().collect(),
-            tail: within(&self.tail),
-            late: within(&self.late),
-        }
-    }
-
-    pub(crate) fn truncate_before(&mut self, start_ms: i64) {
-        self.sealed.retain(|c| c.range.end_ms >= start_ms);
-        self.tail.retain(|s| s.t >= start_ms);
-        self.late.retain(|s| s.t >= start_ms);
-    }
+    sealed: Box<[u8]>,
+    tail: Box<[Sample]>,
+    late: Box<[Sample]>,
 }
 
 /// Memory that sealing needs, kept by the shard.
@@ -108,93 +47,161 @@ pub(crate) struct SealScratch {
     bytes: Vec<u8>,
 }
 
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer { sealed: Vec::new(), tail: Vec::new(), late: None, first_t: i64::MAX, last_t: i64::MIN }
+    }
+}
+
+impl Buffer {
+    /// Appends a sample; whether it was in order.
+    #[inline]
+    pub(crate) fn push(&mut self, sample: Sample, scratch: &mut SealScratch) -> bool {
+        if sample.t <= self.last_t {
+            self.push_late(sample);
+            return false;
+        }
+        if self.tail.len() == TAIL {
+            self.seal(scratch);
+        }
+        self.tail.push(sample);
+        self.last_t = sample.t;
+        self.first_t = self.first_t.min(sample.t);
+        true
+    }
+
+    #[cold]
+    fn push_late(&mut self, sample: Sample) {
+        let range = TimeRange { start_ms: sample.t, end_ms: sample.t };
+        let late = self.late.get_or_insert_with(|| Box::new(Late { samples: Vec::new(), range }));
+        late.range.start_ms = late.range.start_ms.min(sample.t);
+        late.range.end_ms = late.range.end_ms.max(sample.t);
+        late.samples.push(sample);
+    }
+
+    fn seal(&mut self, scratch: &mut SealScratch) {
+        scratch.columns.clear();
+        scratch.columns.t.extend(self.tail.iter().map(|s| s.t));
+        scratch.columns.v.extend(self.tail.iter().map(|s| s.v));
+        self.tail.clear();
+        scratch.bytes.clear();
+        chunk::encode(&scratch.columns.t, &scratch.columns.v, &mut scratch.chunk, &mut scratch.bytes);
+        // Exactly what is needed: doubling would cost as much again as it holds.
+        if self.sealed.capacity() - self.sealed.len() < scratch.bytes.len() {
+            self.sealed.reserve_exact(scratch.bytes.len() + self.sealed.len() / 4);
+        }
+        self.sealed.extend_from_slice(&scratch.bytes);
+    }
+
+    /// Memory taken beside the struct itself.
+    #[inline]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let late = self.late.as_ref().map_or(0, |late| late.samples.capacity() * size_of::<Sample>());
+        self.sealed.capacity() + self.tail.capacity() * size_of::<Sample>() + late
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sealed.is_empty() && self.tail.is_empty() && self.late.is_none()
+    }
+
+    /// Whether there may be a sample in the range.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        let own = TimeRange { start_ms: self.first_t, end_ms: self.last_t };
+        (own.start_ms <= own.end_ms && own.overlaps(&range))
+            || self.late.as_ref().is_some_and(|late| late.range.overlaps(&range))
+    }
+
+    /// Copies what is needed to read the range.
+    pub(crate) fn snapshot(&self, range: TimeRange) -> Snapshot {
+        let within = |samples: &[Sample]| samples.iter().filter(|s| range.contains(s.t)).copied().collect();
+        let sealed_ends = self.tail.first().map_or(self.last_t, |s| s.t);
+        Snapshot {
+            sealed: if range.start_ms <= sealed_ends { self.sealed.as_slice().into() } else { Box::default() },
+            tail: within(&self.tail),
+            late: within(self.late_samples()),
+        }
+    }
+
+    /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
+    pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+        read(&self.sealed, &self.tail, self.late_samples(), range, out)
+    }
+
+    /// Forgets samples before a time, of the sealed ones whole chunks; returns how many.
+    pub(crate) fn truncate_before(&mut self, start_ms: i64) -> usize {
+        let mut gone = 0;
+        if self.first_t < start_ms && self.first_t <= self.last_t {
+            gone += self.truncate_sealed(start_ms);
+            let before = self.tail.len();
+            self.tail.retain(|s| s.t >= start_ms);
+            gone += before - self.tail.len();
+            if self.sealed.is_empty() {
+                self.first_t = self.tail.first().map_or(i64::MAX, |s| s.t);
+            }
+        }
+        if let Some(late) = self.late.as_mut().filter(|late| late.range.start_ms < start_ms) {
+            let before = late.samples.len();
+            late.samples.retain(|s| s.t >= start_ms);
+            late.range.start_ms = start_ms;
+            gone += before - late.samples.len();
+            if late.samples.is_empty() {
+                self.late = None;
+            }
+        }
+        gone
+    }
+
+    fn truncate_sealed(&mut self, start_ms: i64) -> usize {
+        let (mut cut, mut gone, mut columns) = (0, 0, Columns::default());
+        while cut < self.sealed.len() {
+            columns.clear();
+            let Ok(size) = chunk::decode(&self.sealed[cut..], &mut columns) else { break };
+            if columns.t.last().is_some_and(|last| *last >= start_ms) {
+                self.first_t = columns.t[0];
+                break;
+            }
+            cut += size;
+            gone += columns.len();
+        }
+        self.sealed.drain(..cut);
+        gone
+    }
+
+    fn late_samples(&self) -> &[Sample] {
+        self.late.as_ref().map_or(&[], |late| &late.samples)
+    }
+}
+
 impl Snapshot {
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        let start = out.len();
-        for sealed in self.sealed.iter().filter(|c| c.range.overlaps(&range)) {
-            let before = out.len();
-            chunk::decode(&sealed.bytes, out).map_err(|reason| Error::corrupt("chunk in memory", 0, reason))?;
-            clip(out, before, range);
-        }
-        for sample in self.tail.iter().filter(|s| range.contains(s.t)) {
-            out.push(sample.t, sample.v);
-        }
-        if !self.late.is_empty() {
-            let mut late: Vec<Sample> = self.late.iter().filter(|s| range.contains(s.t)).copied().collect();
-            late.sort_by_key(|s| s.t); // stable: of equal times the last one came last
-            let mut newer = Columns::default();
-            for sample in late {
-                if newer.t.last() == Some(&sample.t) {
-                    newer.v.pop();
-                    newer.t.pop();
-                }
-                newer.push(sample.t, sample.v);
-            }
-            merge_newer(out, start, &newer);
-        }
-        Ok(())
+        read(&self.sealed, &self.tail, &self.late, range, out)
     }
 }
 
-/// Takes away samples from `from` on that are not in the range.
-pub(crate) fn clip(out: &mut Columns, from: usize, range: TimeRange) {
-    let own = &out.t[from..];
-    let (first, end) = (own.partition_point(|t| *t < range.start_ms), own.partition_point(|t| *t <= range.end_ms));
-    out.t.truncate(from + end);
-    out.v.truncate(from + end);
-    if first > 0 {
-        out.t.drain(from..from + first);
-        out.v.drain(from..from + first);
+fn read(sealed: &[u8], tail: &[Sample], late: &[Sample], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+    let (start, mut at) = (out.len(), 0);
+    while at < sealed.len() {
+        let size =
+            chunk::decode(&sealed[at..], out).map_err(|reason| Error::corrupt("a chunk in memory", at, reason))?;
+        at += size;
     }
-}
-
-/// Merges samples that were written later into those from `from` on; of equal times the newer one stays.
-pub(crate) fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
-    let Some(first) = newer.t.first() else { return };
-    if out.t[from..].last().is_none_or(|last| last < first) {
-        out.t.extend_from_slice(&newer.t);
-        out.v.extend_from_slice(&newer.v);
-        return;
+    clip(out, start, range);
+    for sample in tail.iter().filter(|s| range.contains(s.t)) {
+        out.push(sample.t, sample.v);
     }
-    let older = Columns { t: out.t.split_off(from), v: out.v.split_off(from) };
-    let (mut i, mut j) = (0, 0);
-    while i < older.len() || j < newer.len() {
-        let take_newer = match (older.t.get(i), newer.t.get(j)) {
-            (Some(a), Some(b)) => {
-                i += usize::from(a == b);
-                b <= a
-            }
-            (None, _) => true,
-            _ => false,
-        };
-        if take_newer {
-            out.push(newer.t[j], newer.v[j]);
-            j += 1;
-        } else {
-            out.push(older.t[i], older.v[i]);
-            i += 1;
-        }
+    if !late.is_empty() {
+        let late = late.iter().filter(|s| range.contains(s.t)).copied().collect();
+        merge_newer(out, start, &sorted_last_wins(late));
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn columns(samples: &[(i64, f64)]) -> Columns {
-        Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() }
-    }
-
-    #[test]
-    fn newer_samples_win_and_order_is_kept() {
-        let mut out = columns(&[(9, 0.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-        merge_newer(&mut out, 1, &columns(&[(2, 20.0), (3, 30.0), (7, 70.0)]));
-        assert_eq!(out, columns(&[(9, 0.0), (1, 1.0), (2, 20.0), (3, 30.0), (5, 5.0), (7, 70.0)]));
-    }
-
-    #[test]
-    fn late_samples_are_merged_and_the_last_one_written_wins() {
+    fn filled() -> Buffer {
         let (mut buffer, mut scratch) = (Buffer::default(), SealScratch::default());
         for t in 0..100 {
             assert!(buffer.push(Sample { t: t * 10, v: 0.0 }, &mut scratch));
@@ -202,24 +209,44 @@ mod tests {
         for (t, v) in [(55, 1.0), (50, 2.0), (50, 3.0), (990, 4.0), (-5, 5.0)] {
             assert!(!buffer.push(Sample { t, v }, &mut scratch));
         }
-        let mut out = Columns::default();
-        buffer.snapshot(TimeRange::ALL).read_into(TimeRange { start_ms: -5, end_ms: 70 }, &mut out).expect("reads");
-        let expect = [
-            (-5, 5.0),
-            (0, 0.0),
-            (10, 0.0),
-            (20, 0.0),
-            (30, 0.0),
-            (40, 0.0),
-            (50, 3.0),
-            (55, 1.0),
-            (60, 0.0),
-            (70, 0.0),
-        ];
-        assert_eq!(out, columns(&expect));
+        buffer
+    }
+
+    #[test]
+    fn late_samples_are_merged_and_the_last_one_written_wins() {
+        let buffer = filled();
+        let expect = [-5, 0, 10, 20, 30, 40, 50, 55, 60, 70];
+        for range in [TimeRange { start_ms: -5, end_ms: 70 }, TimeRange { start_ms: i64::MIN, end_ms: 70 }] {
+            let mut out = Columns::default();
+            buffer.snapshot(range).read_into(range, &mut out).expect("reads");
+            assert_eq!(out.t, expect);
+            assert_eq!(out.v, [5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 1.0, 0.0, 0.0]);
+        }
         let mut all = Columns::default();
-        buffer.snapshot(TimeRange::ALL).read_into(TimeRange::ALL, &mut all).expect("reads");
+        buffer.read_into(TimeRange::ALL, &mut all).expect("reads");
         assert_eq!((all.len(), all.v[101]), (102, 4.0));
-        assert_eq!(buffer.samples(), 105);
+    }
+
+    #[test]
+    fn truncation_forgets_whole_chunks_and_single_samples_elsewhere() {
+        let mut buffer = filled();
+        assert_eq!(buffer.truncate_before(500), 48 + 4);
+        let mut out = Columns::default();
+        buffer.read_into(TimeRange { start_ms: 500, end_ms: 2000 }, &mut out).expect("reads");
+        assert_eq!((out.len(), out.t[0], out.v[49]), (50, 500, 4.0));
+        assert!(!buffer.overlaps(TimeRange { start_ms: 0, end_ms: 400 }));
+        buffer.truncate_before(991);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_sample_at_the_first_time_there_is_is_kept() {
+        let (mut buffer, mut scratch) = (Buffer::default(), SealScratch::default());
+        buffer.push(Sample { t: i64::MIN, v: 1.0 }, &mut scratch);
+        buffer.push(Sample { t: i64::MAX, v: 2.0 }, &mut scratch);
+        let mut out = Columns::default();
+        assert!(buffer.overlaps(TimeRange { start_ms: i64::MIN, end_ms: i64::MIN }));
+        buffer.read_into(TimeRange::ALL, &mut out).expect("reads");
+        assert_eq!(out, Columns { t: vec![i64::MIN, i64::MAX], v: vec![1.0, 2.0] });
     }
 }

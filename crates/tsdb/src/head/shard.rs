@@ -1,4 +1,6 @@
-//! A part of a head's series, with the index over their labels.
+//! A part of a head's series, with the index over their labels and the samples since the last flush.
+
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
 use model::{Labels, LabelsRef, Sample};
@@ -6,138 +8,267 @@ use roaring::RoaringBitmap;
 
 use super::Appended;
 use super::buffer::{Buffer, SealScratch};
+use super::generation::Generation;
 use crate::postings::LabelIndex;
 
 /// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
 const SERIES_BYTES: usize = 200;
+/// A series that had no sample in so many flushes in a row is forgotten.
+const IDLE_FLUSHES_MAX: u8 = 2;
 
+/// What is known of a series as long as it is written.
 #[derive(Debug)]
-pub(crate) struct HeadSeries {
-    pub(crate) labels: Labels,
-    pub(crate) buffer: Buffer,
+struct Entry {
+    /// `None` where the number is free.
+    labels: Option<Labels>,
     hash: u64,
+    idle_flushes: u8,
+}
+
+/// Numbers of series that share a label; most values of churning labels have one.
+#[derive(Debug)]
+enum Ids {
+    One(u32),
+    Many(RoaringBitmap),
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     by_hash: HashTable<u32>,
-    series: Vec<HeadSeries>,
-    /// Label name to value to series, ascending.
-    postings: HashMap<Box<str>, HashMap<Box<str>, Vec<u32>>>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// Label name to value to series.
+    postings: HashMap<Box<str>, HashMap<Box<str>, Ids>>,
+    pub(super) current: Generation,
+    registry_bytes: usize,
     scratch: SealScratch,
 }
 
 impl Shard {
-    pub(crate) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: &[Sample]) -> (Appended, usize) {
+    pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: &[Sample]) -> Appended {
         let text = labels.canonical();
         let found = self.by_hash.find(hash, |id| {
-            let series = &self.series[*id as usize];
-            series.hash == hash && series.labels.canonical() == text
+            let entry = &self.entries[*id as usize];
+            entry.hash == hash && entry.labels.as_ref().is_some_and(|labels| labels.canonical() == text)
         });
-        let mut appended = Appended::default();
-        let mut grown = 0;
-        let id = match found {
-            Some(id) => *id,
-            None => {
-                appended.created = true;
-                grown += SERIES_BYTES + text.len();
-                self.create(labels, hash)
-            }
-        };
-        let buffer = &mut self.series[id as usize].buffer;
-        // Most appends change nothing but the length of the tail: its growth is what is counted, sealed chunks about as they pack.
+        let created = found.is_none();
+        let id = found.copied().unwrap_or_else(|| self.create(labels, hash));
+        let buffer = self.current.buffer(id, self.entries.len());
+        let before = buffer.heap_bytes();
+        let mut out_of_order = 0;
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
         for sample in samples {
-            appended.out_of_order += usize::from(!buffer.push(*sample, &mut self.scratch));
+            out_of_order += usize::from(!buffer.push(*sample, &mut self.scratch));
+            (first, last) = (first.min(sample.t), last.max(sample.t));
         }
-        grown += samples.len() * size_of::<Sample>() / 4;
-        (appended, grown)
+        let grown = buffer.heap_bytes() - before;
+        let generation = &mut self.current;
+        generation.bytes += grown;
+        generation.samples += samples.len() as u64;
+        generation.range.start_ms = generation.range.start_ms.min(first);
+        generation.range.end_ms = generation.range.end_ms.max(last);
+        Appended { created, out_of_order }
     }
 
+    #[cold]
     fn create(&mut self, labels: LabelsRef<'_>, hash: u64) -> u32 {
-        let id = self.series.len() as u32;
-        self.series.push(HeadSeries { labels: labels.to_labels(), buffer: Buffer::default(), hash });
-        let series = &self.series;
-        self.by_hash.insert_unique(hash, id, |id| series[*id as usize].hash);
+        let entry = Entry { labels: Some(labels.to_labels()), hash, idle_flushes: 0 };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.entries[id as usize] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        let entries = &self.entries;
+        self.by_hash.insert_unique(hash, id, |id| entries[*id as usize].hash);
         for (name, value) in labels.iter() {
             let values = self.postings.entry_ref(name).or_default();
-            values.entry_ref(value).or_default().push(id);
+            match values.get_mut(value) {
+                Some(Ids::Many(ids)) => {
+                    ids.insert(id);
+                }
+                Some(ids) => *ids = Ids::Many(ids.bitmap() | RoaringBitmap::from([id])),
+                None => {
+                    values.insert(value.into(), Ids::One(id));
+                }
+            }
         }
+        self.registry_bytes += SERIES_BYTES + labels.canonical().len();
         id
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.series.len()
-    }
-
-    pub(crate) fn series(&self, id: u32) -> &HeadSeries {
-        &self.series[id as usize]
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &HeadSeries> {
-        self.series.iter()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.series.iter().map(|s| s.buffer.bytes() + SERIES_BYTES + s.labels.canonical().len()).sum()
-    }
-
-    pub(crate) fn samples(&self) -> u64 {
-        self.series.iter().map(|s| s.buffer.samples() as u64).sum()
-    }
-
-    pub(crate) fn truncate_before(&mut self, start_ms: i64) {
-        let before = self.series.len();
-        let mut kept = std::mem::take(&mut self.series);
-        kept.retain_mut(|series| {
-            series.buffer.truncate_before(start_ms);
-            !series.buffer.is_empty()
-        });
-        if kept.len() == before {
-            self.series = kept;
-            return;
+    fn remove(&mut self, id: u32) {
+        let entry = &mut self.entries[id as usize];
+        let Some(labels) = entry.labels.take() else { return };
+        if let Ok(found) = self.by_hash.find_entry(entry.hash, |other| *other == id) {
+            found.remove();
         }
-        self.by_hash.clear();
-        self.postings.clear();
-        for series in kept {
-            let id = self.create(series.labels.as_ref(), series.hash);
-            self.series[id as usize] = series;
+        for (name, value) in labels.iter() {
+            let Some(values) = self.postings.get_mut(name) else { continue };
+            let is_empty = match values.get_mut(value) {
+                Some(Ids::Many(ids)) => {
+                    ids.remove(id);
+                    ids.is_empty()
+                }
+                _ => true,
+            };
+            if is_empty {
+                values.remove(value);
+            }
+            if values.is_empty() {
+                self.postings.remove(name);
+            }
+        }
+        self.registry_bytes -= SERIES_BYTES + labels.canonical().len();
+        self.free.push(id);
+    }
+
+    /// Takes the samples away and begins a new generation of the same series.
+    pub(super) fn freeze(&mut self) -> Arc<Generation> {
+        Arc::new(std::mem::take(&mut self.current))
+    }
+
+    /// Forgets series that had no sample for some flushes. `flushed` is what the last one wrote; nobody may look for
+    /// series by their numbers in it any more, since these are given anew.
+    pub(super) fn forget_idle(&mut self, flushed: &Generation) {
+        for id in 0..self.entries.len() as u32 {
+            let entry = &mut self.entries[id as usize];
+            if flushed.active.contains(id) || self.current.active.contains(id) {
+                entry.idle_flushes = 0;
+                continue;
+            }
+            entry.idle_flushes = entry.idle_flushes.saturating_add(1);
+            if entry.idle_flushes > IDLE_FLUSHES_MAX {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// Forgets samples before a time, and series that have none left.
+    pub(super) fn truncate_before(&mut self, start_ms: i64) {
+        let generation = &mut self.current;
+        let (mut gone, mut empty) = (0, Vec::new());
+        generation.bytes = 0;
+        for id in &generation.active {
+            let buffer = &mut generation.buffers[id as usize];
+            gone += buffer.truncate_before(start_ms) as u64;
+            if buffer.is_empty() {
+                *buffer = Buffer::default();
+                empty.push(id);
+            } else {
+                generation.bytes += buffer.heap_bytes() + size_of::<Buffer>();
+            }
+        }
+        generation.samples -= gone;
+        generation.range.start_ms = generation.range.start_ms.max(start_ms);
+        for id in empty {
+            self.current.active.remove(id);
+            self.remove(id);
+        }
+    }
+
+    /// Number of series that are known.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Memory of what is known of series, about.
+    pub(super) fn registry_bytes(&self) -> usize {
+        self.registry_bytes
+    }
+
+    /// The labels of a series that is known.
+    pub(super) fn labels(&self, id: u32) -> Option<&Labels> {
+        self.entries.get(id as usize)?.labels.as_ref()
+    }
+
+    /// The index over those series that have samples, in the current generation or in the frozen one.
+    pub(super) fn index(&self, frozen: Option<&Generation>) -> Index<'_> {
+        let active = frozen.map_or_else(|| self.current.active.clone(), |frozen| &frozen.active | &self.current.active);
+        Index { shard: self, active }
+    }
+}
+
+impl Ids {
+    fn bitmap(&self) -> RoaringBitmap {
+        match self {
+            Ids::One(id) => RoaringBitmap::from([*id]),
+            Ids::Many(ids) => ids.clone(),
+        }
+    }
+
+    fn among(&self, of: &RoaringBitmap) -> RoaringBitmap {
+        match self {
+            Ids::One(id) if of.contains(*id) => RoaringBitmap::from([*id]),
+            Ids::One(_) => RoaringBitmap::new(),
+            Ids::Many(ids) => ids & of,
+        }
+    }
+
+    fn meets(&self, of: &RoaringBitmap) -> bool {
+        match self {
+            Ids::One(id) => of.contains(*id),
+            Ids::Many(ids) => !ids.is_disjoint(of),
         }
     }
 }
 
-impl LabelIndex for Shard {
+/// The label index of a shard, of the series that have samples.
+#[derive(Debug)]
+pub(super) struct Index<'a> {
+    shard: &'a Shard,
+    active: RoaringBitmap,
+}
+
+impl Index<'_> {
+    fn values_of(&self, name: &str) -> impl Iterator<Item = (&str, &Ids)> {
+        self.shard.postings.get(name).into_iter().flatten().map(|(value, ids)| (&**value, ids))
+    }
+
+    fn get(&self, name: &str, value: &str) -> Option<&Ids> {
+        self.shard.postings.get(name)?.get(value)
+    }
+}
+
+impl LabelIndex for Index<'_> {
     fn all(&self) -> RoaringBitmap {
-        (0..self.series.len() as u32).collect()
+        self.active.clone()
     }
 
     fn equal(&self, name: &str, value: &str) -> RoaringBitmap {
-        let ids = self.postings.get(name).and_then(|values| values.get(value));
-        ids.map_or_else(RoaringBitmap::new, |ids| bitmap(ids))
+        self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active))
     }
 
     fn accepted(&self, name: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
         let mut found = RoaringBitmap::new();
-        for (_, ids) in self.postings.get(name).into_iter().flatten().filter(|(value, _)| accept(value)) {
-            found.extend(ids);
+        for (_, ids) in self.values_of(name).filter(|(value, _)| accept(value)) {
+            match ids {
+                Ids::One(id) => {
+                    found.insert(*id);
+                }
+                Ids::Many(ids) => found |= ids,
+            }
         }
-        found
+        found & &self.active
     }
 
     fn names(&self, see: &mut dyn FnMut(&str)) {
-        self.postings.keys().for_each(|name| see(name));
+        for (name, values) in &self.shard.postings {
+            if values.values().any(|ids| ids.meets(&self.active)) {
+                see(name);
+            }
+        }
     }
 
     fn values(&self, name: &str, see: &mut dyn FnMut(&str)) {
-        self.postings.get(name).into_iter().flatten().for_each(|(value, _)| see(value));
+        self.values_of(name).filter(|(_, ids)| ids.meets(&self.active)).for_each(|(value, _)| see(value));
     }
 
     fn has_any(&self, name: &str, value: &str, of: &RoaringBitmap) -> bool {
-        let ids = self.postings.get(name).and_then(|values| values.get(value));
-        ids.is_some_and(|ids| ids.iter().any(|id| of.contains(*id)))
+        self.get(name, value).is_some_and(|ids| ids.meets(of))
     }
-}
-
-fn bitmap(ascending: &[u32]) -> RoaringBitmap {
-    // Ids are given in the order in which series are created, so the lists ascend; `collect` is right for any order.
-    ascending.iter().copied().collect()
 }

@@ -1,0 +1,127 @@
+//! From the head to blocks: one generation of samples, one commit.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use model::{Columns, TimeRange};
+
+use super::{Db, WIDE, lock};
+use crate::Error;
+use crate::block::{Block, Writer};
+use crate::files::sync_dir;
+use crate::head::Frozen;
+use crate::manifest::BlockEntry;
+
+/// A head that spans more than this many spans goes to one wide block, so that samples strewn over decades do not become thousands of files.
+const SPANS_MAX: i64 = 64;
+
+/// Blocks that are being written, by their span.
+#[derive(Default)]
+struct Writers(BTreeMap<i64, (String, PathBuf, Writer)>);
+
+impl Drop for Writers {
+    /// What was not finished is of no use; a disk that is full has that room again.
+    fn drop(&mut self) {
+        for (_, path, _) in self.0.values() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Db {
+    /// Writes the head to blocks and commits them with the positions that they reach. Returns these positions.
+    ///
+    /// When it fails nothing is lost: what was to be written stays readable and is written by the next flush.
+    pub fn flush(&self) -> Result<BTreeMap<u32, i64>, Error> {
+        let _one = lock(&self.flushing);
+        let (frozen, positions) = self.freeze();
+        let written = self.write_blocks(&frozen)?;
+        let metadata = lock(&self.metadata).clone();
+        self.commit(|manifest, view| {
+            manifest.positions = positions.clone();
+            manifest.metadata = metadata;
+            manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
+            view.blocks.extend(written);
+            view.frozen = None;
+        })?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        for shard in 0.. {
+            let _nobody_looks = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if !self.head.forget_idle(shard, &frozen) {
+                break;
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Takes the samples of the head away, or those that an earlier flush could not write.
+    fn freeze(&self) -> (Arc<Frozen>, BTreeMap<u32, i64>) {
+        let mut committed = lock(&self.committed);
+        if let Some(frozen) = &self.view().frozen {
+            return (frozen.clone(), committed.frozen.clone());
+        }
+        let _no_record_is_open = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let frozen = Arc::new(self.head.freeze());
+        committed.frozen = lock(&self.positions).clone();
+        self.change_view(|view| view.frozen = Some(frozen.clone()));
+        (frozen, committed.frozen.clone())
+    }
+
+    /// Writes what is frozen to a block for each span of time; durable when this returns.
+    fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<(BlockEntry, Arc<Block>)>, Error> {
+        let Some(range) = frozen.range() else { return Ok(Vec::new()) };
+        let mut writers = Writers::default();
+        let mut samples = Columns::default();
+        for (labels, shard, id) in self.head.sorted(frozen) {
+            let Some(buffer) = frozen.buffer(shard, id) else { continue };
+            samples.clear();
+            buffer.read_into(TimeRange::ALL, &mut samples)?;
+            let mut from = 0;
+            while from < samples.len() {
+                let (span, last_ms) = self.span(samples.t[from], range);
+                let end = from + samples.t[from..].partition_point(|t| *t <= last_ms);
+                let (_, _, writer) = match writers.0.entry(span) {
+                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        let name = self.new_name();
+                        let path = self.dir.join(&name);
+                        let writer = Writer::create(&path)?;
+                        entry.insert((name, path, writer))
+                    }
+                };
+                writer.push(&labels, &samples.t[from..end], &samples.v[from..end])?;
+                from = end;
+            }
+        }
+        let mut written = Vec::new();
+        while let Some((span, (name, path, writer))) = writers.0.pop_first() {
+            let finished = writer.finish().and_then(|()| Block::open(&path));
+            let block = finished.inspect_err(|_| {
+                let _ = std::fs::remove_file(&path);
+            })?;
+            written.push((BlockEntry { name, span }, Arc::new(block)));
+        }
+        sync_dir(&self.dir)?;
+        Ok(written)
+    }
+
+    /// The span of a time, and the last time in it.
+    fn span(&self, t: i64, of: TimeRange) -> (i64, i64) {
+        let length = self.options.block_span_ms.max(1);
+        let (first, last) = (of.start_ms.div_euclid(length), of.end_ms.div_euclid(length));
+        if last.saturating_sub(first) >= SPANS_MAX {
+            return (WIDE, i64::MAX);
+        }
+        let span = t.div_euclid(length);
+        (span, self.span_end_ms(span))
+    }
+
+    /// The last time of a span.
+    pub(super) fn span_end_ms(&self, span: i64) -> i64 {
+        let next = span.checked_add(1).and_then(|next| next.checked_mul(self.options.block_span_ms.max(1)));
+        next.map_or(i64::MAX, |next| next.saturating_sub(1))
+    }
+}
