@@ -1,6 +1,7 @@
 //! From the log into the head, one thread for each partition.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use model::{LabelsRef, Metadata, Sample};
@@ -23,7 +24,7 @@ pub(crate) struct Progress {
     /// Offset before which everything is visible to queries.
     pub(crate) applied: watch::Sender<i64>,
     /// Where the log ended when that was last looked at.
-    pub(crate) end: std::sync::atomic::AtomicI64,
+    pub(crate) end: AtomicI64,
 }
 
 impl Progress {
@@ -114,7 +115,11 @@ impl Consumer {
     /// Adds records to the head, and returns the offset after the last one.
     fn apply(&self, records: &[Record], decoder: &mut Decoder) -> Option<i64> {
         let last = records.last()?;
-        self.progress.end.fetch_max(last.offset + 1, std::sync::atomic::Ordering::Relaxed);
+        let end = self.progress.end.fetch_max(last.offset + 1, Ordering::Relaxed).max(last.offset + 1);
+        let depth = end - *self.progress.applied.borrow();
+        if depth > self.metrics.depth_peak.get() {
+            self.metrics.depth_peak.set(depth);
+        }
         for record in records {
             let mut apply = Apply { batch: self.db.begin(), samples: 0, out_of_order: 0 };
             if let Err(error) = decoder.decode(&record.payload, &mut apply) {

@@ -62,9 +62,6 @@ impl LocalReader {
         let of = |p: &Arc<Progress>| (p.end.load(Ordering::Relaxed) - *p.applied.borrow()).max(0).unsigned_abs();
         let behind = self.progress.iter().map(of).sum();
         self.metrics.depth.set(behind as i64);
-        if behind as i64 > self.metrics.depth_peak.get() {
-            self.metrics.depth_peak.set(behind as i64);
-        }
         behind
     }
 }
