@@ -99,11 +99,16 @@ async fn records_over_many_segments_survive_a_restart() {
 async fn indexes_that_are_lost_or_wrong_are_made_anew() {
     let dir = tempfile::tempdir().expect("directory");
     let expect = filled(dir.path(), 1000, 50).await;
+    let other = tempfile::tempdir().expect("directory");
+    filled(other.path(), 2000, 50).await;
+    let other_index = fs::read(segments(other.path())[0].with_extension("index")).expect("read");
     for (n, segment) in segments(dir.path()).iter().enumerate() {
         let index = segment.with_extension("index");
-        match n % 3 {
+        match n % 4 {
             0 => drop(fs::remove_file(index)),
             1 => fs::write(index, b"weirqix1 nonsense").expect("written"),
+            // Whole, but of a segment of another size.
+            2 => fs::write(index, &other_index).expect("written"),
             _ => {}
         }
     }

@@ -159,6 +159,23 @@ proptest! {
     }
 
     #[test]
+    fn series_that_differ_in_some_labels_read_back(
+        targets in prop::collection::vec((prop::collection::vec(prop::sample::select(vec!["", "v", "long€", "1234567"]), 11), 0u8..4), 0..60),
+    ) {
+        // Mostly the same names, as in a scrape; an empty value leaves its label out.
+        let series = targets.iter().map(|(values, sparse)| {
+            let pairs: Vec<_> = values.iter().enumerate()
+                .map(|(i, v)| (format!("label{i:02}"), if *sparse > 0 && v.is_empty() { "full" } else { v }))
+                .chain([("name".to_owned(), "x")]).collect();
+            (Labels::new(&pairs).expect("valid"), vec![Sample { t: 1, v: 1.0 }])
+        });
+        let given = Seen { series: series.collect(), metadata: Vec::new() };
+        let mut seen = Seen::default();
+        Decoder::default().decode(&encode(&given), &mut seen).expect("reads back");
+        prop_assert_eq!(seen, given);
+    }
+
+    #[test]
     fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = bytes;
         let _ = Decoder::default().decode(&bytes, &mut Seen::default());
