@@ -89,7 +89,7 @@ pub fn format_duration_ms(ms: i64) -> String {
     }
     for (name, unit) in UNITS {
         let unit = unit.unsigned_abs();
-        if matches!(name, "y" | "w") && rest % unit != 0 {
+        if matches!(name, "y" | "w") && !rest.is_multiple_of(unit) {
             continue;
         }
         if rest / unit > 0 {
