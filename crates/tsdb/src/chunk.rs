@@ -27,7 +27,7 @@ const XOR: u8 = 2;
 const EXCEPTIONS_SHARE: usize = 8;
 /// Largest power of ten by which a decimal is scaled. Ten to this is exact in a float, so that the division is correctly rounded.
 const EXPONENT_MAX: u8 = 15;
-/// Decimals are whole numbers of at most 53 bits after scaling.
+/// Decimals with a fraction are whole numbers of at most 53 bits after scaling.
 const MANTISSA_MAX: f64 = 9_007_199_254_740_992.0;
 
 const POWERS: [f64; EXPONENT_MAX as usize + 1] =
@@ -125,42 +125,42 @@ fn decode_decimals(
 /// `scratch`. `None` where there is none.
 fn decimals(v: &[f64], scratch: &mut Scratch) -> Option<u8> {
     let exceptions_max = v.len() / EXCEPTIONS_SHARE + 1;
-    scratch.exceptions.clear();
     let mut exponent = 0u8;
-    for (at, value) in v.iter().enumerate() {
-        match (exponent..=EXPONENT_MAX).find(|e| mantissa(*value, *e).is_some()) {
-            Some(e) => exponent = e,
-            // Whether this is an exception can only be said with the final exponent; those that fail with any count.
-            None => {
+    'exponent: loop {
+        scratch.exceptions.clear();
+        scratch.mantissas.clear();
+        let mut before = 0;
+        for (at, value) in v.iter().enumerate() {
+            if let Some(m) = mantissa(*value, exponent) {
+                before = m;
+            } else if let Some(higher) = (exponent + 1..=EXPONENT_MAX).find(|e| mantissa(*value, *e).is_some()) {
+                // Columns change their number of digits seldom and early, so beginning anew costs little.
+                exponent = higher;
+                continue 'exponent;
+            } else {
+                // No decimal, or whole and too large once scaled. It repeats the number before, which costs least.
                 scratch.exceptions.push((at as u32, *value));
                 if scratch.exceptions.len() > exceptions_max {
                     return None;
                 }
             }
+            scratch.mantissas.push(before);
         }
+        return Some(exponent);
     }
-    scratch.exceptions.clear();
-    scratch.mantissas.clear();
-    let mut before = 0;
-    for (at, value) in v.iter().enumerate() {
-        // A large number may be whole and too large once scaled: an exception too. It repeats the number before, which costs least.
-        before = match mantissa(*value, exponent) {
-            Some(m) => m,
-            None => {
-                scratch.exceptions.push((at as u32, *value));
-                before
-            }
-        };
-        scratch.mantissas.push(before);
-    }
-    (scratch.exceptions.len() <= exceptions_max).then_some(exponent)
 }
 
 /// The whole number that, divided by ten to the exponent, is the value bit for bit.
+#[inline]
 fn mantissa(value: f64, exponent: u8) -> Option<i64> {
+    if exponent == 0 {
+        // Every whole number that fits; not-a-number becomes zero, and negative zero a positive one: both differ in their bits.
+        let whole = value as i64;
+        return (whole as f64).to_bits().eq(&value.to_bits()).then_some(whole);
+    }
     let power = POWERS[usize::from(exponent)];
-    let scaled = (value * power).round_ties_even();
-    // Not-a-number fails the first comparison; negative zero the second.
-    (scaled.abs() < MANTISSA_MAX && (scaled as i64 as f64 / power).to_bits() == value.to_bits())
-        .then_some(scaled as i64)
+    let scaled = value * power;
+    // Rounded by truncation, which needs no call; where that is off by one the comparison fails.
+    let whole = (scaled + 0.5f64.copysign(scaled)) as i64;
+    (scaled.abs() < MANTISSA_MAX && (whole as f64 / power).to_bits() == value.to_bits()).then_some(whole)
 }

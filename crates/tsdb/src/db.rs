@@ -70,11 +70,14 @@ pub struct Db {
     _lock: File,
 }
 
+/// A block with its entry in the manifest.
+type Named = (BlockEntry, Arc<Block>);
+
 /// What queries read beside the head.
 #[derive(Debug, Clone, Default)]
 struct View {
     frozen: Option<Arc<Frozen>>,
-    blocks: Vec<(BlockEntry, Arc<Block>)>,
+    blocks: Vec<Named>,
     /// Blocks that could not be opened, each with what to say of it.
     quarantined: Vec<(BlockEntry, String)>,
 }
@@ -270,9 +273,9 @@ impl Db {
     }
 
     /// The blocks that are best merged now: of one span, with no wide block written between them.
-    fn choose_merge(&self) -> Option<Vec<(BlockEntry, Arc<Block>)>> {
+    fn choose_merge(&self) -> Option<Vec<Named>> {
         let view = self.view();
-        let mut runs: BTreeMap<(i64, usize), Vec<(BlockEntry, Arc<Block>)>> = BTreeMap::new();
+        let mut runs: BTreeMap<(i64, usize), Vec<Named>> = BTreeMap::new();
         // Counts up at each change between wide blocks and others: only blocks with the same count have nothing in between.
         let (mut stretch, mut wide_before) = (0, false);
         for (entry, block) in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
@@ -289,11 +292,7 @@ impl Db {
     }
 
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
-    fn write_merged(
-        &self,
-        run: &[(BlockEntry, Arc<Block>)],
-        cancel: &Cancel,
-    ) -> Result<Option<(BlockEntry, Arc<Block>)>, Error> {
+    fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
         let path = self.dir.join(&name);
         let keep = TimeRange { start_ms: self.floor_ms.load(Ordering::Relaxed), end_ms: i64::MAX };

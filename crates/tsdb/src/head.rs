@@ -25,8 +25,11 @@ pub(crate) use buffer::Snapshot;
 pub(crate) use generation::{Frozen, Generation};
 use shard::Shard;
 
-/// Locks: a few for each core, so that writers of two partitions and a query seldom meet.
-const SHARDS: usize = 16;
+/// The shard of a series is in the highest bits of its hash, as its partition is: so two partitions that are consumed at once meet in no shard,
+/// and each shard sees series in the order in which one sender sends them.
+const SHARD_BITS: u32 = 4;
+/// Locks: a few for each core.
+const SHARDS: usize = 1 << SHARD_BITS;
 
 /// A set of series with their samples, in memory.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Head {
             return Appended::default();
         }
         let hash = labels.hash64();
-        let slot = &self.shards[hash as usize % SHARDS];
+        let slot = &self.shards[(hash >> (64 - SHARD_BITS)) as usize];
         let mut shard = lock(&slot.shard);
         let appended = shard.append(labels, hash, samples);
         slot.bytes.store(shard.current.bytes, Ordering::Relaxed);

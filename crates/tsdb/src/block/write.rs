@@ -145,18 +145,14 @@ impl Writer {
             put_varint(&mut out, u64::from(*length));
         }
         let internal = |e: fst::Error| Error::corrupt(&self.path.display().to_string(), 0, &e.to_string());
-        let mut names: Vec<(&str, Vec<(&str, &Vec<u32>)>)> = Vec::new();
-        for ((name, value), ids) in &self.postings {
-            match names.last_mut() {
-                Some((last, values)) if last == name => values.push((value, ids)),
-                _ => names.push((name, vec![(value, ids)])),
-            }
-        }
+        let postings: Vec<_> = self.postings.iter().collect();
+        let names: Vec<_> = postings.chunk_by(|((a, _), _), ((b, _), _)| a == b).collect();
         put_varint(&mut out, names.len() as u64);
-        for (name, values) in names {
+        for values in names {
+            let name = &values[0].0.0;
             put_varint(&mut out, name.len() as u64);
             out.extend_from_slice(name.as_bytes());
-            let map = fst::Map::from_iter(values.iter().map(|(value, _)| *value).zip(0..)).map_err(internal)?;
+            let map = fst::Map::from_iter(values.iter().map(|((_, value), _)| value).zip(0..)).map_err(internal)?;
             put_varint(&mut out, map.as_fst().as_bytes().len() as u64);
             out.extend_from_slice(map.as_fst().as_bytes());
             for (_, ids) in values {

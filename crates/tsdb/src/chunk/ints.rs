@@ -57,6 +57,7 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
     out.reserve(count);
     out.push(first);
     let (mut sum, mut rate) = (0i64, 0i64);
+    let mut deltas = [0i64; BLOCK];
     let mut left = count - 1;
     while left > 0 {
         let n = left.min(BLOCK);
@@ -67,27 +68,57 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
         if width > 64 {
             return Err("bit width");
         }
-        let mut reader = BitReader::new(bytes.get(*at..).ok_or("ends too early")?);
         let size = (n * width as usize).div_ceil(8);
-        if *at + size > bytes.len() {
-            return Err("ends too early");
-        }
+        let packed = bytes.get(*at..*at + size).ok_or("ends too early")?;
+        // The bytes behind the block too, if there are any: whole words can then be read up to its end.
+        let readable = &bytes[*at..(*at + size + 8).min(bytes.len())];
         *at += size;
-        let mut next = || low.wrapping_add(reader.take(width) as i64);
-        match order {
-            0 => out.extend((0..n).map(|_| first.wrapping_add(next().wrapping_mul(divisor)))),
-            1 => out.extend((0..n).map(|_| {
-                sum = sum.wrapping_add(next());
-                first.wrapping_add(sum.wrapping_mul(divisor))
-            })),
-            _ => out.extend((0..n).map(|_| {
-                rate = rate.wrapping_add(next());
-                sum = sum.wrapping_add(rate);
-                first.wrapping_add(sum.wrapping_mul(divisor))
-            })),
+        let deltas = &mut deltas[..n];
+        unpack(packed, readable, width, low, deltas);
+        integrate(deltas, order, &mut sum, &mut rate);
+        if divisor == 1 {
+            out.extend(deltas.iter().map(|d| first.wrapping_add(*d)));
+        } else {
+            out.extend(deltas.iter().map(|d| first.wrapping_add(d.wrapping_mul(divisor))));
         }
     }
     Ok(())
+}
+
+/// Reads the numbers of a block of one bit width.
+fn unpack(packed: &[u8], readable: &[u8], width: u32, low: i64, out: &mut [i64]) {
+    if width == 0 {
+        out.fill(low);
+        return;
+    }
+    if width <= 56 && readable.len() >= packed.len() + 8 {
+        let mask = (1u64 << width) - 1;
+        let mut bit = 0usize;
+        for slot in out {
+            let word: [u8; 8] = readable[bit / 8..bit / 8 + 8].try_into().expect("eight bytes");
+            *slot = low.wrapping_add(((u64::from_le_bytes(word) >> (bit % 8)) & mask) as i64);
+            bit += width as usize;
+        }
+        return;
+    }
+    let mut reader = BitReader::new(packed);
+    out.fill_with(|| low.wrapping_add(reader.take(width) as i64));
+}
+
+/// Makes numbers of their differences.
+fn integrate(deltas: &mut [i64], order: u8, sum: &mut i64, rate: &mut i64) {
+    match order {
+        0 => {}
+        1 => deltas.iter_mut().for_each(|d| {
+            *sum = sum.wrapping_add(*d);
+            *d = *sum;
+        }),
+        _ => deltas.iter_mut().for_each(|d| {
+            *rate = rate.wrapping_add(*d);
+            *sum = sum.wrapping_add(*rate);
+            *d = *sum;
+        }),
+    }
 }
 
 fn differences(of: &[i64], into: &mut Vec<i64>) {

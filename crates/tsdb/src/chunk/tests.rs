@@ -62,6 +62,13 @@ fn usual_columns_are_small() {
     assert!(check(&t, &steady) < 40, "a steady counter");
 }
 
+#[test]
+fn large_whole_numbers_are_packed_as_integers() {
+    let nanoseconds: Vec<f64> = (0..240).map(|i| 1.79e18 + f64::from(i) * 15e9).collect();
+    assert!(check(&regular(240), &nanoseconds) < 240);
+    check(&regular(4), &[i64::MAX as f64, i64::MIN as f64, 9.3e18, -9.3e18]);
+}
+
 fn column() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let value = prop_oneof![
         any::<u64>().prop_map(f64::from_bits),

@@ -26,6 +26,9 @@ enum Part {
     Head(Snapshot),
 }
 
+/// A series with its parts, from the oldest written to the newest.
+type Assembled = (Labels, Vec<Part>);
+
 impl Part {
     fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         match self {
@@ -91,7 +94,7 @@ impl Db {
         Ok((view, found))
     }
 
-    fn find(&self, request: &SelectRequest) -> Result<(Arc<View>, Vec<(Labels, Vec<Part>)>), Error> {
+    fn find(&self, request: &SelectRequest) -> Result<(Arc<View>, Vec<Assembled>), Error> {
         let (view, in_head) = self.with_head(|frozen| {
             let mut found = Vec::new();
             self.head.find(frozen, request, &mut |one| {
@@ -101,7 +104,7 @@ impl Db {
             Ok(found)
         })?;
         let mut known: HashMap<Labels, usize> = HashMap::with_capacity(in_head.len());
-        let mut out: Vec<(Labels, Vec<Part>)> = Vec::with_capacity(in_head.len());
+        let mut out: Vec<Assembled> = Vec::with_capacity(in_head.len());
         let mut add = |labels: Labels, part: Part| {
             match known.entry(labels) {
                 Entry::Occupied(at) => out[*at.get()].1.push(part),

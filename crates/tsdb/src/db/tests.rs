@@ -39,10 +39,19 @@ fn append(db: &Db, series: u64, samples: &[Sample], offset: i64) {
     batch.finish(0, offset);
 }
 
+fn copied(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("directory");
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("entry").path();
+        fs::write(to.path().join(path.file_name().expect("file")), fs::read(&path).expect("read")).expect("written");
+    }
+    to
+}
+
 /// Random operations against a map. A failure names its seed.
 fn model_run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let dir = tempfile::tempdir().expect("directory");
+    let mut dir = tempfile::tempdir().expect("directory");
     let mut db = Db::open(dir.path(), options()).expect("opens");
     // What is in the engine, and what of it a restart would bring back, with the offset to read on from.
     let (mut all, mut flushed) = (BTreeMap::new(), BTreeMap::new());
@@ -70,6 +79,15 @@ fn model_run(seed: u64) {
                 (flushed, flushed_offset) = (all.clone(), offset);
             }
             16..=17 => while db.compact(&Cancel::default()).expect("merges") {},
+            18 => {
+                // A crash, by a copy of the directory as it is now; what a flush or a merge left half done is in it.
+                fs::write(dir.path().join("9999999999.block"), b"torn").expect("written");
+                let copy = copied(dir.path());
+                drop(std::mem::replace(&mut db, Db::open(copy.path(), options()).expect("opens the copy")));
+                dir = copy;
+                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
+                (all, offset) = (flushed.clone(), flushed_offset);
+            }
             _ => {
                 drop(db);
                 db = Db::open(dir.path(), options()).expect("opens again");
@@ -220,6 +238,28 @@ fn a_damaged_block_is_named_and_the_rest_is_answered() {
     drop(db);
     assert!(path.exists(), "kept for a repair");
     assert_eq!(Db::open(dir.path(), options()).expect("opens").stats().quarantined, 1);
+}
+
+#[test]
+fn a_block_damaged_while_it_is_open_fails_one_read_and_is_left_out_with_a_warning_after() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..2 {
+        append(&db, n, &[Sample { t: 1000, v: 1.0 }], 1);
+        db.flush().expect("flushes");
+    }
+    let path = dir.path().join("0000000000.block");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[10] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let select = || db.select(&request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL)).expect("selects");
+    let answer = select();
+    let failed = answer.series.iter().filter_map(|s| s.data.read(TimeRange::ALL, &mut Columns::default()).err());
+    let failed: Vec<_> = failed.collect();
+    assert!(failed.len() == 1 && failed[0].kind == model::Kind::Corrupt, "{failed:?}");
+    let answer = select();
+    assert_eq!(answer.series.len(), 1);
+    assert!(answer.warnings[0].contains("0000000000.block is damaged"), "{:?}", answer.warnings);
 }
 
 #[test]

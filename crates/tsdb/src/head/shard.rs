@@ -40,19 +40,18 @@ pub(crate) struct Shard {
     /// Label name to value to series.
     postings: HashMap<Box<str>, HashMap<Box<str>, Ids>>,
     pub(super) current: Generation,
+    /// The series that is likely written next: senders repeat their order, and numbers were given in it.
+    likely: u32,
     registry_bytes: usize,
     scratch: SealScratch,
 }
 
 impl Shard {
     pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: &[Sample]) -> Appended {
-        let text = labels.canonical();
-        let found = self.by_hash.find(hash, |id| {
-            let entry = &self.entries[*id as usize];
-            entry.hash == hash && entry.labels.as_ref().is_some_and(|labels| labels.canonical() == text)
-        });
+        let found = self.lookup(labels.canonical(), hash);
         let created = found.is_none();
-        let id = found.copied().unwrap_or_else(|| self.create(labels, hash));
+        let id = found.unwrap_or_else(|| self.create(labels, hash));
+        self.likely = id + 1;
         let buffer = self.current.buffer(id, self.entries.len());
         let before = buffer.heap_bytes();
         let mut out_of_order = 0;
@@ -70,6 +69,15 @@ impl Shard {
         Appended { created, out_of_order }
     }
 
+    #[inline]
+    fn lookup(&self, text: &str, hash: u64) -> Option<u32> {
+        let is = |entry: &Entry| entry.hash == hash && entry.labels.as_ref().is_some_and(|l| l.canonical() == text);
+        if self.entries.get(self.likely as usize).is_some_and(is) {
+            return Some(self.likely);
+        }
+        self.by_hash.find(table_hash(hash), |id| is(&self.entries[*id as usize])).copied()
+    }
+
     #[cold]
     fn create(&mut self, labels: LabelsRef<'_>, hash: u64) -> u32 {
         let entry = Entry { labels: Some(labels.to_labels()), hash, idle_flushes: 0 };
@@ -84,7 +92,7 @@ impl Shard {
             }
         };
         let entries = &self.entries;
-        self.by_hash.insert_unique(hash, id, |id| entries[*id as usize].hash);
+        self.by_hash.insert_unique(table_hash(hash), id, |id| table_hash(entries[*id as usize].hash));
         for (name, value) in labels.iter() {
             let values = self.postings.entry_ref(name).or_default();
             match values.get_mut(value) {
@@ -104,7 +112,7 @@ impl Shard {
     fn remove(&mut self, id: u32) {
         let entry = &mut self.entries[id as usize];
         let Some(labels) = entry.labels.take() else { return };
-        if let Ok(found) = self.by_hash.find_entry(entry.hash, |other| *other == id) {
+        if let Ok(found) = self.by_hash.find_entry(table_hash(entry.hash), |other| *other == id) {
             found.remove();
         }
         for (name, value) in labels.iter() {
@@ -191,6 +199,11 @@ impl Shard {
         let active = frozen.map_or_else(|| self.current.active.clone(), |frozen| &frozen.active | &self.current.active);
         Index { shard: self, active }
     }
+}
+
+/// The table tells entries apart by the highest bits, which chose the shard and are the same in all of it.
+fn table_hash(hash: u64) -> u64 {
+    hash.rotate_left(super::SHARD_BITS)
 }
 
 impl Ids {
