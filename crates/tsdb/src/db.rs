@@ -19,7 +19,7 @@ use model::{Cancel, LabelsRef, Metadata, Sample, TimeRange};
 
 use crate::block::Block;
 use crate::files::{self, create_dir, io, sync_dir};
-use crate::head::{Appended, Frozen, Head};
+use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::{Error, merge};
 
@@ -112,17 +112,19 @@ pub struct Stats {
     pub merges: u64,
 }
 
-/// Appends what one record holds: all of it becomes part of the same flush.
+/// Appends what one record holds: all of it becomes part of the same flush. While it is open its thread asks nothing else of
+/// the engine, since it holds locks.
 #[derive(Debug)]
 pub struct Batch<'a> {
     db: &'a Db,
+    appender: Appender<'a>,
     _gate: RwLockReadGuard<'a, ()>,
 }
 
 impl Batch<'_> {
     /// Appends samples of one series, in any order.
     pub fn append(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
-        self.db.head.append(labels, samples)
+        self.appender.append(labels, samples)
     }
 
     /// Notes what is known of a family.
@@ -186,7 +188,8 @@ impl Db {
 
     /// Begins a record. Many may be open at once; a flush waits for them.
     pub fn begin(&self) -> Batch<'_> {
-        Batch { db: self, _gate: self.gate.read().unwrap_or_else(PoisonError::into_inner) }
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        Batch { db: self, appender: self.head.appender(), _gate: gate }
     }
 
     /// Whether the head has reached its bound.

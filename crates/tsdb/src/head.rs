@@ -12,7 +12,7 @@ mod shard;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use model::{
     Columns, Labels, LabelsRef, LabelsRequest, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet,
@@ -42,6 +42,14 @@ struct Slot {
     shard: Mutex<Shard>,
     /// Memory of the current samples; written under the lock, read without it.
     bytes: AtomicUsize,
+}
+
+/// Appends many series: the locks that it meets stay held until it is dropped, since taking one for each series would wait for memory
+/// each time. Drop it after a record, and ask nothing else of the head meanwhile.
+#[derive(Debug)]
+pub struct Appender<'a> {
+    head: &'a Head,
+    held: [Option<MutexGuard<'a, Shard>>; SHARDS],
 }
 
 /// What became of samples that were appended.
@@ -79,11 +87,16 @@ impl Head {
             return Appended::default();
         }
         let hash = labels.hash64();
-        let slot = &self.shards[(hash >> (64 - SHARD_BITS)) as usize];
+        let slot = &self.shards[shard_of(hash)];
         let mut shard = lock(&slot.shard);
         let appended = shard.append(labels, hash, samples);
         slot.bytes.store(shard.current.bytes, Ordering::Relaxed);
         appended
+    }
+
+    /// For appending many series one after the other.
+    pub fn appender(&self) -> Appender<'_> {
+        Appender { head: self, held: Default::default() }
     }
 
     /// Number of samples appended since the last flush and not forgotten.
@@ -204,6 +217,43 @@ impl Head {
     fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         self.shards.iter().map(|slot| lock(&slot.shard))
     }
+}
+
+impl Appender<'_> {
+    /// Appends samples of one series, in any order. Of samples at the same time the one appended last counts.
+    pub fn append(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
+        if samples.is_empty() {
+            return Appended::default();
+        }
+        let hash = labels.hash64();
+        let at = shard_of(hash);
+        if self.held[at].is_none() {
+            self.hold(at);
+        }
+        let Some(shard) = &mut self.held[at] else { return Appended::default() };
+        let appended = shard.append(labels, hash, samples);
+        self.head.shards[at].bytes.store(shard.current.bytes, Ordering::Relaxed);
+        appended
+    }
+
+    /// Takes a lock. It never waits while it holds another one, so that two of these cannot wait for each other.
+    #[cold]
+    fn hold(&mut self, at: usize) {
+        let mutex = &self.head.shards[at].shard;
+        let guard = match mutex.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.held.fill_with(|| None);
+                lock(mutex)
+            }
+        };
+        self.held[at] = Some(guard);
+    }
+}
+
+fn shard_of(hash: u64) -> usize {
+    (hash >> (64 - SHARD_BITS)) as usize
 }
 
 pub(crate) fn too_many(max: usize) -> Error {

@@ -21,4 +21,4 @@ mod postings;
 
 pub use db::{Batch, Db, Options, Stats};
 pub use error::Error;
-pub use head::{Appended, Head};
+pub use head::{Appended, Appender, Head};

@@ -1,6 +1,5 @@
 //! Writes a block, series by series.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -25,10 +24,14 @@ pub(crate) struct Writer {
     at: u64,
     symbols: HashMap<Box<str>, u32>,
     symbol_text: String,
+    /// End of each symbol in the text.
+    symbol_ends: Vec<usize>,
     series: Vec<u8>,
     lengths: Vec<u32>,
-    /// Numbers of name and value to series.
-    postings: BTreeMap<(String, String), Vec<u32>>,
+    /// Symbols of name and value to series.
+    postings: HashMap<(u32, u32), Vec<u32>>,
+    /// Labels of the series before, with their symbols: neighbours share most of them.
+    before: Vec<(Box<str>, u32)>,
     samples: u64,
     range: TimeRange,
     scratch: Scratch,
@@ -44,9 +47,11 @@ impl Writer {
             at: 0,
             symbols: HashMap::new(),
             symbol_text: String::new(),
+            symbol_ends: Vec::new(),
             series: Vec::new(),
             lengths: Vec::new(),
-            postings: BTreeMap::new(),
+            postings: HashMap::new(),
+            before: Vec::new(),
             samples: 0,
             range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },
             scratch: Scratch::default(),
@@ -113,24 +118,43 @@ impl Writer {
     }
 
     fn push_labels(&mut self, labels: &Labels, id: u32) {
-        let pieces: Vec<&str> = labels.as_ref().pieces().collect();
-        put_varint(&mut self.series, pieces.len() as u64 / 2);
-        for piece in &pieces {
-            let next = self.symbols.len() as u32;
-            let symbol = match self.symbols.get(*piece) {
-                Some(symbol) => *symbol,
-                None => {
-                    self.symbol_text.push_str(piece);
-                    self.symbols.insert((*piece).into(), next);
-                    next
+        let mut count = 0;
+        for (at, piece) in labels.as_ref().pieces().enumerate() {
+            count = at + 1;
+            match self.before.get(at) {
+                Some((before, _)) if **before == *piece => {}
+                known => {
+                    let is_known = known.is_some();
+                    let entry = (piece.into(), self.symbol(piece));
+                    if is_known { self.before[at] = entry } else { self.before.push(entry) }
                 }
-            };
-            put_varint(&mut self.series, u64::from(symbol));
+            }
         }
-        for pair in pieces.chunks_exact(2) {
-            let key = (symbol_text(pair[0]).to_owned(), symbol_text(pair[1]).to_owned());
-            self.postings.entry(key).or_default().push(id);
+        self.before.truncate(count);
+        put_varint(&mut self.series, count as u64 / 2);
+        for (_, symbol) in &self.before {
+            put_varint(&mut self.series, u64::from(*symbol));
         }
+        for pair in self.before.chunks_exact(2) {
+            self.postings.entry((pair[0].1, pair[1].1)).or_default().push(id);
+        }
+    }
+
+    fn symbol(&mut self, piece: &str) -> u32 {
+        let next = self.symbols.len() as u32;
+        let symbol = *self.symbols.entry_ref(piece).or_insert(next);
+        if symbol == next {
+            self.symbol_text.push_str(piece);
+            self.symbol_ends.push(self.symbol_text.len());
+        }
+        symbol
+    }
+
+    /// What a symbol shows.
+    fn text(&self, symbol: u32) -> &str {
+        let at = symbol as usize;
+        let start = if at == 0 { 0 } else { self.symbol_ends[at - 1] };
+        symbol_text(&self.symbol_text[start..self.symbol_ends[at]])
     }
 
     fn index(&mut self) -> Result<Vec<u8>, Error> {
@@ -145,17 +169,19 @@ impl Writer {
             put_varint(&mut out, u64::from(*length));
         }
         let internal = |e: fst::Error| Error::corrupt(&self.path.display().to_string(), 0, &e.to_string());
-        let postings: Vec<_> = self.postings.iter().collect();
-        let names: Vec<_> = postings.chunk_by(|((a, _), _), ((b, _), _)| a == b).collect();
+        let mut postings: Vec<_> =
+            self.postings.iter().map(|((n, v), ids)| (self.text(*n), self.text(*v), ids)).collect();
+        postings.sort_unstable_by_key(|(name, value, _)| (*name, *value));
+        let names: Vec<_> = postings.chunk_by(|a, b| a.0 == b.0).collect();
         put_varint(&mut out, names.len() as u64);
         for values in names {
-            let name = &values[0].0.0;
+            let name = values[0].0;
             put_varint(&mut out, name.len() as u64);
             out.extend_from_slice(name.as_bytes());
-            let map = fst::Map::from_iter(values.iter().map(|((_, value), _)| value).zip(0..)).map_err(internal)?;
+            let map = fst::Map::from_iter(values.iter().map(|(_, value, _)| value).zip(0..)).map_err(internal)?;
             put_varint(&mut out, map.as_fst().as_bytes().len() as u64);
             out.extend_from_slice(map.as_fst().as_bytes());
-            for (_, ids) in values {
+            for (_, _, ids) in values {
                 let mut bitmap: RoaringBitmap = ids.iter().copied().collect();
                 bitmap.optimize();
                 put_varint(&mut out, bitmap.serialized_size() as u64);
