@@ -1,6 +1,6 @@
 //! What the engine costs: appending, encoding, decoding, flushing, and bytes a sample on columns like those of real metrics.
 //!
-//! `cargo bench -p tsdb`. The figures in ARCHITECTURE.md are from here.
+//! `cargo bench -p tsdb`. An append includes reading the labels of 100,000 series from memory, as a decoder would hand them over.
 
 use std::io::Write as _;
 use std::path::Path;
