@@ -1,1 +1,187 @@
-//! stub
+//! The query component: Prometheus' HTTP query API, Weir's own plain one, and the status page.
+//!
+//! Architecture invariant: a query sees everything that was acknowledged before it arrived, or says that it does not; and no
+//! request makes a thread of the HTTP server wait.
+
+mod api;
+mod args;
+mod encode;
+mod error;
+mod evaluate;
+mod execute;
+mod form;
+mod metrics;
+mod number;
+mod respond;
+mod samples;
+mod selectors;
+mod time;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Response, header};
+use axum::routing::{MethodRouter, get, options};
+use bytes::Bytes;
+use runtime::{Component, Shutdown};
+use storage::Reader;
+
+use crate::api::{Api, metadata, query, series, status};
+use crate::execute::{Executor, Limits};
+use crate::form::Form;
+use crate::metrics::Metrics;
+use crate::respond::response;
+
+pub use crate::args::Args;
+pub use crate::error::{Error, Stage};
+
+/// What the query component needs of others.
+pub struct Deps {
+    /// The series to query.
+    pub reader: Arc<dyn Reader>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deps")
+    }
+}
+
+/// The running component.
+#[derive(Debug)]
+pub struct Started {
+    /// Its routes and its end. It has drained when no query runs any more; ten seconds after it was asked to stop, those that
+    /// still run are cancelled.
+    pub component: Component,
+}
+
+/// Starts the threads for queries. Fails when they cannot be started, or a metric is registered twice.
+pub async fn start(
+    args: Args,
+    deps: Deps,
+    registry: &prometheus::Registry,
+    shutdown: Shutdown,
+) -> Result<Started, Error> {
+    start_at(args, deps, registry, shutdown, runtime::clock::now_ms)
+}
+
+fn start_at(
+    args: Args,
+    deps: Deps,
+    registry: &prometheus::Registry,
+    shutdown: Shutdown,
+    now_ms: fn() -> i64,
+) -> Result<Started, Error> {
+    let metrics = Metrics::register(registry)?;
+    let limits = Limits {
+        timeout: args.query_timeout,
+        running_max: args.query_concurrency_max,
+        waiting_max: args.query_waiting_max,
+        threads: args.query_threads,
+    };
+    let executor = Executor::new(deps.reader.clone(), limits, shutdown, metrics.clone())?;
+    let started_ms = now_ms();
+    let api = Arc::new(Api { args, reader: deps.reader, executor, metrics, now_ms, started_ms });
+    let router = router(api.clone());
+    let drained = Box::pin(async move {
+        api.executor.drained().await;
+        Ok(())
+    });
+    Ok(Started { component: Component { name: "query", router, drained } })
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let observed = api.clone();
+    Router::new()
+        .route("/api/v1/query", get_post(query::instant))
+        .route("/api/v1/query_range", get_post(query::range))
+        .route("/api/v1/query_exemplars", get_post(query::exemplars))
+        .route("/api/v1/format_query", get_post(query::format))
+        .route("/api/v1/series", get_post(series::series))
+        .route("/api/v1/labels", get_post(series::names))
+        .route("/api/v1/label/{name}/values", get(label_values))
+        .route("/api/v1/metadata", get(metadata_endpoint))
+        .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
+        .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
+        .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
+        .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
+        .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
+        .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
+        .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
+        .route("/api/v1/{*rest}", options(api::options).fallback(async || response(Err(Error::NotFound))))
+        .route("/query", get(samples_endpoint))
+        .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
+        .route("/", get(page))
+        .layer(axum::middleware::from_fn(move |request, next| api::observe(observed.clone(), request, next)))
+        .with_state(api)
+}
+
+type Api_ = State<Arc<Api>>;
+
+/// A route that takes its parameters from the URL or from a form, and answers a browser's question whether it may.
+fn get_post<H, F>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Fn(Arc<Api>, Form) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Bytes, Error>> + Send + 'static,
+{
+    let handle = move |State(api): Api_, request: Request| async move {
+        match Form::read(request).await {
+            Ok(form) => response(handler(api, form).await),
+            Err(error) => response(Err(error)),
+        }
+    };
+    get(handle.clone()).post(handle).options(api::options)
+}
+
+async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
+    // The name is cut from the path as it came: it may hold bytes that are not UTF-8, which has an error of its own.
+    let path = request.uri().path().to_owned();
+    let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
+    match Form::read(request).await {
+        Ok(form) => response(series::values(api, name.as_bytes(), form).await),
+        Err(error) => response(Err(error)),
+    }
+}
+
+async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body> {
+    match Form::read(request).await {
+        Ok(form) => response(metadata::metadata(api, form).await),
+        Err(error) => response(Err(error)),
+    }
+}
+
+async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {
+    let answer = match Form::read(request).await {
+        Ok(form) => samples::samples(api, form).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(plain) => {
+            let mut answer = response(Ok(plain.body));
+            // A header is ASCII without line breaks; what a source says of itself is, and else it is not worth an error.
+            for warning in plain.warnings.iter().filter_map(|text| HeaderValue::from_str(text).ok()) {
+                answer.headers_mut().append("x-weir-warning", warning);
+            }
+            answer
+        }
+        Err(error) => response(Err(error)),
+    }
+}
+
+/// The status page. It loads nothing from elsewhere, and the policy lets it do no more than that.
+async fn page() -> Response<Body> {
+    const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let mut page = Response::new(Body::from(include_str!("ui/index.html")));
+    let headers = page.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    page
+}
+
+#[cfg(test)]
+mod tests;

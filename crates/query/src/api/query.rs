@@ -1,0 +1,224 @@
+//! `/api/v1/query` and `/api/v1/query_range`, and what only looks at the text of a query.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use promql::{Evaluation, Value};
+
+use crate::api::Api;
+use crate::encode::write_value;
+use crate::error::Error;
+use crate::evaluate::{Times, evaluate, parse};
+use crate::execute::Context;
+use crate::form::Form;
+use crate::number::{write_float, write_integer, write_string};
+use crate::respond::{Answer, TRUNCATED};
+use crate::time::{parse_duration_ms, parse_limit, parse_time_ms};
+
+/// Steps of a range query, the first not counted: 60 s over a week, an hour over a year.
+const STEPS_MAX: i64 = 11_000;
+
+/// `/api/v1/query`.
+pub(crate) async fn instant(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
+    let time = time_or(&form, "time", (api.now_ms)())?;
+    let timeout = timeout(&form)?;
+    let times = Times { start_ms: time, end_ms: time, step_ms: 0, lookback_ms: lookback_ms(&api, &form)? };
+    run(api, form, times, timeout, limit).await
+}
+
+/// `/api/v1/query_range`.
+pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
+    let start_ms = parse_time_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
+    let end_ms = parse_time_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
+    if end_ms < start_ms {
+        return Err(Error::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = parse_duration_ms(form.get("step")).map_err(|e| Error::parameter("step", e))?;
+    if step_ms <= 0 {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(Error::parameter("step", reason));
+    }
+    // No overflow: both ends are within a quarter of the range of 64 bits.
+    if (end_ms - start_ms) / step_ms > STEPS_MAX {
+        return Err(Error::Request(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"
+                .to_owned(),
+        ));
+    }
+    let timeout = timeout(&form)?;
+    let times = Times { start_ms, end_ms, step_ms, lookback_ms: lookback_ms(&api, &form)? };
+    run(api, form, times, timeout, limit).await
+}
+
+/// `/api/v1/format_query`.
+pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let expr = parse(form.get("query"), &api.args, false)?;
+    let mut answer = Answer::new();
+    write_string(&mut answer.out, &expr.to_string());
+    Ok(answer.finish())
+}
+
+/// `/api/v1/query_exemplars`: the question is checked, and no exemplars are kept.
+pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let start = time_or(&form, "start", i64::MIN)?;
+    if time_or(&form, "end", i64::MAX)? < start {
+        return Err(Error::Request("end timestamp must not be before start timestamp".to_owned()));
+    }
+    let reason = |e: promql::ParseError| Error::Request(e.to_string());
+    promql::parse(form.get("query"), &api.args.features).map_err(reason)?;
+    Ok(crate::respond::data("[]"))
+}
+
+/// A time that may be left out.
+pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, Error> {
+    match form.get(name) {
+        "" => Ok(default_ms),
+        text => parse_time_ms(text)
+            .map_err(|e| Error::parameter(name, format_args!("invalid time value for '{name}': {e}"))),
+    }
+}
+
+/// `timeout`, where it is given.
+pub(crate) fn timeout(form: &Form) -> Result<Option<Duration>, Error> {
+    match form.get("timeout") {
+        "" => Ok(None),
+        text => {
+            let ms = parse_duration_ms(text).map_err(|e| Error::parameter("timeout", e))?;
+            Ok(Some(Duration::from_millis(ms.max(0).unsigned_abs())))
+        }
+    }
+}
+
+fn lookback_ms(api: &Api, form: &Form) -> Result<i64, Error> {
+    let default = api.args.query_lookback.as_millis() as i64;
+    match form.get("lookback_delta") {
+        "" => Ok(default),
+        text => match parse_duration_ms(text) {
+            Ok(ms) if ms > 0 => Ok(ms),
+            Ok(_) => Ok(default),
+            Err(e) => Err(Error::Request(format!("error parsing lookback delta duration: {e}"))),
+        },
+    }
+}
+
+async fn run(
+    api: Arc<Api>,
+    form: Form,
+    times: Times,
+    timeout: Option<Duration>,
+    limit: Option<usize>,
+) -> Result<Bytes, Error> {
+    let text = form.get("query").to_owned();
+    let expr = parse(&text, &api.args, times.step_ms > 0)?;
+    let stats = form.get("stats").to_owned();
+    let shared = api.clone();
+    let work = move |context: &Context| {
+        let clock = Stopwatch::start();
+        let mut evaluation = evaluate(&text, &expr, times, &api.args, context, &*api.reader)?;
+        let took = clock.elapsed();
+        api.metrics.samples.inc_by(evaluation.stats.samples_read);
+        let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
+        Ok(answer(&api, evaluation, truncated, &stats, Timings { waited: context.waited, evaluated: took }))
+    };
+    shared.executor.run(timeout, work).await
+}
+
+struct Timings {
+    waited: Duration,
+    evaluated: Duration,
+}
+
+fn answer(api: &Api, evaluation: Evaluation, truncated: bool, stats: &str, timings: Timings) -> Bytes {
+    let mut answer = Answer::new();
+    write_value(&mut answer.out, &evaluation.value);
+    if !stats.is_empty() {
+        write_stats(&mut answer.out, &evaluation, &timings);
+    }
+    answer.out.push(b'}');
+    api.metrics.series.inc_by(match &evaluation.value {
+        Value::Vector(vector) => vector.len() as u64,
+        Value::Matrix(matrix) => matrix.len() as u64,
+        Value::Scalar(_) | Value::String(_) => 1,
+    });
+    answer.warnings = evaluation.warnings;
+    answer.infos = evaluation.infos;
+    if truncated {
+        answer.warnings.push(TRUNCATED.to_owned());
+    }
+    if !matches!(stats, "" | "true" | "all") {
+        answer.warnings.push(format!(
+            "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+        ));
+    }
+    answer.finish()
+}
+
+/// What is not measured apart is zero: results come sorted out of the evaluation, and preparing a query is part of it.
+fn write_stats(out: &mut Vec<u8>, evaluation: &Evaluation, timings: &Timings) {
+    let (waited, evaluated) = (timings.waited.as_secs_f64(), timings.evaluated.as_secs_f64());
+    out.extend_from_slice(b",\"stats\":{\"timings\":{");
+    let timings = [
+        ("evalTotalTime", evaluated),
+        ("resultSortTime", 0.0),
+        ("queryPreparationTime", 0.0),
+        ("innerEvalTime", evaluated),
+        ("execQueueTime", waited),
+        ("execTotalTime", waited + evaluated),
+    ];
+    for (at, (name, seconds)) in timings.into_iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        write_float(out, seconds);
+    }
+    let stats = &evaluation.stats;
+    out.extend_from_slice(b"},\"samples\":{");
+    let counts = [
+        ("totalQueryableSamples", stats.samples_read),
+        ("samplesRead", stats.samples_read),
+        ("seriesTouched", stats.series),
+        ("peakSamples", stats.samples_peak),
+    ];
+    for (at, (name, count)) in counts.into_iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        write_integer(out, count);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Keeps the first `limit` series, and says whether there were more.
+fn truncate(value: &mut Value, limit: usize) -> bool {
+    let before = match value {
+        Value::Vector(vector) => {
+            let before = vector.len();
+            vector.truncate(limit);
+            before
+        }
+        Value::Matrix(matrix) => {
+            let before = matrix.len();
+            matrix.truncate(limit);
+            before
+        }
+        Value::Scalar(_) | Value::String(_) => 0,
+    };
+    before > limit
+}
+
+/// Measures how long an evaluation takes.
+struct Stopwatch(Instant);
+
+#[expect(clippy::disallowed_methods, reason = "measures a duration for statistics; no result depends on it")]
+impl Stopwatch {
+    fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

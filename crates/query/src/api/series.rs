@@ -1,0 +1,171 @@
+//! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Labels, LabelsRequest, Matcher, SelectRequest, TimeRange, Want};
+
+use crate::api::Api;
+use crate::api::query::{time_or, timeout};
+use crate::encode::write_labels;
+use crate::error::Error;
+use crate::execute::Context;
+use crate::form::{Form, decode};
+use crate::number::write_string;
+use crate::respond::{Answer, TRUNCATED, write_list};
+use crate::selectors;
+use crate::time::parse_limit;
+
+/// How many `match[]` a request may have: each is a selection of its own. Grafana sends one, a large recording setup some tens.
+const SELECTORS_MAX: usize = 1000;
+
+/// What the three endpoints have in common.
+struct Question {
+    limit: Option<usize>,
+    range: TimeRange,
+    matcher_sets: Vec<Vec<Matcher>>,
+    timeout: Option<Duration>,
+}
+
+/// `/api/v1/series`.
+pub(crate) async fn series(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    if form.all("match[]").next().is_none() {
+        return Err(Error::Request("no match[] parameter provided".to_owned()));
+    }
+    let question = question(&form, |e| Error::parameter("match[]", e))?;
+    let shared = api.clone();
+    let work = move |context: &Context| {
+        let mut answer = Answer::new();
+        let mut found: Vec<Labels> = Vec::new();
+        for matchers in question.matcher_sets {
+            let set = api.reader.select(&SelectRequest {
+                matchers,
+                range: question.range,
+                want: Want::LabelsOnly,
+                series_max: api.args.query_series_max,
+                cancel: context.cancel.clone(),
+            })?;
+            answer.warnings.extend(set.warnings);
+            found.extend(set.series.into_iter().map(|series| series.labels));
+        }
+        found.sort_unstable();
+        found.dedup();
+        cut(&mut found, question.limit, &mut answer);
+        api.metrics.series.inc_by(found.len() as u64);
+        write_list(&mut answer.out, &found, |out, labels| write_labels(out, labels.as_ref()));
+        Ok(answer.finish())
+    };
+    shared.executor.run(question.timeout, work).await
+}
+
+/// `/api/v1/labels`.
+pub(crate) async fn names(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let question = question(&form, Error::Request)?;
+    let shared = api.clone();
+    let work = move |context: &Context| {
+        let (limit, request) = question.into_request(context);
+        Ok(strings(api.reader.label_names(&request)?, limit))
+    };
+    let timeout = timeout(&form)?;
+    shared.executor.run(timeout, work).await
+}
+
+/// `/api/v1/label/<name>/values`; `segment` is the name as it stands in the path.
+pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Form) -> Result<Bytes, Error> {
+    let name = decode(segment, false).unwrap_or_else(|| segment.to_vec());
+    let name = String::from_utf8(name)
+        .map_err(|e| Error::Request(format!("invalid label name: \"{}\"", e.as_bytes().escape_ascii())))?;
+    let name = unescape_name(name);
+    if name.is_empty() {
+        return Err(Error::Request("invalid label name: \"\"".to_owned()));
+    }
+    let question = question(&form, Error::Request)?;
+    let shared = api.clone();
+    let work = move |context: &Context| {
+        let (limit, request) = question.into_request(context);
+        Ok(strings(api.reader.label_values(&name, &request)?, limit))
+    };
+    let timeout = timeout(&form)?;
+    shared.executor.run(timeout, work).await
+}
+
+impl Question {
+    fn into_request(self, context: &Context) -> (Option<usize>, LabelsRequest) {
+        let request =
+            LabelsRequest { matcher_sets: self.matcher_sets, range: self.range, cancel: context.cancel.clone() };
+        (self.limit, request)
+    }
+}
+
+fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Question, Error> {
+    let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
+    let range = TimeRange { start_ms: time_or(form, "start", i64::MIN)?, end_ms: time_or(form, "end", i64::MAX)? };
+    if form.all("match[]").count() > SELECTORS_MAX {
+        return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
+    }
+    let matcher_sets = selectors::parse(form.all("match[]")).map_err(bad_selector)?;
+    Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
+}
+
+fn strings(mut found: Vec<String>, limit: Option<usize>) -> Bytes {
+    let mut answer = Answer::new();
+    cut(&mut found, limit, &mut answer);
+    write_list(&mut answer.out, &found, |out, text| write_string(out, text));
+    answer.finish()
+}
+
+fn cut<T>(found: &mut Vec<T>, limit: Option<usize>, answer: &mut Answer) {
+    if let Some(limit) = limit.filter(|limit| found.len() > *limit) {
+        found.truncate(limit);
+        answer.warnings.push(TRUNCATED.to_owned());
+    }
+}
+
+/// Undoes the escaping by which a name that is not `[a-zA-Z_][a-zA-Z0-9_]*` travels in a path: `U__a_2e_b` is `a.b`, and `__`
+/// an underscore. A name that is not escaped rightly stays as it is.
+fn unescape_name(name: String) -> String {
+    name.strip_prefix("U__").and_then(unescape).unwrap_or(name)
+}
+
+fn unescape(escaped: &str) -> Option<String> {
+    let mut out = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let end = rest.find('_')?;
+        if end == 0 {
+            out.push('_');
+        } else {
+            // Six digits hold the largest code point.
+            let digits = Some(&rest[..end]).filter(|d| d.len() <= 6 && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            out.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+        }
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape_name;
+
+    #[test]
+    fn escaped_names_are_unescaped_and_others_left_alone() {
+        for (escaped, name) in [
+            ("job", "job"),
+            ("U__a_2e_b", "a.b"),
+            ("U__mysystem_2e_prod__x", "mysystem.prod_x"),
+            ("U___1f600_", "😀"),
+            ("U__a_", "U__a_"),
+            ("U__a_zz_", "U__a_zz_"),
+            ("U__a_d800_", "U__a_d800_"),
+            ("U__a_1234567_", "U__a_1234567_"),
+            ("U__", ""),
+        ] {
+            assert_eq!(unescape_name(escaped.to_owned()), name);
+        }
+    }
+}

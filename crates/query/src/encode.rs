@@ -1,0 +1,84 @@
+//! Results of the language as JSON, written straight to bytes: a large answer is mostly digits, and a tree of values
+//! would cost a multiple of it in memory.
+
+use model::{Columns, Labels, LabelsRef, Sample};
+use promql::Value;
+
+use crate::number::{write_fixed, write_float, write_label, write_string, write_timestamp};
+use crate::respond::write_list;
+
+/// Writes `{"resultType":…,"result":…` without the closing brace, since statistics may follow.
+pub(crate) fn write_value(out: &mut Vec<u8>, value: &Value) {
+    let kind = match value {
+        Value::Scalar(_) => "scalar",
+        Value::String(_) => "string",
+        Value::Vector(_) => "vector",
+        Value::Matrix(_) => "matrix",
+    };
+    out.extend_from_slice(b"{\"resultType\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"result\":");
+    match value {
+        Value::Scalar(sample) => {
+            out.push(b'[');
+            write_seconds(out, sample.t);
+            out.extend_from_slice(b",\"");
+            write_fixed(out, sample.v);
+            out.extend_from_slice(b"\"]");
+        }
+        Value::String(text) => {
+            out.push(b'[');
+            write_seconds(out, text.t);
+            out.push(b',');
+            write_string(out, &text.text);
+            out.push(b']');
+        }
+        Value::Vector(vector) => write_list(out, vector, |out, (labels, sample)| write_sample(out, labels, *sample)),
+        Value::Matrix(matrix) => write_list(out, matrix, |out, (labels, columns)| write_series(out, labels, columns)),
+    }
+}
+
+/// Writes a label set as an object.
+pub(crate) fn write_labels(out: &mut Vec<u8>, labels: LabelsRef<'_>) {
+    out.push(b'{');
+    for (at, (name, value)) in labels.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_label(out, name);
+        out.push(b':');
+        write_label(out, value);
+    }
+    out.push(b'}');
+}
+
+fn write_sample(out: &mut Vec<u8>, labels: &Labels, sample: Sample) {
+    out.extend_from_slice(b"{\"metric\":");
+    write_labels(out, labels.as_ref());
+    out.extend_from_slice(b",\"value\":");
+    write_point(out, sample.t, sample.v);
+    out.push(b'}');
+}
+
+fn write_series(out: &mut Vec<u8>, labels: &Labels, columns: &Columns) {
+    out.extend_from_slice(b"{\"metric\":");
+    write_labels(out, labels.as_ref());
+    if !columns.is_empty() {
+        out.extend_from_slice(b",\"values\":");
+        write_list(out, columns.t.iter().zip(&columns.v), |out, (t, v)| write_point(out, *t, *v));
+    }
+    out.push(b'}');
+}
+
+fn write_point(out: &mut Vec<u8>, t: i64, v: f64) {
+    out.push(b'[');
+    write_timestamp(out, t);
+    out.extend_from_slice(b",\"");
+    write_float(out, v);
+    out.extend_from_slice(b"\"]");
+}
+
+/// The time of a scalar or a string, which Prometheus writes as any float, not with three decimals.
+fn write_seconds(out: &mut Vec<u8>, ms: i64) {
+    write_float(out, ms as f64 / 1000.0);
+}

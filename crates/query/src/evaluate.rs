@@ -1,0 +1,66 @@
+//! From the text of a query to its value: the one place that calls the evaluator.
+
+use model::{Kind, SeriesSource};
+use promql::ast::{Expr, ValueType};
+use promql::{Evaluation, Params};
+
+use crate::args::Args;
+use crate::error::{Error, Stage};
+use crate::execute::Context;
+
+/// At which times a query is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// First.
+    pub(crate) start_ms: i64,
+    /// Last that may be.
+    pub(crate) end_ms: i64,
+    /// Zero for an instant query, whose start and end are the same.
+    pub(crate) step_ms: i64,
+    /// How far an instant selector looks back.
+    pub(crate) lookback_ms: i64,
+}
+
+/// Step of a subquery that names none; Prometheus' default for its evaluation interval.
+const SUBQUERY_STEP_MS: i64 = 60_000;
+
+/// Parses a query, and refuses what cannot be evaluated over a range.
+pub(crate) fn parse(query: &str, args: &Args, range: bool) -> Result<Expr, Error> {
+    let expr = promql::parse(query, &args.features).map_err(|e| Error::parameter("query", e))?;
+    let name = match expr.value_type() {
+        ValueType::RangeVector => "range vector",
+        ValueType::String => "string",
+        ValueType::Scalar | ValueType::InstantVector => return Ok(expr),
+    };
+    if range {
+        let reason = format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector");
+        return Err(Error::parameter("query", reason));
+    }
+    Ok(expr)
+}
+
+/// Evaluates; `text` is what `expr` was parsed from, for the places in warnings.
+pub(crate) fn evaluate(
+    text: &str,
+    expr: &Expr,
+    times: Times,
+    args: &Args,
+    context: &Context,
+    source: &dyn SeriesSource,
+) -> Result<Evaluation, Error> {
+    let params = Params {
+        start_ms: times.start_ms,
+        end_ms: times.end_ms,
+        step_ms: times.step_ms,
+        lookback_ms: times.lookback_ms,
+        samples_max: args.query_samples_max,
+        series_max: args.query_series_max,
+        cancel: context.cancel.clone(),
+        features: args.features.clone(),
+        default_subquery_step_ms: SUBQUERY_STEP_MS,
+    };
+    promql::evaluate_text(text, expr, &params, source).map_err(|e| match e.kind() {
+        Kind::Unavailable if context.cancel.is_cancelled() => Error::Timeout(Stage::Evaluation),
+        kind => Error::Execution { kind, message: e.to_string() },
+    })
+}

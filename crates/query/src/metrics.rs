@@ -1,0 +1,97 @@
+//! What the query component tells of itself.
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::Error;
+
+/// From a tenth of a millisecond, which an answer from memory takes, to the longest default timeout.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
+
+/// The metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// By endpoint, which is the route's pattern, and status code.
+    pub(crate) requests: IntCounterVec,
+    durations: HistogramVec,
+    /// Samples that evaluation read.
+    pub(crate) samples: IntCounter,
+    /// Series in answers.
+    pub(crate) series: IntCounter,
+    pub(crate) running: IntGauge,
+    pub(crate) waiting: IntGauge,
+    pub(crate) rejected: IntCounter,
+    pub(crate) timeouts: IntCounter,
+    pub(crate) cancelled: IntCounter,
+}
+
+impl Metrics {
+    /// Registers all.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let failed = |e: prometheus::Error| Error::Internal(format!("a metric cannot be registered: {e}"));
+        Self::try_register(registry).map_err(failed)
+    }
+
+    fn try_register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let requests = IntCounterVec::new(
+            Opts::new("weir_query_requests_total", "Requests to the query API that were answered"),
+            &["endpoint", "code"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        let durations = HistogramVec::new(
+            prometheus::HistogramOpts::new(
+                "weir_query_request_duration_seconds",
+                "How long requests to the query API took",
+            )
+            .buckets(DURATION_BUCKETS.to_vec()),
+            &["endpoint"],
+        )?;
+        registry.register(Box::new(durations.clone()))?;
+        Ok(Metrics {
+            requests,
+            durations,
+            samples: counter("weir_query_samples_read_total", "Samples that queries read")?,
+            series: counter("weir_query_result_series_total", "Series in the answers to queries")?,
+            running: gauge("weir_query_running_queries", "Queries that are being evaluated")?,
+            waiting: gauge("weir_query_waiting_queries", "Queries that wait for storage or for others")?,
+            rejected: counter("weir_query_rejected_total", "Queries refused because too many waited")?,
+            timeouts: counter("weir_query_timeouts_total", "Queries whose time ran out")?,
+            cancelled: counter(
+                "weir_query_cancelled_total",
+                "Queries whose client went away, or that a shutdown stopped",
+            )?,
+        })
+    }
+
+    /// The durations of an endpoint.
+    pub(crate) fn duration(&self, endpoint: &str) -> Histogram {
+        self.durations.with_label_values(&[endpoint])
+    }
+}
+
+/// Holds a gauge one higher for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Held(IntGauge);
+
+impl Held {
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Held(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,123 @@
+//! The frame around every answer: status, data, warnings, or the error.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+
+use crate::Error;
+use crate::number::{write_integer, write_string};
+
+/// How many warnings and how many infos an answer names; of the rest it gives the number, as Prometheus does.
+const ANNOTATIONS_MAX: usize = 10;
+
+/// Said when `limit=` cut something off.
+pub(crate) const TRUNCATED: &str = "results truncated due to limit";
+
+/// An answer whose data is being written.
+pub(crate) struct Answer {
+    /// Data goes here.
+    pub(crate) out: Vec<u8>,
+    /// What the client should know of it.
+    pub(crate) warnings: Vec<String>,
+    /// What the client may want to know of it.
+    pub(crate) infos: Vec<String>,
+}
+
+impl Answer {
+    /// Begins an answer.
+    pub(crate) fn new() -> Self {
+        Answer { out: b"{\"status\":\"success\",\"data\":".to_vec(), warnings: Vec::new(), infos: Vec::new() }
+    }
+
+    /// Ends it.
+    pub(crate) fn finish(mut self) -> Bytes {
+        write_annotations(&mut self.out, "warnings", "warning", &self.warnings);
+        write_annotations(&mut self.out, "infos", "info", &self.infos);
+        self.out.push(b'}');
+        self.out.into()
+    }
+}
+
+/// An answer whose data is at hand as JSON.
+pub(crate) fn data(json: &str) -> Bytes {
+    let mut answer = Answer::new();
+    answer.out.extend_from_slice(json.as_bytes());
+    answer.finish()
+}
+
+/// Writes a list, each element by `write`.
+pub(crate) fn write_list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+/// The HTTP response for a result.
+pub(crate) fn response(result: Result<Bytes, Error>) -> Response<Body> {
+    let (status, body) = match result {
+        Ok(body) => (StatusCode::OK, body),
+        Err(error) => {
+            let (status, word) = error.status();
+            (status, error_body(word, &error.to_string()))
+        }
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn error_body(word: &str, message: &str) -> Bytes {
+    let mut out = format!("{{\"status\":\"error\",\"errorType\":\"{word}\",\"error\":").into_bytes();
+    write_string(&mut out, message);
+    out.push(b'}');
+    out.into()
+}
+
+fn write_annotations(out: &mut Vec<u8>, name: &str, one: &str, texts: &[String]) {
+    if texts.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    let left_out = texts.len().saturating_sub(ANNOTATIONS_MAX);
+    write_list(out, texts.iter().take(ANNOTATIONS_MAX), |out, text| write_string(out, text));
+    if left_out > 0 {
+        out.pop();
+        out.extend_from_slice(b",\"");
+        write_integer(out, left_out as u64);
+        out.extend_from_slice(format!(" more {one} annotations omitted\"]").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_warnings_are_named_and_the_rest_counted() {
+        let mut answer = Answer::new();
+        answer.out.extend_from_slice(b"[]");
+        answer.warnings = (0..12).map(|n| format!("<{n}>")).collect();
+        answer.infos = vec!["i".to_owned()];
+        let named: Vec<String> = (0..10).map(|n| format!("\"\\u003c{n}\\u003e\"")).collect();
+        let expect = format!(
+            "{{\"status\":\"success\",\"data\":[],\"warnings\":[{},\"2 more warning annotations omitted\"],\"infos\":[\"i\"]}}",
+            named.join(",")
+        );
+        assert_eq!(answer.finish(), expect);
+    }
+}

@@ -1,0 +1,9 @@
+//! The router, asked as a client would and compared byte by byte.
+//!
+//! What is expected of `/api/v1` was taken from Prometheus 3.16, whose answers to the same requests it is.
+
+mod api;
+mod grafana;
+mod limits;
+mod samples;
+mod support;

@@ -1,0 +1,259 @@
+//! `/api/v1`: answers and errors in the bytes of Prometheus.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use model::Kind;
+
+use super::support::{Behaviour, Server};
+
+#[tokio::test]
+async fn an_instant_query_answers_with_each_type_of_value() {
+    let server = Server::new();
+    server
+        .check(
+            "/api/v1/query?query=1e21&time=5.25",
+            r#"{"resultType":"scalar","result":[5.25,"1000000000000000000000"]}"#,
+        )
+        .await;
+    server
+        .check(
+            "/api/v1/query?query=vector(1e21)&time=-1.5",
+            r#"{"resultType":"vector","result":[{"metric":{},"value":[-1.500,"1e+21"]}]}"#,
+        )
+        .await;
+    server
+        .check(
+            "/api/v1/query?query=%22%3Ca%3E%22&time=5.25",
+            r#"{"resultType":"string","result":[5.25,"\u003ca\u003e"]}"#,
+        )
+        .await;
+    server.check("/api/v1/query?query=up%7Bjob=%22api%22%7D", r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","instance":"a:1","job":"api"},"value":[1700000000,"1"]}]}"#).await;
+    server.check("/api/v1/query?query=up%7Bjob!=%22api%22%7D%5B1m%5D", r#"{"resultType":"matrix","result":[{"metric":{"__name__":"up","instance":"b:1","job":"<db>"},"values":[[1699999999.999,"0.5"]]}]}"#).await;
+    server.check("/api/v1/query?query=nosuch", r#"{"resultType":"vector","result":[]}"#).await;
+    server.check("/api/v1/query?query=%7B%22disk.free%22%7D", r#"{"resultType":"vector","result":[{"metric":{"__name__":"disk.free","a.b":"é\""},"value":[1700000000,"+Inf"]}]}"#).await;
+}
+
+#[tokio::test]
+async fn a_range_query_answers_with_a_matrix() {
+    let server = Server::new();
+    server
+        .check(
+            "/api/v1/query_range?query=up%7Bjob=%22api%22%7D&start=1699999940&end=1700000000&step=30&nocache=1",
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"up","instance":"a:1","job":"api"},"values":[[1699999940,"0"],[1699999970,"0"],[1700000000,"1"]]}]}"#,
+        )
+        .await;
+    server
+        .check(
+            "/api/v1/query_range?query=2&start=2023-11-14T22:13:20Z&end=1700000000.5&step=250ms",
+            r#"{"resultType":"matrix","result":[{"metric":{},"values":[[1700000000,"2"],[1700000000.250,"2"],[1700000000.500,"2"]]}]}"#,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn negative_and_far_times_are_times_like_others() {
+    let server = Server::new();
+    server.memory.add(&[("__name__", "old")], &[(-60_000, -1.0), (864_000_000_000, 2.5)]);
+    server
+        .check(
+            "/api/v1/query?query=old&time=-59.999",
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"old"},"value":[-59.999,"-1"]}]}"#,
+        )
+        .await;
+    server
+        .check(
+            "/api/v1/query?query=old&time=864000000",
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"old"},"value":[864000000,"2.5"]}]}"#,
+        )
+        .await;
+    for time in ["1e300", "-1e300", "Inf", "-292273086-05-16T16:47:06Z"] {
+        server.check(&format!("/api/v1/query?query=old&time={time}"), r#"{"resultType":"vector","result":[]}"#).await;
+        server
+            .check(
+                &format!("/api/v1/query_range?query=rate(old%5B1y%5D)&start={time}&end={time}&step=1"),
+                r#"{"resultType":"matrix","result":[]}"#,
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn bad_parameters_are_refused_in_the_words_of_prometheus() {
+    let server = Server::new();
+    let bad = [
+        (
+            "query?query=up&time=x",
+            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp"#,
+        ),
+        ("query?query=up&limit=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
+        ("query?query=up&limit=-1", r#"invalid parameter \"limit\": limit must be non-negative"#),
+        ("query?query=up&timeout=-1s", r#"invalid parameter \"timeout\": cannot parse \"-1s\" to a valid duration"#),
+        (
+            "query?query=up&lookback_delta=abc",
+            r#"error parsing lookback delta duration: cannot parse \"abc\" to a valid duration"#,
+        ),
+        ("query?query=sum(", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
+        ("query_range?query=up", r#"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"#),
+        (
+            "query_range?query=up&start=5&end=1&step=1",
+            r#"invalid parameter \"end\": end timestamp must not be before start time"#,
+        ),
+        ("query_range?query=up&start=1&end=5", r#"invalid parameter \"step\": cannot parse \"\" to a valid duration"#),
+        (
+            "query_range?query=up&start=1&end=5&step=0",
+            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=11002&step=1",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        (
+            "query_range?query=up%5B5m%5D&start=1&end=5&step=1",
+            r#"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"#,
+        ),
+        ("series", "no match[] parameter provided"),
+        (
+            "series?match[]=%7B%7D",
+            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+        ),
+        ("labels?match[]=%7Ba=~%22.*%22%7D", "match[] must contain at least one non-empty matcher"),
+        ("labels?match[]=foo%7B", "1:5: parse error: unexpected end of input inside braces"),
+        (
+            "labels?start=x",
+            r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#,
+        ),
+        ("label/%ff/values", r#"invalid label name: \"\\xff\""#),
+        ("metadata?limit=x", "limit must be a number"),
+        ("metadata?limit_per_metric=x", "limit_per_metric must be a number"),
+    ];
+    for (path, error) in bad {
+        server.refused(&format!("/api/v1/{path}"), 400, "bad_data", error).await;
+    }
+    server
+        .check("/api/v1/query_range?query=nosuch&start=1&end=11001&step=1", r#"{"resultType":"matrix","result":[]}"#)
+        .await;
+}
+
+#[tokio::test]
+async fn a_selector_that_is_more_than_a_selector_is_refused() {
+    let server = Server::new();
+    for selector in ["sum(up)", "up%5B5m%5D", "up%20offset%205m", "1", "up%20@%205"] {
+        let (status, body) = server.get(&format!("/api/v1/series?match[]={selector}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{selector}");
+        assert!(body.contains(r#"invalid parameter \"match[]\": 1:"#), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn series_are_found_once_and_in_order() {
+    let server = Server::new();
+    let (a, b) =
+        (r#"{"__name__":"up","instance":"a:1","job":"api"}"#, r#"{"__name__":"up","instance":"b:1","job":"<db>"}"#);
+    server.check("/api/v1/series?match[]=up&match[]=%7Bjob=%22api%22%7D", &format!("[{a},{b}]")).await;
+    server.check("/api/v1/series?match[]=up&end=1699999940", &format!("[{a}]")).await;
+    let (_, body) = server.get("/api/v1/series?match[]=up&limit=1").await;
+    assert_eq!(body, format!(r#"{{"status":"success","data":[{a}],"warnings":["results truncated due to limit"]}}"#));
+    server.check("/api/v1/series?match[]=nosuch", "[]").await;
+}
+
+#[tokio::test]
+async fn label_names_and_values_are_listed_with_their_odd_characters() {
+    let server = Server::new();
+    server.check("/api/v1/labels", r#"["__name__","a.b","instance","job"]"#).await;
+    server.check("/api/v1/labels?match[]=up&match[]=nosuch", r#"["__name__","instance","job"]"#).await;
+    server.check("/api/v1/label/job/values", r#"["\u003cdb\u003e","api"]"#).await;
+    server.check("/api/v1/label/U__a_2e_b/values", r#"["é\""]"#).await;
+    server.check("/api/v1/label/a.b/values", r#"["é\""]"#).await;
+    server.check("/api/v1/label/a%2Eb/values?match[]=up", "[]").await;
+    server.check("/api/v1/label/__name__/values?start=1699999999.999", r#"["disk.free","up"]"#).await;
+    let (_, body) = server.get("/api/v1/label/job/values?limit=1").await;
+    assert_eq!(body, r#"{"status":"success","data":["\u003cdb\u003e"],"warnings":["results truncated due to limit"]}"#);
+}
+
+#[tokio::test]
+async fn metadata_is_listed_by_family() {
+    let server = Server::new();
+    let counter = r#"{"type":"counter","unit":"","help":"Requests \u003call\u003e"}"#;
+    let gauge = r#"{"type":"gauge","unit":"requests","help":"Requests"}"#;
+    let up = r#""up":[{"type":"gauge","unit":"","help":""}]"#;
+    server.check("/api/v1/metadata", &format!(r#"{{"http_requests":[{counter},{gauge}],{up}}}"#)).await;
+    server.check("/api/v1/metadata?limit_per_metric=1&limit=1", &format!(r#"{{"http_requests":[{counter}]}}"#)).await;
+    server.check("/api/v1/metadata?metric=up&limit=-1", &format!("{{{up}}}")).await;
+    server.check("/api/v1/metadata?metric=nosuch", "{}").await;
+    server.check("/api/v1/metadata?limit=0", "{}").await;
+}
+
+#[tokio::test]
+async fn a_limit_cuts_the_result_and_says_so() {
+    let server = Server::new();
+    let (_, body) = server.get("/api/v1/query?query=count(up)%20by%20(job)&limit=1").await;
+    assert!(body.ends_with(r#"]},"warnings":["results truncated due to limit"]}"#), "{body}");
+    assert_eq!(body.matches("\"metric\"").count(), 1, "{body}");
+    let (_, body) = server.get("/api/v1/query?query=up&limit=2").await;
+    assert!(!body.contains("warnings"), "{body}");
+}
+
+#[tokio::test]
+async fn statistics_follow_the_result_when_asked_for() {
+    let server = Server::new();
+    let (_, body) = server.get("/api/v1/query?query=up&stats=all").await;
+    assert!(
+        body.contains(r#"]}],"stats":{"timings":{"evalTotalTime":"#)
+            || body.contains(r#""stats":{"timings":{"evalTotalTime":"#),
+        "{body}"
+    );
+    assert!(body.contains(r#""samples":{"totalQueryableSamples":"#) && body.ends_with("}}}}"), "{body}");
+    let (_, body) = server.get("/api/v1/query?query=1&stats=yes").await;
+    assert!(body.contains(r#""warnings":["value \"yes\" for parameter \"stats\" is deprecated"#), "{body}");
+}
+
+#[tokio::test]
+async fn what_fails_below_is_an_error_of_its_kind_and_the_next_query_works() {
+    let server = Server::new();
+    for (kind, status, word) in
+        [(Kind::Invalid, 422, "execution"), (Kind::Corrupt, 500, "internal"), (Kind::Unavailable, 503, "unavailable")]
+    {
+        server.memory.behave(Behaviour::Fail(kind));
+        server.refused("/api/v1/series?match[]=up", status, word, "block 7 is gone").await;
+    }
+    server.memory.behave(Behaviour::Panic);
+    server
+        .refused("/api/v1/series?match[]=up", 500, "internal", "the evaluation panicked: a fault in the source")
+        .await;
+    server.check("/api/v1/series?match[]=nosuch", "[]").await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_is_404_and_a_browser_may_ask() {
+    let server = Server::new();
+    server.refused("/api/v1/nope", 404, "not_found", "404 page not found").await;
+    let request =
+        Request::options("/api/v1/query").header("Origin", "http://x").body(Body::empty()).expect("a request");
+    let response = tower::ServiceExt::oneshot(server.component.router.clone(), request).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+}
+
+#[tokio::test]
+async fn what_there_is_none_of_is_an_empty_list() {
+    let server = Server::new();
+    server.check("/api/v1/targets", r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#).await;
+    server.check("/api/v1/alertmanagers", r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#).await;
+    server.check("/api/v1/scrape_pools", r#"{"scrapePools":[]}"#).await;
+    server.check("/api/v1/query_exemplars?query=up&start=1&end=2", "[]").await;
+    server.check("/api/v1/status/config", r#"{"yaml":"{}\n"}"#).await;
+    server
+        .check(
+            "/api/v1/status/flags",
+            r#"{"query.lookback-delta":"5m","query.max-concurrency":"20","query.max-samples":"50000000","query.timeout":"2m"}"#,
+        )
+        .await;
+    let (_, body) = server.get("/api/v1/status/runtimeinfo").await;
+    assert!(body.starts_with(r#"{"status":"success","data":{"startTime":"2023-11-14T22:13:20Z","#), "{body}");
+}
+
+#[tokio::test]
+async fn a_query_is_formatted() {
+    let server = Server::new();
+    server.check("/api/v1/format_query?query=sum(up)%2b1", r#""sum(up) + 1""#).await;
+}

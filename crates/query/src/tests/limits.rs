@@ -1,0 +1,142 @@
+//! Freshness, time limits, bounds, cancellation, shutdown.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use tower::ServiceExt;
+
+use super::support::{Behaviour, Server};
+
+const SERIES: &str = "/api/v1/series?match[]=up";
+
+async fn is_pending<F: Future + ?Sized>(mut future: Pin<&mut F>) -> bool {
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+/// Longer than any machine is busy; only a test that fails waits for it.
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_query_waits_until_it_sees_what_was_acknowledged_before() {
+    let server = Server::new();
+    server.memory.caught_up.send_replace(false);
+    let query = server.get("/api/v1/series?match[]=late");
+    tokio::pin!(query);
+    assert!(is_pending(query.as_mut()).await);
+    assert_eq!(server.metric("weir_query_waiting_queries"), 1.0);
+    server.memory.add(&[("__name__", "late")], &[(1, 1.0)]);
+    server.memory.caught_up.send_replace(true);
+    assert_eq!(query.await.1, r#"{"status":"success","data":[{"__name__":"late"}]}"#);
+    assert_eq!(server.metric("weir_query_waiting_queries"), 0.0);
+}
+
+#[tokio::test]
+async fn a_query_that_storage_is_too_late_for_says_how_far_it_is_behind() {
+    let server = Server::new();
+    server.memory.caught_up.send_replace(false);
+    server.memory.backlog.store(12_345, Ordering::Relaxed);
+    let error = "query timed out in storage catch-up: storage is 12345 records behind what was acknowledged before the query arrived";
+    server.refused(&format!("{SERIES}&timeout=5ms"), 503, "timeout", error).await;
+    server.refused("/query?name=up&timeout=0", 503, "timeout", error).await;
+    assert_eq!(server.metric("weir_query_timeouts_total"), 2.0);
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_is_told_and_stopped() {
+    let server = Server::new();
+    let (events, happened) = mpsc::sync_channel(2);
+    server.memory.behave(Behaviour::UntilCancelled(events));
+    server.refused(&format!("{SERIES}&timeout=20ms"), 503, "timeout", "query timed out in expression evaluation").await;
+    assert_eq!(happened.recv_timeout(LONG), Ok("begun"));
+    assert_eq!(happened.recv_timeout(LONG), Ok("cancelled"));
+    assert_eq!(server.metric("weir_query_timeouts_total"), 1.0);
+    assert_eq!(server.metric("weir_query_cancelled_total"), 0.0);
+}
+
+#[tokio::test]
+async fn the_timeout_of_the_server_cannot_be_raised() {
+    let server = Server::with_arguments(&["--query-timeout", "20ms"]);
+    let (events, _happened) = mpsc::sync_channel(2);
+    server.memory.behave(Behaviour::UntilCancelled(events));
+    server.refused(&format!("{SERIES}&timeout=1h"), 503, "timeout", "query timed out in expression evaluation").await;
+}
+
+#[tokio::test]
+async fn a_query_stops_when_its_client_goes_away() {
+    let server = Server::new();
+    let (events, happened) = mpsc::sync_channel(2);
+    server.memory.behave(Behaviour::UntilCancelled(events));
+    let request = Request::get(SERIES).body(Body::empty()).expect("a request");
+    let client = tokio::spawn(server.component.router.clone().oneshot(request));
+    let happened = tokio::task::spawn_blocking(move || (happened.recv_timeout(LONG), happened)).await.expect("runs");
+    assert_eq!(happened.0, Ok("begun"));
+    client.abort();
+    assert!(client.await.expect_err("was aborted").is_cancelled());
+    assert_eq!(happened.1.recv_timeout(LONG), Ok("cancelled"));
+    assert_eq!(server.metric("weir_query_cancelled_total"), 1.0);
+}
+
+#[tokio::test]
+async fn queries_beyond_the_waiting_queue_are_refused_at_once() {
+    let server = Server::with_arguments(&["--query-concurrency-max", "1", "--query-waiting-max", "1"]);
+    let ((begun, has_begun), (release, released)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+    server.memory.behave(Behaviour::Hold(begun, released));
+    let (first, second) = (server.get(SERIES), server.get("/api/v1/series?match[]=nosuch"));
+    tokio::pin!(first, second);
+    assert!(is_pending(first.as_mut()).await);
+    has_begun.recv_timeout(LONG).expect("the first query runs");
+    assert!(is_pending(second.as_mut()).await);
+    server.refused(SERIES, 429, "too_many_requests", "too many queries: 1 run and 1 wait already").await;
+    assert_eq!(server.metric("weir_query_rejected_total"), 1.0);
+    assert_eq!(server.metric("weir_query_running_queries"), 1.0);
+    assert_eq!(server.metric("weir_query_waiting_queries"), 1.0);
+    release.send(()).expect("the first query waits");
+    assert!(first.await.1.contains("a:1"));
+    assert_eq!(second.await.1, r#"{"status":"success","data":[]}"#);
+    assert_eq!(server.metric("weir_query_running_queries"), 0.0);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_queries_and_takes_no_new_ones() {
+    let mut server = Server::new();
+    let ((begun, has_begun), (release, released)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+    server.memory.behave(Behaviour::Hold(begun, released));
+    let request = Request::get(SERIES).body(Body::empty()).expect("a request");
+    let first = tokio::spawn(server.component.router.clone().oneshot(request));
+    tokio::task::spawn_blocking(move || has_begun.recv_timeout(LONG))
+        .await
+        .expect("runs")
+        .expect("the first query runs");
+    server.trigger.ask();
+    assert!(is_pending(server.component.drained.as_mut()).await);
+    server.refused(SERIES, 503, "canceled", "query was canceled: the server is shutting down").await;
+    release.send(()).expect("the first query waits");
+    assert_eq!(first.await.expect("no panic").expect("an answer").status(), 200);
+    server.component.drained.await.expect("drains");
+}
+
+#[tokio::test]
+async fn samples_and_series_of_a_query_are_bounded() {
+    let server = Server::with_arguments(&["--query-samples-max", "1"]);
+    let (status, body) = server.get("/api/v1/query?query=up").await;
+    assert_eq!(status, 422, "{body}");
+    assert!(body.contains(r#""errorType":"execution""#) && body.contains("too many samples"), "{body}");
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status() {
+    let server = Server::new();
+    server.get("/api/v1/label/a/values").await;
+    server.get("/api/v1/label/b/values?limit=x").await;
+    let count = |code| {
+        server
+            .metric(&format!("weir_query_requests_total{{code=\"{code}\",endpoint=\"/api/v1/label/{{name}}/values\"}}"))
+    };
+    assert_eq!((count(200), count(400)), (1.0, 1.0));
+    let timed = "weir_query_request_duration_seconds_count{endpoint=\"/api/v1/label/{name}/values\"}";
+    assert_eq!(server.metric(timed), 2.0);
+}

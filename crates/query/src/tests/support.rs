@@ -1,0 +1,244 @@
+//! A reader that keeps series in memory, and a router over it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use model::{
+    Cancel, Columns, Kind, Labels, LabelsRequest, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData,
+    SeriesSet, SeriesSource, SourceError, TimeRange,
+};
+use runtime::{Component, Shutdown, ShutdownTrigger};
+use storage::Reader;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::{Args, Deps};
+
+/// The time of every request that names none.
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
+
+/// What a `select` does besides answering.
+#[derive(Debug, Default)]
+pub(super) enum Behaviour {
+    #[default]
+    Answer,
+    /// Answers with a warning.
+    Warn,
+    /// Says so on the first channel, and waits for a word on the second.
+    Hold(mpsc::SyncSender<()>, mpsc::Receiver<()>),
+    /// Says so, waits until it is cancelled, and says so.
+    UntilCancelled(mpsc::SyncSender<&'static str>),
+    Panic,
+    Fail(Kind),
+}
+
+/// Series in memory.
+pub(super) struct Memory {
+    series: Mutex<Vec<(Labels, Columns)>>,
+    metadata: Vec<Metadata>,
+    behaviour: Mutex<Behaviour>,
+    /// Whether everything that was acknowledged can be seen.
+    pub(super) caught_up: watch::Sender<bool>,
+    pub(super) backlog: AtomicU64,
+}
+
+struct Data(Columns);
+
+impl SeriesData for Data {
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
+        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
+            out.push(*t, *v);
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// Two targets with `up`, one of which has a metric with an odd label, around [`NOW_MS`].
+    pub(super) fn new() -> Self {
+        let memory = Memory {
+            series: Mutex::default(),
+            metadata: vec![
+                metadata("http_requests", MetricType::Counter, "Requests <all>", ""),
+                metadata("http_requests", MetricType::Gauge, "Requests", "requests"),
+                metadata("up", MetricType::Gauge, "", ""),
+            ],
+            behaviour: Mutex::default(),
+            caught_up: watch::Sender::new(true),
+            backlog: AtomicU64::new(0),
+        };
+        memory.add(
+            &[("__name__", "up"), ("instance", "a:1"), ("job", "api")],
+            &[(NOW_MS - 60_000, 0.0), (NOW_MS - 1, 1.0)],
+        );
+        memory.add(&[("__name__", "up"), ("instance", "b:1"), ("job", "<db>")], &[(NOW_MS - 1, 0.5)]);
+        memory.add(&[("__name__", "disk.free"), ("a.b", "é\"")], &[(NOW_MS - 1, f64::INFINITY)]);
+        memory
+    }
+
+    pub(super) fn add(&self, labels: &[(&str, &str)], samples: &[(i64, f64)]) {
+        let columns = Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() };
+        self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
+    }
+
+    pub(super) fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().expect("no test panics here") = behaviour;
+    }
+
+    fn found(&self, sets: &[Vec<Matcher>], range: TimeRange) -> Vec<Labels> {
+        let meets =
+            |labels: &Labels, set: &Vec<Matcher>| set.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
+        let series = self.series.lock().expect("no test panics here");
+        let in_range = |columns: &Columns| columns.t.iter().any(|t| range.contains(*t));
+        let wanted = |labels: &Labels| sets.is_empty() || sets.iter().any(|set| meets(labels, set));
+        series.iter().filter(|(l, c)| in_range(c) && wanted(l)).map(|(l, _)| l.clone()).collect()
+    }
+}
+
+fn metadata(family: &str, kind: MetricType, help: &str, unit: &str) -> Metadata {
+    Metadata { family: family.to_owned(), kind, help: help.to_owned(), unit: unit.to_owned() }
+}
+
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+fn wait_until_cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        std::thread::yield_now();
+    }
+}
+
+impl SeriesSource for Memory {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        let mut warnings = Vec::new();
+        let behaviour = std::mem::take(&mut *self.behaviour.lock().expect("no test panics here"));
+        match behaviour {
+            Behaviour::Answer => {}
+            Behaviour::Warn => warnings.push("block 7 is in quarantine".to_owned()),
+            Behaviour::Hold(begun, release) => {
+                begun.send(()).expect("the test listens");
+                release.recv().expect("the test releases");
+            }
+            Behaviour::UntilCancelled(events) => {
+                events.send("begun").expect("the test listens");
+                wait_until_cancelled(&request.cancel);
+                events.send("cancelled").expect("the test listens");
+                return Err(SourceError::cancelled());
+            }
+            Behaviour::Panic => panic!("a fault in the source"),
+            Behaviour::Fail(kind) => return Err(SourceError { kind, message: "block 7 is gone".to_owned() }),
+        }
+        let found = self.found(std::slice::from_ref(&request.matchers), request.range);
+        let series = self.series.lock().expect("no test panics here");
+        let series = series.iter().filter(|(labels, _)| found.contains(labels));
+        let series =
+            series.map(|(labels, c)| Series { labels: labels.clone(), data: Box::new(Data(c.clone())) }).collect();
+        Ok(SeriesSet { series, warnings })
+    }
+
+    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+        let found = self.found(&request.matcher_sets, request.range);
+        Ok(sorted(found.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned())).collect()))
+    }
+
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+        let found = self.found(&request.matcher_sets, request.range);
+        Ok(sorted(found.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect()))
+    }
+
+    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+        Ok(self.metadata.iter().filter(|m| family.is_none_or(|f| m.family == f)).cloned().collect())
+    }
+}
+
+impl Reader for Memory {
+    fn caught_up(
+        &self,
+        timeout: Duration,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + '_>> {
+        let mut caught_up = self.caught_up.subscribe();
+        Box::pin(async move {
+            let reached = tokio::time::timeout(timeout, caught_up.wait_for(|yes| *yes)).await;
+            let late = |_| SourceError { kind: Kind::Unavailable, message: "not caught up".to_owned() };
+            reached.map_err(late).map(drop)
+        })
+    }
+
+    fn backlog(&self) -> u64 {
+        self.backlog.load(Ordering::Relaxed)
+    }
+}
+
+/// A started component over [`Memory`].
+pub(super) struct Server {
+    pub(super) memory: Arc<Memory>,
+    pub(super) component: Component,
+    pub(super) registry: prometheus::Registry,
+    pub(super) trigger: ShutdownTrigger,
+}
+
+#[derive(clap::Parser)]
+struct Command {
+    #[command(flatten)]
+    args: Args,
+}
+
+impl Server {
+    pub(super) fn new() -> Self {
+        Self::with_arguments(&[])
+    }
+
+    pub(super) fn with_arguments(words: &[&str]) -> Self {
+        let words = [&["query", "--query-threads", "2"], words].concat();
+        let args = <Command as clap::Parser>::parse_from(words).args;
+        let memory = Arc::new(Memory::new());
+        let registry = prometheus::Registry::new();
+        let (trigger, shutdown) = Shutdown::new();
+        let deps = Deps { reader: memory.clone() };
+        let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
+        Server { memory, component: started.component, registry, trigger }
+    }
+
+    /// Sends a request and reads the answer.
+    pub(super) async fn send(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.component.router.clone().oneshot(request).await.expect("a router always answers");
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 30).await.expect("a body");
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
+        self.send(Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub(super) async fn post(&self, path: &str, form: &str) -> (StatusCode, String) {
+        let request = Request::post(path).header("Content-Type", "application/x-www-form-urlencoded");
+        self.send(request.body(Body::from(form.to_owned())).expect("a request")).await
+    }
+
+    /// Asks, and compares the data of a success.
+    pub(super) async fn check(&self, path: &str, data: &str) {
+        let expect = (StatusCode::OK, format!("{{\"status\":\"success\",\"data\":{data}}}"));
+        assert_eq!(self.get(path).await, expect, "{path}");
+    }
+
+    /// Asks, and compares the error.
+    pub(super) async fn refused(&self, path: &str, status: u16, word: &str, error: &str) {
+        let body = format!("{{\"status\":\"error\",\"errorType\":\"{word}\",\"error\":\"{error}\"}}");
+        let status = StatusCode::from_u16(status).expect("a status");
+        assert_eq!(self.get(path).await, (status, body), "{path}");
+    }
+
+    /// The value of a metric whose line in the text format begins so.
+    pub(super) fn metric(&self, line: &str) -> f64 {
+        let text = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).expect("metrics");
+        let value = text.lines().find_map(|l| l.strip_prefix(line));
+        value.unwrap_or_else(|| panic!("no {line} in\n{text}")).trim().parse().expect("a number")
+    }
+}
