@@ -1,0 +1,118 @@
+//! What the ingest component tells of itself. Every label has a closed set of values, resolved once here and never a request.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
+
+use crate::outcome::Reason;
+
+/// All metrics of the component.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) remote_write: Protocol,
+    pub(crate) text: Protocol,
+    pub(crate) json: Protocol,
+    pub(crate) internal: Protocol,
+    pub(crate) dropped_exemplars: IntCounter,
+    pub(crate) dropped_histograms: IntCounter,
+    pub(crate) inflight_bytes: IntGauge,
+    pub(crate) overloaded: IntCounter,
+}
+
+/// The metrics of one protocol.
+#[derive(Debug)]
+pub(crate) struct Protocol {
+    ok: IntCounter,
+    client_error: IntCounter,
+    server_error: IntCounter,
+    pub(crate) samples: IntCounter,
+    pub(crate) body_bytes: IntCounter,
+    pub(crate) seconds: Histogram,
+    rejected: [IntCounter; Reason::ALL.len()],
+}
+
+impl Protocol {
+    pub(crate) fn answered(&self, status: u16) {
+        match status {
+            0..400 => self.ok.inc(),
+            400..500 => self.client_error.inc(),
+            _ => self.server_error.inc(),
+        }
+    }
+
+    pub(crate) fn rejected(&self, reason: Reason, samples: u64) {
+        self.rejected[reason as usize].inc_by(samples);
+    }
+}
+
+impl Metrics {
+    /// Registers the metrics; fails where they are there already.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let requests = counters(
+            "weir_ingest_requests_total",
+            "Write requests answered, by protocol and class of the status.",
+            &["protocol", "code"],
+        )?;
+        let samples = counters(
+            "weir_ingest_samples_total",
+            "Samples that were made durable and acknowledged, by protocol.",
+            &["protocol"],
+        )?;
+        let rejected = counters(
+            "weir_ingest_rejected_samples_total",
+            "Samples that were refused, by protocol and reason.",
+            &["protocol", "reason"],
+        )?;
+        let body = counters(
+            "weir_ingest_body_bytes_total",
+            "Bytes of request bodies as they came, by protocol.",
+            &["protocol"],
+        )?;
+        let dropped = counters(
+            "weir_ingest_dropped_total",
+            "Exemplars and native histograms that came and are not stored yet.",
+            &["kind"],
+        )?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "weir_ingest_request_duration_seconds",
+                "Time from the headers of a write request to its answer, the fsync included.",
+            )
+            .buckets(exponential_buckets(0.000_5, 2.5, 11)?),
+            &["protocol"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        let inflight_bytes =
+            IntGauge::new("weir_ingest_inflight_bytes", "Bytes of bodies of requests that are not yet answered.")?;
+        registry.register(Box::new(inflight_bytes.clone()))?;
+        let overloaded = IntCounter::new(
+            "weir_ingest_overloaded_total",
+            "Writes refused because a bound of what is in flight was hit.",
+        )?;
+        registry.register(Box::new(overloaded.clone()))?;
+        let protocol = |name: &str| Protocol {
+            ok: requests.with_label_values(&[name, "2xx"]),
+            client_error: requests.with_label_values(&[name, "4xx"]),
+            server_error: requests.with_label_values(&[name, "5xx"]),
+            samples: samples.with_label_values(&[name]),
+            body_bytes: body.with_label_values(&[name]),
+            seconds: seconds.with_label_values(&[name]),
+            rejected: Reason::ALL.map(|reason| rejected.with_label_values(&[name, reason.as_str()])),
+        };
+        Ok(Metrics {
+            remote_write: protocol("remote_write"),
+            text: protocol("text"),
+            json: protocol("json"),
+            internal: protocol("internal"),
+            dropped_exemplars: dropped.with_label_values(&["exemplar"]),
+            dropped_histograms: dropped.with_label_values(&["histogram"]),
+            inflight_bytes,
+            overloaded,
+        })
+    }
+}

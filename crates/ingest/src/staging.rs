@@ -1,0 +1,137 @@
+//! Series and samples on their way into records: one encoder a partition, memory kept from one request to the next.
+
+use bytes::Bytes;
+use model::labels::{InvalidLabels, LabelsWriter};
+use model::{Labels, LabelsRef, METRIC_NAME, Metadata, Sample};
+use queue::payload::Encoder;
+
+/// Size of a record's body from which on a new record begins. Far below [`queue::RECORD_BYTES_MAX`], so that one more series or
+/// piece of metadata always fits, and large enough that a record's fixed cost does not show.
+const RECORD_BYTES_TARGET: usize = 1 << 20;
+/// Samples of one series that are encoded at once. An encoded sample takes at most 20 bytes.
+const SAMPLES_MAX: usize = 16 << 10;
+/// Size of a series' labels. Ten times what any exporter sends; a symbol has to fit a record.
+pub(crate) const LABELS_BYTES_MAX: usize = 64 << 10;
+const _: () = assert!(RECORD_BYTES_TARGET + LABELS_BYTES_MAX + 20 * SAMPLES_MAX < queue::RECORD_BYTES_MAX);
+
+/// Labels that a series must not have.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{0}")]
+    Invalid(#[from] InvalidLabels),
+    #[error("no metric name")]
+    NoName,
+    #[error("labels of {0} bytes, at most {LABELS_BYTES_MAX} are taken")]
+    TooLong(usize),
+}
+
+/// What one request writes.
+#[derive(Default)]
+pub(crate) struct Staging {
+    labels: LabelsWriter,
+    encoders: Vec<Encoder>,
+    /// Partitions whose encoder is not empty.
+    touched: Vec<u32>,
+    records: Vec<(u32, Bytes)>,
+    /// A buffer for a decompressed body.
+    pub(crate) body: Vec<u8>,
+    /// A buffer for the samples of a series.
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Staging {
+    pub(crate) fn new(partitions: u32) -> Self {
+        Staging { encoders: (0..partitions.max(1)).map(|_| Encoder::new()).collect(), ..Staging::default() }
+    }
+
+    /// Adds the samples of a series, whose labels may come in any order.
+    pub(crate) fn push(&mut self, pairs: &mut [(&str, &str)], samples: &[Sample]) -> Result<(), Refused> {
+        let labels = self.labels.write(pairs)?;
+        if labels.canonical().len() > LABELS_BYTES_MAX {
+            return Err(Refused::TooLong(labels.canonical().len()));
+        }
+        // Sorted now, and the name is mostly the first.
+        if !pairs.iter().any(|(name, value)| *name == METRIC_NAME && !value.is_empty()) {
+            return Err(Refused::NoName);
+        }
+        put(&mut self.encoders, &mut self.touched, &mut self.records, labels, samples);
+        Ok(())
+    }
+
+    /// As [`Staging::push`], for a label set that was made before.
+    pub(crate) fn push_labels(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Result<(), Refused> {
+        if labels.canonical().len() > LABELS_BYTES_MAX {
+            return Err(Refused::TooLong(labels.canonical().len()));
+        }
+        if labels.get(METRIC_NAME).is_none() {
+            return Err(Refused::NoName);
+        }
+        put(&mut self.encoders, &mut self.touched, &mut self.records, labels, samples);
+        Ok(())
+    }
+
+    /// Adds what is known of a family. Too long a text is cut, as it informs people and not programs.
+    pub(crate) fn push_metadata(&mut self, mut metadata: Metadata) {
+        if metadata.family.is_empty() || metadata.family.len() > LABELS_BYTES_MAX {
+            return;
+        }
+        for text in [&mut metadata.help, &mut metadata.unit] {
+            text.truncate(text.floor_char_boundary(LABELS_BYTES_MAX));
+        }
+        let Ok(labels) = Labels::new(&[(METRIC_NAME, &metadata.family)]) else { return };
+        let partition = labels.as_ref().partition(self.encoders.len() as u32);
+        let encoder = &mut self.encoders[partition as usize];
+        if encoder.is_empty() {
+            self.touched.push(partition);
+        }
+        encoder.push_metadata(&metadata);
+        roll(encoder, partition, &mut self.records);
+    }
+
+    /// The records, those of one partition in the order in which their series came. Nothing is staged any more.
+    pub(crate) fn finish(&mut self) -> Vec<(u32, Bytes)> {
+        for partition in self.touched.drain(..) {
+            let encoder = &mut self.encoders[partition as usize];
+            if !encoder.is_empty() {
+                self.records.push((partition, encoder.finish()));
+            }
+        }
+        std::mem::take(&mut self.records)
+    }
+
+    /// Memory that would be kept; about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.capacity() + self.samples.capacity() * size_of::<Sample>()
+    }
+}
+
+fn put(
+    encoders: &mut [Encoder],
+    touched: &mut Vec<u32>,
+    records: &mut Vec<(u32, Bytes)>,
+    labels: LabelsRef<'_>,
+    samples: &[Sample],
+) {
+    let partition = labels.partition(encoders.len() as u32);
+    let encoder = &mut encoders[partition as usize];
+    for samples in samples.chunks(SAMPLES_MAX) {
+        if encoder.is_empty() {
+            touched.push(partition);
+        }
+        encoder.push(labels, samples);
+        roll(encoder, partition, records);
+    }
+}
+
+fn roll(encoder: &mut Encoder, partition: u32, records: &mut Vec<(u32, Bytes)>) {
+    if encoder.bytes() >= RECORD_BYTES_TARGET {
+        records.push((partition, encoder.finish()));
+    }
+}
+
+/// An empty list with the memory of one that was used, for pairs of another lifetime.
+pub(crate) fn recycle<'b>(mut pairs: Vec<(&str, &str)>) -> Vec<(&'b str, &'b str)> {
+    pairs.clear();
+    // Collects in place: the memory stays.
+    pairs.into_iter().map(|_| ("", "")).collect()
+}
