@@ -56,7 +56,7 @@ pub(crate) fn evaluate(
         samples_max: args.query_samples_max,
         series_max: args.query_series_max,
         cancel: context.cancel.clone(),
-        features: args.features.clone(),
+        features: args.features,
         default_subquery_step_ms: SUBQUERY_STEP_MS,
     };
     promql::evaluate_text(text, expr, &params, source).map_err(|e| match e.kind() {

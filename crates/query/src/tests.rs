@@ -5,5 +5,6 @@
 mod api;
 mod grafana;
 mod limits;
+mod page;
 mod samples;
 mod support;
