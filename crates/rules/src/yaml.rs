@@ -1,0 +1,190 @@
+//! The one place that knows which YAML library is used.
+//!
+//! The library takes the last of two equal keys of a map without a word, so a text is read twice: once as a tree, which finds
+//! duplicate keys at every depth, and once as what is wanted, which has the positions. The price is twice the time of some
+//! milliseconds a file. JSON is YAML for this purpose.
+
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// One document of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Document<'a> {
+    /// One-based number in the stream; empty documents count.
+    pub number: usize,
+    /// One-based line of the stream at which the text begins.
+    pub first_line: usize,
+    /// Its text, without the marker.
+    pub text: &'a str,
+}
+
+/// Splits a stream at its `---` and `...` lines, so that an error in one document is not one in those that follow. Documents with nothing
+/// but comments are left out.
+///
+/// A line that begins with three dashes ends a document even inside of a block of text, as YAML says.
+pub fn documents(stream: &str) -> Vec<Document<'_>> {
+    // Number, first line, and where it begins and ends.
+    let mut cuts = Vec::new();
+    let (mut number, mut first_line, mut start, mut at) = (1, 1, 0, 0);
+    for (index, line) in stream.split_inclusive('\n').enumerate() {
+        let end = at + line.len();
+        let marker = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        // What stands behind the marker belongs to the new document, on the marker's own line.
+        let next = match marker {
+            Some(rest) => Some((end - rest.len(), index + 1)),
+            None if line.trim_end() == "..." => Some((end, index + 2)),
+            None => None,
+        };
+        if let Some((next_start, next_line)) = next {
+            cuts.push((number, first_line, start, at));
+            // Nothing before the first marker is not a document.
+            number += usize::from(number > 1 || has_content(&stream[start..at]));
+            (start, first_line) = (next_start, next_line);
+        }
+        at = end;
+    }
+    cuts.push((number, first_line, start, stream.len()));
+    let all =
+        cuts.into_iter().map(|(number, first_line, from, to)| Document { number, first_line, text: &stream[from..to] });
+    all.filter(|d| has_content(d.text)).collect()
+}
+
+/// Reads one document. Refuses duplicate keys, unknown fields where the type does, and more than one document.
+pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    let wanted = serde_yaml::from_str::<T>(text);
+    // The tree first: a duplicate key may hide behind an error that it causes.
+    serde_yaml::from_str::<Value>(text).map_err(error)?;
+    wanted.map_err(error)
+}
+
+/// Reads a part of a tree, which stands at `path` in its document.
+pub fn from_value<T: DeserializeOwned>(value: Value, path: &str) -> Result<T, Error> {
+    serde_yaml::from_value(value).map_err(error).map_err(|e| match e {
+        Error::Yaml { path: Some(below), message, .. } => Error::field(format!("{path}.{below}"), message),
+        other => Error::field(path, other),
+    })
+}
+
+/// Writes a document.
+pub fn to_string<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_yaml::to_string(value).map_err(error)
+}
+
+/// A tree of values of a document.
+pub type Value = serde_yaml::Value;
+
+/// The one-based line at which the value of a path such as `groups[0].rules[2].expr` is written, as far as block style allows to
+/// tell; the line of the last part of the path that was found otherwise.
+pub fn line_of(text: &str, path: &str) -> Option<usize> {
+    let lines: Vec<Line<'_>> = text.lines().enumerate().filter_map(|(n, line)| Line::new(n + 1, line)).collect();
+    let (mut rest, mut found, mut indent) = (lines.as_slice(), None, 0);
+    for part in path.split('.') {
+        let (key, items) = part.split_once('[').map_or((part, None), |(key, item)| (key, Some(item)));
+        let Some(block) = rest.first().map(|l| l.indent).filter(|i| *i >= indent) else { break };
+        let own = rest.iter().take_while(|l| l.indent >= block);
+        let Some(at) = own.enumerate().find(|(_, l)| l.indent == block && l.key() == Some(key)).map(|(at, _)| at)
+        else {
+            break;
+        };
+        (found, rest, indent) = (Some(rest[at].number), &rest[at + 1..], block + 1);
+        let Some(index) = items.and_then(|i| i.trim_end_matches(']').parse::<usize>().ok()) else { continue };
+        let Some(dash) = rest.first().filter(|l| l.dash.is_some()).and_then(|l| l.dash) else { break };
+        let starts: Vec<usize> = (0..rest.len()).filter(|n| rest[*n].dash == Some(dash)).collect();
+        let Some(start) = starts.get(index).copied() else { break };
+        let end = starts.get(index + 1).copied().unwrap_or(rest.len());
+        (found, rest, indent) = (Some(rest[start].number), &rest[start..end], dash + 1);
+    }
+    found
+}
+
+/// A line of block style: `  - key: value`.
+struct Line<'a> {
+    number: usize,
+    /// Column of the dash, if there is one.
+    dash: Option<usize>,
+    /// Column of what follows.
+    indent: usize,
+    text: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn new(number: usize, line: &'a str) -> Option<Self> {
+        let (text, column) = (line.trim_start(), line.len() - line.trim_start().len());
+        if text.is_empty() || text.starts_with('#') {
+            return None;
+        }
+        match text.strip_prefix("- ") {
+            Some(item) => {
+                let inner = item.trim_start();
+                Some(Line { number, dash: Some(column), indent: line.len() - inner.len(), text: inner })
+            }
+            None => Some(Line { number, dash: (text == "-").then_some(column), indent: column, text }),
+        }
+    }
+
+    fn key(&self) -> Option<&'a str> {
+        self.text.split_once(':').map(|(key, _)| key.trim().trim_matches(['"', '\'']))
+    }
+}
+
+fn has_content(text: &str) -> bool {
+    text.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with('#'))
+}
+
+fn error(error: serde_yaml::Error) -> Error {
+    let text = error.to_string();
+    let line = error.location().map(|l| l.line());
+    // The position is told in the line of the file, which only the caller knows.
+    let text = text.split_once(" at line ").map_or(text.as_str(), |(before, _)| before);
+    let is_path = |p: &str| !p.is_empty() && p.chars().all(|c| c.is_alphanumeric() || "_-.[]".contains(c));
+    match text.split_once(": ").filter(|(path, _)| is_path(path)) {
+        Some((path, message)) => Error::Yaml { line, path: Some(path.to_owned()), message: message.to_owned() },
+        None => Error::Yaml { line, path: None, message: text.to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_stream_is_cut_into_documents_with_their_lines() {
+        let stream = "# note\n---\na: 1\n---   \n# nothing\n---\nb: 2\n...\nc: 3\n";
+        let cut: Vec<_> = documents(stream).iter().map(|d| (d.number, d.first_line, d.text.trim())).collect();
+        assert_eq!(cut, [(1, 2, "a: 1"), (3, 6, "b: 2"), (4, 9, "c: 3")]);
+        assert_eq!(documents("").len(), 0);
+        assert_eq!(documents("a: 1")[0].number, 1);
+        assert_eq!(documents("a: |\n  ----\n  --- x\n").len(), 1);
+    }
+
+    #[test]
+    fn duplicate_keys_are_refused_at_every_depth() {
+        for text in ["a: 1\na: 2\n", "x:\n  a: 1\n  a: 2\n", "- {a: 1, a: 2}\n"] {
+            let refused = from_str::<Value>(text).expect_err(text);
+            assert!(refused.to_string().contains("duplicate"), "{refused}");
+        }
+        assert!(from_str::<BTreeMap<String, i64>>("a: 1\na: 2\n").is_err());
+    }
+
+    #[test]
+    fn errors_carry_line_and_path() {
+        let refused =
+            from_str::<BTreeMap<String, BTreeMap<String, i64>>>("a:\n  b: 1\n  c: x\n").expect_err("no number");
+        let Error::Yaml { line, path, message } = refused else { panic!("{refused}") };
+        assert_eq!((line, path.as_deref()), (Some(3), Some("a.c")), "{message}");
+        assert!(message.starts_with("invalid type: string \"x\""), "{message}");
+    }
+
+    #[test]
+    fn the_line_of_a_path_is_found() {
+        let text = "groups:\n- name: a\n  rules:\n    - alert: X\n      expr: up\n    # more\n    - alert: Y\n      labels:\n        expr: no\n      expr: up\n- name: b\n  rules:\n  - record: z\n    expr: 1\n";
+        assert_eq!(line_of(text, "groups[0].rules[0].expr"), Some(5));
+        assert_eq!(line_of(text, "groups[0].rules[1].expr"), Some(10));
+        assert_eq!(line_of(text, "groups[1].rules[0].expr"), Some(14));
+        assert_eq!(line_of(text, "groups[1].rules[0].labels"), Some(13));
+        assert_eq!(line_of("spec:\n  expr: up\n", "spec.expr"), Some(2));
+        assert_eq!(line_of("{\"spec\": 1}", "other"), None);
+    }
+}
