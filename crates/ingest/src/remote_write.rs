@@ -6,6 +6,7 @@
 //! 429 unless it was configured otherwise. And native histograms and exemplars are not stored yet: the first are told as bad entries, the
 //! second only counted, as no sender can do anything about them.
 
+mod delta;
 mod wire;
 
 use axum::body::Body;
@@ -123,25 +124,36 @@ fn stage(series: &mut Series<'_>, place: usize, staging: &mut Staging, window: W
         return outcome.refuse(place, Reason::Labels, came as u64 + series.histograms, || reason.to_owned());
     }
     let (too_old, too_new) = cut(&mut series.samples, window);
-    if let Err(refused) = staging.push(&mut series.labels, &series.samples) {
+    let pushed = match series.label_set() {
+        Some(labels) => staging.push_labels(labels, &series.samples),
+        None => staging.push(&mut series.labels, &series.samples),
+    };
+    if let Err(refused) = pushed {
         let samples = came as u64 + series.histograms;
-        return outcome.refuse(place, Reason::Labels, samples, || format!("{}: {refused}", show(&series.labels)));
+        return outcome.refuse(place, Reason::Labels, samples, || format!("{}: {refused}", shown(series)));
     }
     outcome.samples += series.samples.len() as u64;
     if let Some((t, samples)) = too_old {
         outcome.refuse(place, Reason::TooOld, samples, || {
-            format!("{}: sample at {t} is older than the retention allows ({})", show(&series.labels), window.oldest_ms)
+            format!("{}: sample at {t} is older than the retention allows ({})", shown(series), window.oldest_ms)
         });
     }
     if let Some((t, samples)) = too_new {
         outcome.refuse(place, Reason::TooNew, samples, || {
-            format!("{}: sample at {t} is too far in the future (after {})", show(&series.labels), window.newest_ms)
+            format!("{}: sample at {t} is too far in the future (after {})", shown(series), window.newest_ms)
         });
     }
     if series.histograms > 0 {
         outcome.refuse(place, Reason::NativeHistogram, series.histograms, || {
-            format!("{}: native histograms are not stored yet", show(&series.labels))
+            format!("{}: native histograms are not stored yet", shown(series))
         });
+    }
+}
+
+fn shown(series: &Series<'_>) -> String {
+    match series.label_set() {
+        Some(labels) => show(&labels.iter().collect::<Vec<_>>()),
+        None => show(&series.labels),
     }
 }
 

@@ -201,6 +201,42 @@ fn go_through(message: &[u8]) -> Option<usize> {
     Some(series)
 }
 
+/// Both ways to read a series: after others, and alone with its labels out of order, which only the general reader takes.
+fn both_ways(drawn: &[Vec<(&str, &str)>]) {
+    let samples = [(7, 1.5), (i64::MIN, 0.0), (0, -1.0), (0, 0.0)];
+    let mut staging = Staging::new(1);
+    let message: Vec<u8> = drawn.iter().flat_map(|labels| series(labels, &samples)).collect();
+    let together = decode(&message, &mut staging, Window::ALL).expect("well formed");
+    let together = (together.samples, Content::of(&staging.finish(), 1).series);
+    let mut alone = 0;
+    for labels in drawn {
+        let labels: Vec<_> = labels.iter().rev().copied().collect();
+        alone += decode(&series(&labels, &samples), &mut staging, Window::ALL).expect("well formed").samples;
+    }
+    assert_eq!(together, (alone, Content::of(&staging.finish(), 1).series), "{drawn:?}");
+}
+
+#[test]
+fn series_that_follow_others_are_read_as_if_alone() {
+    let (short, edge, long) = ("s".repeat(63), "e".repeat(64), "l".repeat(127));
+    both_ways(&[
+        vec![("__name__", "a"), ("b", "1"), ("c", "2"), ("d", "3")],
+        vec![("__name__", "ab"), ("b", "1"), ("c", "2"), ("d", "3")],
+        vec![("__name__", "ab"), ("b", "1"), ("d", "3")],
+        vec![("__name__", "ab"), ("b", "1"), ("bb", "x"), ("c", "2"), ("d", "3"), ("e", "4")],
+        vec![("__name__", "ab"), ("c", "2"), ("b", "1"), ("d", "3")],
+        vec![("__name__", "ab"), ("b", "1"), ("b", "1"), ("c", "2")],
+        vec![("__name__", "ab"), ("b", "1"), ("c", ""), ("d", "3")],
+        vec![("A", "1"), ("__name__", "ab"), ("b", &short), ("c", &edge)],
+        vec![("A", "1"), ("__name__", "ab"), ("b", &edge), ("c", &edge), ("d", &long)],
+        vec![("A", "1"), ("b", &edge), ("c", &edge), ("d", &long)],
+        vec![("A", "1"), ("__name__", "é"), ("b", &edge), ("c", &edge), ("d", &long)],
+        vec![("A", "1"), ("__name__", "è"), ("b", &edge), ("c", &edge), ("d", &long)],
+        vec![],
+        vec![("__name__", "ab")],
+    ]);
+}
+
 type DrawnSeries = (Vec<(String, String)>, Vec<(i64, u64)>);
 type Drawn = Vec<DrawnSeries>;
 
@@ -239,6 +275,22 @@ proptest! {
             let samples: Vec<Sample> = samples.iter().map(|(t, v)| Sample { t: *t, v: f64::from_bits(*v) }).collect();
             prop_assert_eq!(&content.series[&labels], &samples);
         }
+    }
+
+    #[test]
+    fn any_series_that_follow_others_are_read_as_if_alone(
+        drawn in prop::collection::vec(prop::collection::vec(("[abc_]{1,2}", "[xyé]{0,2}|x{62,66}"), 0..6), 0..8), sorted: bool,
+    ) {
+        let mut drawn = drawn;
+        for labels in &mut drawn {
+            labels.push(("__name__".to_owned(), "m".to_owned()));
+            if sorted {
+                labels.sort();
+            }
+        }
+        let pairs: Vec<Vec<(&str, &str)>> =
+            drawn.iter().map(|labels| labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect()).collect();
+        both_ways(&pairs);
     }
 
     #[test]

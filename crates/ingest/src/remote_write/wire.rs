@@ -5,7 +5,9 @@
 //! a series and not once a label: tags and lengths below 128 between them are ASCII, so that the whole stretch is text if the labels
 //! are. Unknown fields are skipped, as protobuf demands.
 
-use model::{Metadata, MetricType, Sample};
+use model::{LabelsRef, Metadata, MetricType, Sample};
+
+use super::delta::Delta;
 
 /// A message that is not protobuf of this type. None of it was shown complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,7 @@ pub(crate) struct Malformed {
 /// A series of the message; its lists are reused for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Series<'a> {
+    /// In the order of the message; empty where the label set is known.
     pub(crate) labels: Vec<(&'a str, &'a str)>,
     pub(crate) samples: Vec<Sample>,
     pub(crate) exemplars: u64,
@@ -26,6 +29,8 @@ pub(crate) struct Series<'a> {
     /// Says why the labels are not text; then there are none.
     pub(crate) not_text: Option<&'static str>,
     spans: Vec<Span>,
+    delta: Delta<'a>,
+    usual: bool,
 }
 
 /// Where a label's name and value stand in the message of its series.
@@ -43,6 +48,9 @@ pub(crate) enum Entry {
     /// What is known of a family. Bytes that are not UTF-8 are replaced.
     Metadata(Metadata),
 }
+
+/// Tag of a sample in its series.
+const SAMPLE: u8 = 2 << 3 | 2;
 
 /// Goes through a message.
 pub(crate) struct Reader<'a> {
@@ -73,9 +81,13 @@ impl<'a> Reader<'a> {
 
 fn read_series<'a>(mut fields: Fields<'a>, series: &mut Series<'a>) -> Result<(), Malformed> {
     series.labels.clear();
-    series.samples.clear();
     series.spans.clear();
     (series.exemplars, series.histograms, series.not_text) = (0, 0, None);
+    series.usual = series.read_usual(fields.bytes).is_some();
+    if series.usual {
+        return Ok(());
+    }
+    series.samples.clear();
     while let Some(field) = fields.next()? {
         match field {
             (1, Value::Bytes(label)) => series.spans.push(read_label(label)?),
@@ -91,6 +103,25 @@ fn read_series<'a>(mut fields: Fields<'a>, series: &mut Series<'a>) -> Result<()
 }
 
 impl<'a> Series<'a> {
+    /// The label set where it is known: labels in order, each once.
+    pub(crate) fn label_set(&self) -> Option<LabelsRef<'_>> {
+        self.usual.then(|| self.delta.labels())
+    }
+
+    /// Reads a series of labels in the usual form, followed by samples and nothing else.
+    fn read_usual(&mut self, message: &'a [u8]) -> Option<()> {
+        let mut at = self.delta.read(message)?;
+        self.samples.clear();
+        while at < message.len() {
+            let &[SAMPLE, length @ 0..0x80, ..] = message.get(at..)? else { return None };
+            let end = at + 2 + usize::from(length);
+            let bytes = message.get(at + 2..end)?;
+            self.samples.push(read_usual_sample(bytes).or_else(|| read_sample(Fields { bytes, at: 0, base: 0 }).ok())?);
+            at = end;
+        }
+        Some(())
+    }
+
     /// Makes texts of the spans, which count from the message's start; `base` is where `bytes` begins.
     fn resolve(&mut self, bytes: &'a [u8], base: usize) {
         let (Some(first), Some(last)) = (self.spans.first(), self.spans.last()) else { return };
@@ -146,7 +177,22 @@ fn read_label(mut fields: Fields<'_>) -> Result<Span, Malformed> {
     Ok(span)
 }
 
+/// A sample with a value and then a time, neither left out for being zero.
 #[inline]
+fn read_usual_sample(bytes: &[u8]) -> Option<Sample> {
+    let (value, time) = bytes.strip_prefix(&[1 << 3 | 1])?.split_first_chunk::<8>()?;
+    let time = time.strip_prefix(&[2 << 3])?;
+    let (last, more) = time.split_last().filter(|(last, more)| **last < 0x80 && more.len() < 9)?;
+    let mut t = u64::from(*last);
+    for byte in more.iter().rev() {
+        if *byte < 0x80 {
+            return None;
+        }
+        t = t << 7 | u64::from(byte & 0x7f);
+    }
+    Some(Sample { t: t as i64, v: f64::from_le_bytes(*value) })
+}
+
 fn read_sample(mut fields: Fields<'_>) -> Result<Sample, Malformed> {
     let mut sample = Sample { t: 0, v: 0.0 };
     while let Some(field) = fields.next()? {
