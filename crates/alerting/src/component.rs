@@ -1,0 +1,140 @@
+//! Wires the parts to a component.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::Labels;
+use prometheus::Registry;
+use queue::Log;
+use runtime::{Component, Shutdown};
+use storage::Reader;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::api::{self, Api};
+use crate::delivery::{self, Channels, Delivery, Pace};
+use crate::engine::{self, Engine, Parts};
+use crate::evaluate::Setting;
+use crate::metrics::Metrics;
+use crate::reload::{self, Reloader};
+use crate::store::Store;
+use crate::view::View;
+use crate::{Args, Error, consume, webhook};
+
+/// Batches of records that wait for the engine: with the bytes of a fetch, some eight megabytes.
+const MESSAGES_MAX: usize = 8;
+/// Requests for a reload that wait.
+const RELOADS_MAX: usize = 4;
+
+/// What alerting needs of others.
+pub struct Deps {
+    /// The log that it consumes.
+    pub log: Arc<dyn Log>,
+    /// Storage, from which windows are read at start and long ones always.
+    pub reader: Arc<dyn Reader>,
+}
+
+/// A started component.
+#[derive(Debug)]
+pub struct Started {
+    /// Its routes and its end.
+    pub component: Component,
+}
+
+/// Opens the database, reads the rules, fills their windows and begins to consume. Returns once every rule is in use; bad rules do
+/// not keep it from starting. A TLS provider must be installed in the process.
+///
+/// `drained` resolves once the positions are written and what was being sent is answered; with an error at once when the
+/// database or the log fails for good.
+pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
+    start_paced(args, deps, registry, shutdown, Pace::DEFAULT).await
+}
+
+pub(crate) async fn start_paced(
+    args: Args,
+    deps: Deps,
+    registry: &Registry,
+    shutdown: Shutdown,
+    pace: Pace,
+) -> Result<Started, Error> {
+    let metrics = Metrics::new(registry)?;
+    let store = Store::open(&args.dir)?;
+    let (committed, stored) = store.restore().await?;
+    let partitions = deps.log.partitions();
+    let mut positions = BTreeMap::new();
+    for partition in 0..partitions {
+        let committed = committed.get(&partition).copied();
+        positions.insert(partition, consume::begin(deps.log.as_ref(), partition, committed, &metrics).await?);
+    }
+    let external_url = args.alerting_external_url.trim_end_matches('/').to_owned();
+    let setting =
+        Setting { features: args.features, external_labels: Labels::empty(), external_url: external_url.clone() };
+    let interval_ms = args.alerting_interval.as_millis() as i64;
+    let window_max_ms = args.alerting_window_max.as_millis() as i64;
+    let mut engine = Engine::new(setting, partitions, interval_ms, window_max_ms, args.alerting_window_bytes);
+    engine.restore(stored);
+    let (view, channels, more) = (View::default(), Channels::default(), Arc::new(Notify::new()));
+    let client = webhook::client().map_err(|e| Error::Invalid(format!("HTTP client: {e}")))?;
+    let reloader = {
+        let metrics = metrics.clone();
+        let read = tokio::task::spawn_blocking(move || Reloader::new(args.rules, args.features, metrics));
+        read.await.map_err(|_| Error::Stopped("reading the rules panicked"))?
+    };
+    let delivery = Delivery {
+        store: store.clone(),
+        channels: channels.clone(),
+        client,
+        external_url: external_url.into(),
+        pace,
+        seed: args.seed,
+        metrics: metrics.clone(),
+        more: Arc::clone(&more),
+        at_once_max: args.alerting_deliveries_max,
+    };
+    let (to_engine, messages) = mpsc::channel(MESSAGES_MAX);
+    let (to_reload, reloads) = mpsc::channel(RELOADS_MAX);
+    let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+    for (partition, from) in positions.clone() {
+        let (log, engine) = (Arc::clone(&deps.log), to_engine.clone());
+        tasks.spawn(consume::consume(log, partition, from, engine, metrics.clone(), shutdown.clone()));
+    }
+    let parts = Parts {
+        log: deps.log,
+        reader: deps.reader,
+        store: store.clone(),
+        channels,
+        view: view.clone(),
+        metrics,
+        more,
+        positions,
+    };
+    let (ready, is_ready) = oneshot::channel();
+    let (first, handle, stop) = (reloader.loaded().clone(), Handle::current(), shutdown.clone());
+    tasks.spawn_blocking(move || engine::run(engine, parts, first, ready, messages, stop, handle));
+    tasks.spawn(delivery::run(delivery, shutdown.clone()));
+    tasks.spawn(reload::run(reloader, reloads, to_engine, shutdown));
+    if is_ready.await.is_err() {
+        // The engine ended before it was ready; its error says why.
+        drain(tasks, store).await?;
+        return Err(Error::Stopped("the engine ended at its start"));
+    }
+    let router = api::router(Api { view, store: store.clone(), reload: to_reload });
+    let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });
+    Ok(Started { component: Component { name: "alerting", router, drained } })
+}
+
+/// Waits for all tasks, then closes the database. The first error ends the other tasks.
+async fn drain(mut tasks: JoinSet<Result<(), Error>>, store: Store) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    while let Some(done) = tasks.join_next().await {
+        let done =
+            done.unwrap_or_else(|e| if e.is_cancelled() { Ok(()) } else { Err(Error::Stopped("a task panicked")) });
+        if done.is_err() && outcome.is_ok() {
+            outcome = done;
+            tasks.abort_all();
+        }
+    }
+    store.close().await;
+    outcome
+}

@@ -1,0 +1,88 @@
+//! One evaluation of one rule: the expression over its source, and the labels and texts of the alerts that come out.
+
+use std::collections::HashSet;
+
+use model::{Cancel, Labels, METRIC_NAME, SeriesSource};
+use promql::{Params, Value};
+use rules::{Data, Rule, Template};
+
+use crate::state::Active;
+
+/// For how long a sample counts as the current value; Prometheus' default.
+pub(crate) const LOOKBACK_MS: i64 = 300_000;
+/// Alerts of one rule. Beyond it the rule is wrong: nobody reads ten thousand notifications.
+const ALERTS_MAX: usize = 10_000;
+/// Samples that one evaluation may hold: 160 MB.
+const SAMPLES_MAX: usize = 10_000_000;
+/// Series of one selector of a rule.
+const SERIES_MAX: usize = 1_000_000;
+/// Step of a subquery that names none; Prometheus' default for its evaluation interval.
+const SUBQUERY_STEP_MS: i64 = 60_000;
+
+/// What every evaluation needs beside the rule.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) features: promql::Features,
+    pub(crate) external_labels: Labels,
+    pub(crate) external_url: String,
+}
+
+/// What an evaluation found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) active: Vec<Active>,
+    /// Whether the selectors found no series at all.
+    pub(crate) no_data: bool,
+}
+
+/// Evaluates a rule at a time.
+pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setting: &Setting) -> Result<Found, String> {
+    let params = Params {
+        start_ms: at_ms,
+        end_ms: at_ms,
+        step_ms: 0,
+        lookback_ms: LOOKBACK_MS,
+        samples_max: SAMPLES_MAX,
+        series_max: SERIES_MAX,
+        cancel: Cancel::default(),
+        features: setting.features,
+        default_subquery_step_ms: SUBQUERY_STEP_MS,
+    };
+    let evaluation = promql::evaluate(&rule.expr, &params, source).map_err(|e| e.to_string())?;
+    let no_data = evaluation.stats.series == 0;
+    let elements = match evaluation.value {
+        Value::Vector(elements) => elements,
+        Value::Scalar(sample) => vec![(Labels::empty(), sample)],
+        Value::String(_) | Value::Matrix(_) => return Err("rule result is not a vector or scalar".to_owned()),
+    };
+    let limit = if rule.limit == 0 { ALERTS_MAX } else { rule.limit.min(ALERTS_MAX) };
+    if elements.len() > limit {
+        return Err(format!("exceeded limit of {limit} with {} alerts", elements.len()));
+    }
+    let active: Vec<Active> =
+        elements.into_iter().map(|(labels, sample)| alert(rule, &labels, sample.v, setting)).collect();
+    let mut labels = HashSet::with_capacity(active.len());
+    if !active.iter().all(|a| labels.insert(&a.labels)) {
+        return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());
+    }
+    Ok(Found { active, no_data })
+}
+
+fn alert(rule: &Rule, found: &Labels, value: f64, setting: &Setting) -> Active {
+    let series = found.without_metric_name();
+    let constant = rule.labels.iter().chain(&rule.annotations).all(|(_, t)| t.is_constant());
+    let data = (!constant).then(|| Data::new(found, value, &setting.external_labels, &setting.external_url));
+    // Prometheus shows the fault in the place of the text, so that an alert is told even with a bad text.
+    let expand = |template: &Template| match &data {
+        Some(data) => template.expand(data).unwrap_or_else(|e| format!("<error expanding template: {e}>")),
+        None => template.text().to_owned(),
+    };
+    let mut labels = series.clone();
+    for (name, template) in rule.labels.iter().filter(|(name, _)| name != METRIC_NAME) {
+        labels = labels.with(name, &expand(template));
+    }
+    labels = labels.with("alertname", &rule.name);
+    let texts: Vec<(&str, String)> = rule.annotations.iter().map(|(n, t)| (n.as_str(), expand(t))).collect();
+    let annotations = Labels::new(&texts).unwrap_or_else(|_| Labels::empty());
+    Active { series, labels, annotations, value }
+}

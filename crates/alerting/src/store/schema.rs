@@ -1,0 +1,96 @@
+//! The tables, and how the file comes to be.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::Error;
+
+/// Version of the tables, in `PRAGMA user_version`. A later one is refused.
+const VERSION: i64 = 1;
+const FILE: &str = "alerting.db";
+
+const TABLES: &str = "
+CREATE TABLE positions (partition INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL);
+CREATE TABLE alerts (
+  rule TEXT NOT NULL, series TEXT NOT NULL, file TEXT NOT NULL, state TEXT NOT NULL,
+  labels TEXT NOT NULL, annotations TEXT NOT NULL, value REAL,
+  active_at_ms INTEGER NOT NULL, fired_at_ms INTEGER NOT NULL, recovering_since_ms INTEGER NOT NULL,
+  channel TEXT, PRIMARY KEY (rule, series)) WITHOUT ROWID;
+CREATE TABLE transitions (
+  id INTEGER PRIMARY KEY, rule TEXT NOT NULL, series TEXT NOT NULL, state TEXT NOT NULL, at_ms INTEGER NOT NULL);
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, rule TEXT NOT NULL, alertname TEXT NOT NULL,
+  generator_url TEXT NOT NULL, firing INTEGER NOT NULL, labels TEXT NOT NULL, annotations TEXT NOT NULL, value REAL,
+  starts_at_ms INTEGER NOT NULL, ends_at_ms INTEGER NOT NULL, created_at_ms INTEGER NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0, next_at_ms INTEGER NOT NULL);
+CREATE INDEX outbox_lane ON outbox (channel, rule, id);
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY, channel TEXT NOT NULL, rule TEXT NOT NULL, firing INTEGER NOT NULL, labels TEXT NOT NULL,
+  annotations TEXT NOT NULL, starts_at_ms INTEGER NOT NULL, ends_at_ms INTEGER NOT NULL, created_at_ms INTEGER NOT NULL,
+  dead_at_ms INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE ledger (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, channel TEXT NOT NULL, rule TEXT NOT NULL,
+  firing INTEGER NOT NULL, resolved INTEGER NOT NULL, attempt INTEGER NOT NULL, outcome TEXT NOT NULL, status INTEGER,
+  error TEXT NOT NULL, duration_ms INTEGER NOT NULL, alerts TEXT NOT NULL);
+";
+
+/// Opens or creates the database.
+///
+/// SQLite syncs the folder for its journals but not for the database file itself, so the file is made, and its entry and those of the
+/// folders above it are synced, before SQLite sees it.
+pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
+    create_dir(dir)?;
+    let path = dir.join(FILE);
+    let context = || format!("opening {}", path.display());
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(context(), e))?;
+    file.sync_all().map_err(|e| Error::io(context(), e))?;
+    sync_dir(dir)?;
+    let mut connection = Connection::open(&path)?;
+    // Another process with the same folder is told at once.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        VERSION => {}
+        later => {
+            let message = format!("{} has version {later}, this program knows {VERSION}", path.display());
+            return Err(Error::Schema(message));
+        }
+    }
+    // The entry of the journal, whatever the version of SQLite does.
+    sync_dir(dir)?;
+    Ok(connection)
+}
+
+/// Makes a folder and those above it, each with its entry on stable storage.
+fn create_dir(dir: &Path) -> Result<(), Error> {
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        if parent != dir {
+            create_dir(parent)?;
+        }
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io(format!("creating {}", dir.display()), e));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        sync_dir(parent)?;
+    }
+    Ok(())
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    let synced = File::open(dir).and_then(|d| d.sync_all());
+    synced.map_err(|e| Error::io(format!("syncing {}", dir.display()), e))
+}
