@@ -12,7 +12,7 @@ pub struct Args {
     #[arg(long, env = "WEIR_RULES", value_name = "PATH")]
     pub rules: Option<PathBuf>,
     /// Address under which people reach Weir; links in notifications begin with it.
-    #[arg(long, env = "WEIR_ALERTING_EXTERNAL_URL", value_name = "URL", default_value = "http://localhost:9090")]
+    #[arg(long, env = "WEIR_ALERTING_EXTERNAL_URL", value_name = "URL", default_value = "http://localhost:9360")]
     pub alerting_external_url: String,
     /// How often a rule is evaluated when no sample arrives, unless the rule says otherwise.
     #[arg(long, env = "WEIR_ALERTING_INTERVAL", value_name = "DURATION", default_value = "15s", value_parser = duration)]

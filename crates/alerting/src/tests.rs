@@ -69,6 +69,41 @@ async fn a_receiver_that_fails_is_tried_again_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_beginning_and_the_end_of_an_alert_are_two_requests_in_order() {
+    let mut rig = Rig::new(&rule("Down", "up == 0", "")).await;
+    rig.answers(&[500; 10_000]);
+    rig.write("a", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    rig.write("a", 1.0).await;
+    while rig.get("/api/v1/notifications").await["data"]["outbox"]["size"] != 2 {
+        // Each attempt is an event after which the resolve may have been found.
+        assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    }
+    rig.answers(&[]);
+    let mut last = one("firing", "a");
+    while last == one("firing", "a") {
+        last = pairs(&rig.payload().await);
+    }
+    assert_eq!(last, one("resolved", "a"));
+    rig.stop().await;
+    assert!(rig.sink.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_does_not_want_ends_is_not_told_them() {
+    let mut rig = Rig::new("").await;
+    let channel = CHANNEL.replace("hook'}", "hook', sendResolved: false}");
+    rig.rules(&format!("{}{channel}", rule("Down", "up == 0", "")));
+    assert_eq!(rig.reload().await.0, 200);
+    rig.write("a", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    rig.write("a", 1.0).await;
+    rig.write("b", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "b"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_a_dead_letter_and_does_not_stop_what_follows() {
     let mut rig = Rig::new(&rule("Down", "up == 0", "")).await;
     rig.answers(&[400]);

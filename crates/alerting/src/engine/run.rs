@@ -113,7 +113,7 @@ pub(crate) fn run(
         }
         this.round()?;
     }
-    this.write(clock::now_ms(), Vec::new())
+    this.write(clock::now_ms(), Vec::new()).map(drop)
 }
 
 impl Loop {
@@ -163,10 +163,11 @@ impl Loop {
         }
         let now_ms = clock::now_ms();
         let changes = self.engine.set_rules(loaded, now_ms, self.parts.reader.as_ref());
-        self.write(now_ms, changes)?;
+        let owed = self.write(now_ms, changes)?;
         self.parts.view.replace(self.engine.picture(loaded));
         self.parts.metrics.files_bad.set(loaded.bad_files().len() as i64);
         self.show();
+        self.tell(owed);
         Ok(())
     }
 
@@ -182,21 +183,29 @@ impl Loop {
         metrics.evaluation_failures.inc_by(failures);
         took_seconds.iter().for_each(|s| metrics.evaluation_seconds.observe(*s));
         delays_ms.iter().for_each(|ms| metrics.delay_seconds.observe((*ms).max(0) as f64 / 1e3));
-        // Shown once it is durable.
+        // Durable, then shown, then told: who was told finds what he looks for.
+        let mut owed = false;
         if !changes.is_empty() || (self.moved && now_ms - self.written_at_ms >= POSITIONS_MS) {
-            self.write(now_ms, changes)?;
+            owed = self.write(now_ms, changes)?;
         }
         if !shown.is_empty() {
             self.parts.view.update(shown);
             self.show();
         }
+        self.tell(owed);
         Ok(())
     }
 
-    /// Makes changes durable with the positions that led to them, then tells the log and delivery.
-    fn write(&mut self, now_ms: i64, changes: Vec<(Origin, Change)>) -> Result<(), Error> {
+    fn tell(&self, owed: bool) {
+        if owed {
+            self.parts.more.notify_one();
+        }
+    }
+
+    /// Makes changes durable with the positions that led to them, then tells the log. Returns whether anything is owed because of them.
+    fn write(&mut self, now_ms: i64, changes: Vec<(Origin, Change)>) -> Result<bool, Error> {
         if changes.is_empty() && !self.moved {
-            return Ok(());
+            return Ok(false);
         }
         let owed = changes.iter().any(|(_, c)| !c.notices.is_empty());
         let positions = if self.moved { self.parts.positions.clone() } else { BTreeMap::new() };
@@ -208,16 +217,13 @@ impl Loop {
             self.parts.metrics.dead_letters.inc_by(refused);
             tracing::error!(notifications = refused, "the outbox is full, notifications became dead letters");
         }
-        if owed {
-            self.parts.more.notify_one();
-        }
         for (partition, offset) in positions {
             // The database has it; the log only keeps more than it must until it is told again.
             if let Err(e) = self.handle.block_on(self.parts.log.commit(GROUP, partition, offset)) {
                 tracing::warn!(partition, error = %e, "telling the log how far it was read");
             }
         }
-        Ok(())
+        Ok(owed)
     }
 
     fn show(&self) {

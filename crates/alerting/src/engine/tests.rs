@@ -154,6 +154,18 @@ fn evaluation_never_goes_back_and_never_into_the_future() {
 }
 
 #[test]
+fn a_sample_that_comes_late_does_not_turn_the_time_back() {
+    let mut rig = Rig::new(&rule("Down", "up == 0", ""));
+    rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
+    rig.round(T0 + 120);
+    rig.round(T0 + 20_000);
+    assert_eq!(rig.engine.entries[0].last_ms, T0 + 20_000, "all are silent: it is now");
+    rig.sample(0, "a", T0 + 19_000, 0.0, T0 + 20_100);
+    rig.round(T0 + 20_120);
+    assert_eq!(rig.engine.entries[0].last_ms, T0 + 20_000);
+}
+
+#[test]
 fn a_sender_with_a_wrong_clock_holds_nobody_back() {
     let mut rig = Rig::new(&rule("Down", "up == 0", ""));
     rig.sample(1, "late", T0 - 60_000, 1.0, T0 + 90);

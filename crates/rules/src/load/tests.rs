@@ -213,3 +213,12 @@ fn a_folder_is_read_in_order_through_the_links_of_a_configmap() {
     let none = load(&dir.path().join("none"), &Features::default());
     assert!(none.problems[0].message.starts_with("cannot be read: "));
 }
+
+#[test]
+fn the_examples_of_the_documentation_load() {
+    let text = include_str!("../../../../docs/alerting.md");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    let loaded = read(&blocks.join("---\n"));
+    assert_eq!(loaded.problems, []);
+    assert_eq!((loaded.rules.len(), loaded.channels.len()), (1, 1));
+}
