@@ -282,3 +282,113 @@ pub struct Call {
     /// Its arguments.
     pub args: Vec<Expr>,
 }
+
+impl Expr {
+    /// The type of its value.
+    pub fn value_type(&self) -> ValueType {
+        match &self.node {
+            Node::Number(_) => ValueType::Scalar,
+            Node::String(_) => ValueType::String,
+            Node::VectorSelector(_) | Node::Aggregate(_) => ValueType::InstantVector,
+            Node::MatrixSelector(_) | Node::Subquery(_) => ValueType::RangeVector,
+            Node::Unary(unary) => unary.expr.value_type(),
+            Node::Paren(inner) => inner.value_type(),
+            Node::Call(call) => call.function.returns,
+            Node::Binary(b) => match (b.left.value_type(), b.right.value_type()) {
+                (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
+                _ => ValueType::InstantVector,
+            },
+        }
+    }
+
+    /// Calls `see` with every expression below this one, and with this one last.
+    pub fn walk<'a>(&'a self, see: &mut dyn FnMut(&'a Expr)) {
+        match &self.node {
+            Node::Number(_) | Node::String(_) | Node::VectorSelector(_) | Node::MatrixSelector(_) => {}
+            Node::Subquery(subquery) => subquery.expr.walk(see),
+            Node::Unary(unary) => unary.expr.walk(see),
+            Node::Paren(inner) => inner.walk(see),
+            Node::Binary(binary) => {
+                binary.left.walk(see);
+                binary.right.walk(see);
+            }
+            Node::Aggregate(aggregate) => {
+                aggregate.param.iter().for_each(|param| param.walk(see));
+                aggregate.expr.walk(see);
+            }
+            Node::Call(call) => call.args.iter().for_each(|arg| arg.walk(see)),
+        }
+        see(self);
+    }
+}
+
+impl ValueType {
+    /// The name in error texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::String => "string",
+            ValueType::InstantVector => "instant vector",
+            ValueType::RangeVector => "range vector",
+        }
+    }
+}
+
+impl BinaryOp {
+    /// As PromQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Less => "<",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::Greater => ">",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
+
+    /// Whether it compares.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// Whether it is one of `and`, `or`, `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+}
+
+impl AggregateOp {
+    /// As PromQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Count => "count",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::BottomK => "bottomk",
+            AggregateOp::TopK => "topk",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::LimitK => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+}

@@ -4,4 +4,17 @@
 //! same bits. No input makes it panic, hang, or take quadratic time.
 
 pub mod ast;
+mod error;
+pub mod eval;
+mod features;
 pub mod functions;
+mod lexer;
+mod parser;
+mod printer;
+mod selectors;
+
+pub use error::ParseError;
+pub use eval::{EvalError, Evaluation, Params, Stats, Text, Value, evaluate, evaluate_text};
+pub use features::Features;
+pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};
+pub use selectors::{Selector, selectors};

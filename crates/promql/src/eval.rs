@@ -1,0 +1,156 @@
+//! The evaluator: an expression, a grid of times, a source of series; out come numbers, exactly as Prometheus has them.
+//!
+//! An instant query is a range query of one step. Everything is a column over the steps: a selector is read once for
+//! the whole range, windows slide over its columns with two indices, labels are looked at once a series and never once
+//! a step. A step at which a series has no value holds the bits of the staleness marker ([`matrix::ABSENT`]), which no
+//! selector lets through and no operation yields. The price of dense columns is memory where series are sparse; the
+//! budget of samples counts cells, so it stays bounded.
+//!
+//! Deliberately not here: clocks, timeouts (the caller cancels), threads of its own (the caller's rayon pool is used),
+//! native histograms. What is not evaluated yet is refused by name before any series is read.
+
+mod aggregate;
+mod binary;
+mod budget;
+mod call;
+mod error;
+mod format;
+mod grid;
+mod kahan;
+mod labels;
+mod matrix;
+mod node;
+mod notes;
+mod plan;
+mod quantile;
+mod range;
+mod select;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Cancel, Columns, Labels, Sample, SeriesSource};
+
+use crate::Features;
+use crate::ast::Expr;
+
+pub use error::EvalError;
+
+/// When and within which bounds an expression is evaluated.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// First time, in Unix milliseconds.
+    pub start_ms: i64,
+    /// Last time that may be; the last step is the last that is not after it.
+    pub end_ms: i64,
+    /// Milliseconds between steps; zero evaluates at `start_ms` alone and keeps the type of the expression.
+    pub step_ms: i64,
+    /// How far an instant selector looks back, in milliseconds.
+    pub lookback_ms: i64,
+    /// Samples held at once; a cell of a column counts as one, whether it has a value or not.
+    pub samples_max: usize,
+    /// Series that one selector may yield.
+    pub series_max: usize,
+    /// Looked at once a series and once a few thousand samples.
+    pub cancel: Cancel,
+    /// What was switched on.
+    pub features: Features,
+    /// The step of a subquery that names none, in milliseconds.
+    pub default_subquery_step_ms: i64,
+}
+
+/// A text with the time at which it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// Unix milliseconds.
+    pub t: i64,
+    /// The text.
+    pub text: String,
+}
+
+/// What an expression is worth.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Of an instant query for a number.
+    Scalar(Sample),
+    /// Of an instant query for a text.
+    String(Text),
+    /// Of an instant query for an instant vector; the order means something after `sort` and `topk` only.
+    Vector(Vec<(Labels, Sample)>),
+    /// Of every range query, and of an instant query for a range vector; ascending by labels.
+    Matrix(Vec<(Labels, Columns)>),
+}
+
+/// What an evaluation took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Samples that were decoded.
+    pub samples_read: u64,
+    /// Series that selectors yielded; one that two selectors yield counts twice.
+    pub series: u64,
+    /// The most samples that were held at once.
+    pub samples_peak: u64,
+}
+
+/// A value with what should be known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The value.
+    pub value: Value,
+    /// What may be wrong with it.
+    pub warnings: Vec<String>,
+    /// What may be wrong with the question.
+    pub infos: Vec<String>,
+    /// What it took.
+    pub stats: Stats,
+}
+
+/// Evaluates a parsed expression. Blocks, and uses the rayon pool of the caller.
+///
+/// Places in warnings are told as in a query of one line; [`evaluate_text`] tells line and column.
+pub fn evaluate(expr: &Expr, params: &Params, source: &dyn SeriesSource) -> Result<Evaluation, EvalError> {
+    evaluate_text("", expr, params, source)
+}
+
+/// As [`evaluate`], with the text that the expression was parsed from, so that places in warnings have their line.
+pub fn evaluate_text(
+    text: &str,
+    expr: &Expr,
+    params: &Params,
+    source: &dyn SeriesSource,
+) -> Result<Evaluation, EvalError> {
+    let grid = grid::Grid::of(params)?;
+    let plan = plan::Planner::new(params).plan(expr)?;
+    let context = Context {
+        params,
+        source,
+        budget: Arc::new(budget::Budget::new(params.samples_max)),
+        notes: notes::Notes::default(),
+        samples_read: AtomicU64::new(0),
+        series: AtomicU64::new(0),
+    };
+    let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
+    let stats = Stats {
+        samples_read: context.samples_read.load(Ordering::Relaxed),
+        series: context.series.load(Ordering::Relaxed),
+        samples_peak: context.budget.peak() as u64,
+    };
+    let (warnings, infos) = context.notes.texts(text);
+    Ok(Evaluation { value, warnings, infos, stats })
+}
+
+/// What every part of one evaluation shares.
+struct Context<'a> {
+    params: &'a Params,
+    source: &'a dyn SeriesSource,
+    budget: Arc<budget::Budget>,
+    notes: notes::Notes,
+    samples_read: AtomicU64,
+    series: AtomicU64,
+}
+
+impl Context<'_> {
+    fn check_cancelled(&self) -> Result<(), EvalError> {
+        if self.params.cancel.is_cancelled() { Err(EvalError::Cancelled) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,116 @@
+//! The aggregations that keep some series of each group as they are: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+
+use std::cmp::Ordering;
+
+use crate::ast::{AggregateOp, Span};
+use crate::eval::format::general;
+use crate::eval::matrix::{ABSENT, Matrix, is_present};
+use crate::eval::{Context, EvalError};
+
+/// `topk`, `bottomk` and `limitk`.
+pub(super) fn k(
+    context: &Context,
+    op: AggregateOp,
+    matrix: &Matrix,
+    members: &[Vec<usize>],
+    param: &[f64],
+) -> Result<Matrix, EvalError> {
+    let (low, high) = super::bounds(param);
+    let nan = param.iter().any(|v| v.is_nan());
+    if high < 1.0 && !(nan && param.len() == 1) {
+        return Ok(Matrix::new(context, matrix.steps()));
+    }
+    if nan {
+        return Err(EvalError::Execution("Parameter value is NaN".to_owned()));
+    }
+    for v in [low, high] {
+        if v <= i64::MIN as f64 || v >= i64::MAX as f64 {
+            return Err(super::out_of_int64(v));
+        }
+    }
+    let mut kept = vec![false; matrix.len() * matrix.steps()];
+    let mut order = Vec::new();
+    let mut candidates: Vec<(f64, usize)> = Vec::new();
+    for rows in members {
+        context.check_cancelled()?;
+        for (step, k) in param.iter().enumerate() {
+            let k = (*k as i64).clamp(0, matrix.len() as i64) as usize;
+            candidates.clear();
+            candidates.extend(rows.iter().map(|row| (matrix.row(*row)[step], *row)).filter(|(v, _)| is_present(*v)));
+            if op == AggregateOp::LimitK {
+                candidates.truncate(k);
+            } else {
+                best(&mut candidates, k, op == AggregateOp::TopK);
+            }
+            for (_, row) in &candidates {
+                kept[row * matrix.steps() + step] = true;
+            }
+            order.extend(candidates.iter().map(|(_, row)| *row));
+        }
+    }
+    if matrix.steps() > 1 {
+        order = (0..matrix.len()).collect();
+    }
+    keep(context, matrix, &order, &kept)
+}
+
+/// Keeps the `k` largest or smallest, best first; NaN is worse than everything.
+fn best(candidates: &mut Vec<(f64, usize)>, k: usize, largest: bool) {
+    let compare = |a: &(f64, usize), b: &(f64, usize)| {
+        let (first, second) = if largest { (b.0, a.0) } else { (a.0, b.0) };
+        let by_value = first.partial_cmp(&second).unwrap_or_else(|| a.0.is_nan().cmp(&b.0.is_nan()));
+        by_value.then(a.1.cmp(&b.1))
+    };
+    if k == 0 {
+        candidates.clear();
+    } else if candidates.len() > k {
+        candidates.select_nth_unstable_by(k - 1, compare);
+        candidates.truncate(k);
+    }
+    candidates.sort_unstable_by(|a, b| -> Ordering { compare(a, b) });
+}
+
+/// `limit_ratio`: about that share of the series, always the same ones; a negative ratio keeps the others.
+pub(super) fn ratio(context: &Context, matrix: &Matrix, param: &[f64], span: Span) -> Result<Matrix, EvalError> {
+    let (low, high) = super::bounds(param);
+    if param.iter().all(|v| *v == 0.0) {
+        return Ok(Matrix::new(context, matrix.steps()));
+    }
+    if param.iter().any(|v| v.is_nan()) {
+        return Err(EvalError::Execution("Ratio value is NaN".to_owned()));
+    }
+    for (v, outside, to) in [(high, high > 1.0, 1.0), (low, low < -1.0, -1.0)] {
+        if outside {
+            let (v, to) = (general(v), general(to));
+            let text = format!("ratio value should be between -1 and 1, got {v}, capping to {to}");
+            context.notes.warn(text, span);
+        }
+    }
+    let mut kept = Vec::with_capacity(matrix.len() * matrix.steps());
+    for row in 0..matrix.len() {
+        let offset = matrix.labels(row).as_ref().hash64() as f64 / u64::MAX as f64;
+        kept.extend(param.iter().map(|ratio| {
+            let ratio = ratio.clamp(-1.0, 1.0);
+            if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
+        }));
+    }
+    keep(context, matrix, &(0..matrix.len()).collect::<Vec<_>>(), &kept)
+}
+
+/// The series in this order, with the cells that are kept.
+fn keep(context: &Context, matrix: &Matrix, order: &[usize], kept: &[bool]) -> Result<Matrix, EvalError> {
+    let n = matrix.steps();
+    let mut out = Matrix::new(context, n);
+    for &row in order {
+        let cells = out.add(matrix.labels(row).clone(), matrix.drop_name(row))?;
+        let mut any = false;
+        for ((cell, v), kept) in cells.iter_mut().zip(matrix.row(row)).zip(&kept[row * n..(row + 1) * n]) {
+            *cell = if *kept { *v } else { ABSENT };
+            any |= is_present(*cell);
+        }
+        if !any {
+            out.pop();
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,285 @@
+//! Quantiles and fractions of classic histograms: series that differ in `le` alone, each with the count of observations
+//! up to it. Series are grouped and their bounds sorted once; a step only collects the counts.
+
+use model::{LabelsRef, METRIC_NAME};
+
+use crate::ast::Span;
+use crate::eval::format::open_metrics;
+use crate::eval::grid::Grid;
+use crate::eval::labels::{Key, Numbering};
+use crate::eval::matrix::{Matrix, is_present};
+use crate::eval::node::{scalar, text, vector};
+use crate::eval::notes::{Mended, bad_quantile, for_metric};
+use crate::eval::plan::Plan;
+use crate::eval::{Context, EvalError};
+
+/// The label with the upper bound of a bucket.
+const BUCKET_LABEL: &str = "le";
+
+/// Relative difference between two counts up to which they are taken for the same: what rounding does to them.
+const SMALL_DELTA: f64 = 1e-12;
+
+/// A bucket at one step.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    upper: f64,
+    count: f64,
+}
+
+/// The series of one histogram, ascending by bound.
+struct Group {
+    /// Of any of its series.
+    first: usize,
+    /// Bound and series.
+    buckets: Vec<(f64, usize)>,
+}
+
+/// `histogram_quantile(q, buckets)`.
+pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
+    let q = scalar(context, &args[0], grid)?;
+    warn_of_bad(context, &q, args[0].span);
+    let matrix = vector(context, &args[1], grid)?;
+    of_groups(context, &matrix, args[1].span, grid, None, |k, buckets| of_buckets(q[k], buckets))
+}
+
+/// `histogram_quantiles(buckets, label, q…)`.
+pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
+    let matrix = vector(context, &args[0], grid)?;
+    let label = text(&args[1])?;
+    let mut all = Matrix::new(context, grid.n);
+    for arg in &args[2..] {
+        let q = scalar(context, arg, grid)?;
+        warn_of_bad(context, &q, arg.span);
+        for k in 0..grid.n {
+            // The label is the number, so a number that changes makes another series.
+            if k > 0 && q[k].to_bits() == q[k - 1].to_bits() {
+                continue;
+            }
+            let end = (k..grid.n).find(|end| q[*end].to_bits() != q[k].to_bits()).unwrap_or(grid.n);
+            let named = Some((label, open_metrics(q[k])));
+            let only = |at: usize| (k..end).contains(&at).then_some(q[k]);
+            let part = of_groups(context, &matrix, args[0].span, grid, named, |at, buckets| match only(at) {
+                Some(q) => of_buckets(q, buckets),
+                None => (crate::eval::matrix::ABSENT, None),
+            })?;
+            all.append(part);
+        }
+    }
+    all.merge_same_labels(context)
+}
+
+/// `histogram_fraction(lower, upper, buckets)`.
+pub(super) fn fraction(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
+    let (lower, upper) = (scalar(context, &args[0], grid)?, scalar(context, &args[1], grid)?);
+    let matrix = vector(context, &args[2], grid)?;
+    of_groups(context, &matrix, args[2].span, grid, None, |k, buckets| (fraction_of(lower[k], upper[k], buckets), None))
+}
+
+fn warn_of_bad(context: &Context, q: &[f64], span: Span) {
+    let mut before = None;
+    for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+        if before != Some(q.to_bits()) {
+            context.notes.warn(bad_quantile(*q), span);
+            before = Some(q.to_bits());
+        }
+    }
+}
+
+/// Works something out of the buckets of each histogram at each step.
+fn of_groups(
+    context: &Context,
+    matrix: &Matrix,
+    span: Span,
+    grid: Grid,
+    label: Option<(&str, String)>,
+    work: impl Fn(usize, &mut Vec<Bucket>) -> (f64, Option<Mended>),
+) -> Result<Matrix, EvalError> {
+    let key = Key::without_only(BUCKET_LABEL);
+    let mut out = Matrix::new(context, grid.n);
+    let mut buckets = Vec::new();
+    for group in groups(context, matrix, span, &key) {
+        context.check_cancelled()?;
+        let mut labels = key.labels(matrix.labels(group.first).as_ref());
+        if let Some((name, value)) = &label {
+            labels = labels.with(name, value);
+        }
+        let metric = metric_name(context, labels.as_ref()).to_owned();
+        let cells = out.add(labels, matrix.drop_name(group.first))?;
+        for (k, cell) in cells.iter_mut().enumerate() {
+            buckets.clear();
+            let counts = group.buckets.iter().map(|(upper, row)| Bucket { upper: *upper, count: matrix.row(*row)[k] });
+            buckets.extend(counts.filter(|bucket| is_present(bucket.count)));
+            if buckets.is_empty() {
+                continue;
+            }
+            let (value, mended) = work(k, &mut buckets);
+            *cell = value;
+            if let Some(mended) = mended {
+                let (first_ms, last_ms) = (grid.at(k), grid.at(k));
+                context.notes.mended(&metric, Mended { first_ms, last_ms, ..mended }, span);
+            }
+        }
+        if !cells.iter().any(|v| is_present(*v)) {
+            out.pop();
+        }
+    }
+    out.drop_names(context, false)
+}
+
+fn metric_name<'a>(context: &Context, labels: LabelsRef<'a>) -> &'a str {
+    // The name is known only where it has not been dropped yet.
+    if context.params.features.delayed_name_removal { labels.get(METRIC_NAME).unwrap_or("") } else { "" }
+}
+
+fn groups(context: &Context, matrix: &Matrix, span: Span, key: &Key) -> Vec<Group> {
+    let mut numbers = Numbering::default();
+    let mut groups: Vec<Group> = Vec::new();
+    for row in 0..matrix.len() {
+        let labels = matrix.labels(row).as_ref();
+        let bound = labels.get(BUCKET_LABEL).unwrap_or("");
+        let Ok(upper) = bound.parse::<f64>() else {
+            let text = format!("bucket label \"le\" is missing or has a malformed value of {bound:?}");
+            context.notes.warn(for_metric(text, metric_name(context, labels)), span);
+            continue;
+        };
+        let number = numbers.number(key, labels);
+        if number == groups.len() {
+            groups.push(Group { first: row, buckets: Vec::new() });
+        }
+        groups[number].buckets.push((upper, row));
+    }
+    groups.iter_mut().for_each(|group| group.buckets.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    groups
+}
+
+/// The quantile, linear within a bucket, and what had to be mended so that counts do not fall.
+fn of_buckets(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Mended>) {
+    if q.is_nan() {
+        return (f64::NAN, None);
+    }
+    if q < 0.0 {
+        return (f64::NEG_INFINITY, None);
+    }
+    if q > 1.0 {
+        return (f64::INFINITY, None);
+    }
+    if !has_top(buckets) {
+        return (f64::NAN, None);
+    }
+    join_same_bounds(buckets);
+    let mended = make_monotonic(buckets);
+    let last = buckets.len() - 1;
+    if last == 0 || buckets[last].count == 0.0 {
+        return (f64::NAN, mended);
+    }
+    let mut rank = q * buckets[last].count;
+    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
+    let value = if at == last {
+        buckets[last - 1].upper
+    } else if at == 0 && buckets[0].upper <= 0.0 {
+        buckets[0].upper
+    } else {
+        let (mut lower, mut count) = (0.0, buckets[at].count);
+        if at > 0 {
+            lower = buckets[at - 1].upper;
+            count -= buckets[at - 1].count;
+            rank -= buckets[at - 1].count;
+        }
+        lower + (buckets[at].upper - lower) * (rank / count)
+    };
+    (value, mended)
+}
+
+/// Whether the highest bucket has everything.
+fn has_top(buckets: &[Bucket]) -> bool {
+    buckets.last().is_some_and(|bucket| bucket.upper == f64::INFINITY)
+}
+
+fn join_same_bounds(buckets: &mut Vec<Bucket>) {
+    buckets.dedup_by(|next, before| {
+        let same = next.upper == before.upper;
+        if same {
+            before.count += next.count;
+        }
+        same
+    });
+}
+
+/// Lifts counts that are lower than one before; differences that rounding makes are evened out and not told.
+fn make_monotonic(buckets: &mut [Bucket]) -> Option<Mended> {
+    let mut mended: Option<Mended> = None;
+    let mut before = buckets[0].count;
+    for bucket in &mut buckets[1..] {
+        let count = bucket.count;
+        if count == before {
+            continue;
+        }
+        if nearly_equal(before, count) {
+            bucket.count = before;
+        } else if count < before {
+            bucket.count = before;
+            let m = mended.get_or_insert(Mended {
+                first_ms: 0,
+                last_ms: 0,
+                min_bucket: f64::INFINITY,
+                max_bucket: f64::NEG_INFINITY,
+                max_diff: 0.0,
+                count: 1,
+            });
+            m.min_bucket = m.min_bucket.min(bucket.upper);
+            m.max_bucket = m.max_bucket.max(bucket.upper);
+            m.max_diff = m.max_diff.max(before - count);
+        } else {
+            before = count;
+        }
+    }
+    mended
+}
+
+fn nearly_equal(a: f64, b: f64) -> bool {
+    if a.is_nan() && b.is_nan() || a == b {
+        return true;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < SMALL_DELTA * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < SMALL_DELTA
+}
+
+/// The share of the observations between two bounds, linear within a bucket.
+fn fraction_of(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if !has_top(buckets) {
+        return f64::NAN;
+    }
+    join_same_bounds(buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let below = |v: f64| rank_below(v, buckets).filter(|rank| *rank <= count || rank.is_nan()).unwrap_or(count);
+    (below(upper) - below(lower)) / count
+}
+
+/// How many observations lie below a value; nothing if it is above all bounds.
+fn rank_below(v: f64, buckets: &[Bucket]) -> Option<f64> {
+    let mut rank = 0.0;
+    let mut low = if buckets[0].upper <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
+    for bucket in buckets {
+        if low >= v {
+            return Some(rank);
+        }
+        if low < v && bucket.upper > v {
+            if low == f64::NEG_INFINITY {
+                return Some(bucket.count);
+            }
+            return Some(rank + (bucket.count - rank) * (v - low) / (bucket.upper - low));
+        }
+        rank = bucket.count;
+        low = bucket.upper;
+    }
+    None
+}

@@ -1,0 +1,121 @@
+//! From a plan and a grid to values: the walk over the expression.
+
+use model::{Labels, Sample};
+
+use super::grid::Grid;
+use super::matrix::{Matrix, is_present};
+use super::plan::{Kind, Plan};
+use super::{Context, EvalError, Text, Value, aggregate, binary, call, range, select};
+use crate::ast::ValueType;
+
+/// The value of a part of the expression over a grid.
+#[derive(Debug)]
+pub(super) enum Val {
+    /// One number a step.
+    Scalar(Vec<f64>),
+    /// Series.
+    Vector(Matrix),
+    /// A text.
+    Text(String),
+}
+
+/// Evaluates the whole expression to what the caller sees.
+pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) -> Result<Value, EvalError> {
+    if let Kind::Range(range) = &plan.kind {
+        if !instant {
+            return Err(not_over_range("range vector"));
+        }
+        return Ok(Value::Matrix(sorted(range::samples(context, range, grid)?)));
+    }
+    let matrix = match eval(context, plan, grid)? {
+        Val::Text(_) if !instant => return Err(not_over_range("string")),
+        Val::Text(text) => return Ok(Value::String(Text { t: grid.start, text })),
+        Val::Scalar(values) if instant => return Ok(Value::Scalar(Sample { t: grid.start, v: values[0] })),
+        Val::Scalar(values) => {
+            let mut matrix = Matrix::new(context, grid.n);
+            matrix.add(Labels::empty(), false)?.copy_from_slice(&values);
+            matrix
+        }
+        Val::Vector(matrix) => matrix.drop_delayed_names(context)?,
+    };
+    if instant {
+        let row = |row: usize| (matrix.labels(row).clone(), Sample { t: grid.start, v: matrix.row(row)[0] });
+        return Ok(Value::Vector((0..matrix.len()).map(row).filter(|(_, sample)| is_present(sample.v)).collect()));
+    }
+    let columns = matrix.columns(grid).map(|(labels, _, columns)| (labels.clone(), columns));
+    Ok(Value::Matrix(sorted(columns.filter(|(_, columns)| !columns.is_empty()).collect())))
+}
+
+fn sorted<T>(mut series: Vec<(Labels, T)>) -> Vec<(Labels, T)> {
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    series
+}
+
+fn not_over_range(name: &str) -> EvalError {
+    let reason = format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector");
+    EvalError::Execution(reason)
+}
+
+/// Evaluates a part of the expression; one that is the same at every step, at the first of them.
+pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
+    context.check_cancelled()?;
+    context.budget.allows(grid.n)?;
+    let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
+    if !plan.invariant || grid.n == 1 || constant {
+        return step_by_step(context, plan, grid);
+    }
+    Ok(match step_by_step(context, plan, grid.first())? {
+        Val::Scalar(values) => Val::Scalar(vec![values[0]; grid.n]),
+        Val::Vector(matrix) => Val::Vector(matrix.spread(context, grid.n)?),
+        Val::Text(text) => Val::Text(text),
+    })
+}
+
+fn step_by_step(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
+    match &plan.kind {
+        Kind::Number(v) => Ok(Val::Scalar(vec![*v; grid.n])),
+        Kind::Text(text) => Ok(Val::Text(text.clone())),
+        Kind::Select(selector) => Ok(Val::Vector(select::values(context, selector, grid)?)),
+        Kind::Range(_) => Err(EvalError::Execution("a range vector is only an argument of a function".to_owned())),
+        Kind::Plus(inner) => eval(context, inner, grid),
+        Kind::Negate(inner) => match eval(context, inner, grid)? {
+            Val::Vector(matrix) => Ok(Val::Vector(call::map(context, matrix, |v| -v)?)),
+            Val::Scalar(values) => Ok(Val::Scalar(values.into_iter().map(|v| -v).collect())),
+            Val::Text(text) => Ok(Val::Text(text)),
+        },
+        Kind::Map(function, inner) => Ok(Val::Vector(call::map(context, vector(context, inner, grid)?, function)?)),
+        Kind::Join(join) => binary::eval(context, join, grid),
+        Kind::Group(group) => Ok(Val::Vector(aggregate::eval(context, group, grid)?)),
+        Kind::Instant(function, args) => call::eval(context, *function, args, plan.span, grid),
+        Kind::Window { function, range, args } => Ok(Val::Vector(range::eval(context, *function, range, args, grid)?)),
+    }
+}
+
+/// Evaluates a part that is an instant vector.
+pub(super) fn vector(context: &Context, plan: &Plan, grid: Grid) -> Result<Matrix, EvalError> {
+    match eval(context, plan, grid)? {
+        Val::Vector(matrix) => Ok(matrix),
+        Val::Scalar(_) | Val::Text(_) => Err(mistyped(plan, ValueType::InstantVector)),
+    }
+}
+
+/// Evaluates a part that is a number.
+pub(super) fn scalar(context: &Context, plan: &Plan, grid: Grid) -> Result<Vec<f64>, EvalError> {
+    match eval(context, plan, grid)? {
+        Val::Scalar(values) => Ok(values),
+        Val::Vector(_) | Val::Text(_) => Err(mistyped(plan, ValueType::Scalar)),
+    }
+}
+
+/// The text of a part that is one.
+pub(super) fn text(plan: &Plan) -> Result<&str, EvalError> {
+    match &plan.kind {
+        Kind::Text(text) => Ok(text),
+        _ => Err(mistyped(plan, ValueType::String)),
+    }
+}
+
+// The parser checks types, so this is not reached by what it yields.
+fn mistyped(plan: &Plan, expected: ValueType) -> EvalError {
+    EvalError::Execution(format!("expected {expected:?} at byte {}, got {:?}", plan.span.start, plan.value))
+}

@@ -1,0 +1,149 @@
+//! Warnings and infos. The same text counts once, told at the place that raised it last.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::format::{general, two_digits};
+use crate::ast::Span;
+
+/// Different notes that are kept; a query that raises more is told enough by these. Prometheus shows ten of each.
+const NOTES_MAX: usize = 1_000;
+
+/// A place where buckets of a histogram had to be mended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mended {
+    pub(super) first_ms: i64,
+    pub(super) last_ms: i64,
+    pub(super) min_bucket: f64,
+    pub(super) max_bucket: f64,
+    pub(super) max_diff: f64,
+    pub(super) count: u64,
+}
+
+impl Mended {
+    fn join(&mut self, other: &Mended) {
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.last_ms = self.last_ms.max(other.last_ms);
+        self.min_bucket = self.min_bucket.min(other.min_bucket);
+        self.max_bucket = self.max_bucket.max(other.max_bucket);
+        self.max_diff = self.max_diff.max(other.max_diff);
+        self.count += other.count;
+    }
+}
+
+#[derive(Debug)]
+struct Note {
+    span: Span,
+    mended: Option<Mended>,
+}
+
+/// The notes of one evaluation.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    // Warnings (false) before infos (true), each by text.
+    notes: Mutex<BTreeMap<(bool, String), Note>>,
+    source: Mutex<Vec<String>>,
+}
+
+impl Notes {
+    /// Something may be wrong with the result.
+    pub(super) fn warn(&self, text: String, span: Span) {
+        self.put(false, text, Note { span, mended: None });
+    }
+
+    /// Something may be wrong with the question.
+    pub(super) fn inform(&self, text: String, span: Span) {
+        self.put(true, text, Note { span, mended: None });
+    }
+
+    /// Buckets had to be mended.
+    pub(super) fn mended(&self, metric: &str, mended: Mended, span: Span) {
+        let text = "input to histogram_quantile needed to be fixed for monotonicity \
+            (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
+        self.put(true, for_metric(text.to_owned(), metric), Note { span, mended: Some(mended) });
+    }
+
+    /// What the source wants the asker to know.
+    pub(super) fn source(&self, warnings: Vec<String>) {
+        let mut all = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in warnings {
+            if all.len() < NOTES_MAX && !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
+    }
+
+    fn put(&self, info: bool, text: String, mut note: Note) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (info, text);
+        if let Some(before) = notes.get_mut(&key) {
+            if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
+                mended.join(old);
+            }
+            *before = note;
+        } else if notes.len() < NOTES_MAX {
+            notes.insert(key, note);
+        }
+    }
+
+    /// Warnings and infos with their places in the query.
+    pub(super) fn texts(self, query: &str) -> (Vec<String>, Vec<String>) {
+        let mut warnings = self.source.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut infos = Vec::new();
+        for ((info, text), note) in self.notes.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let place = place(query, note.span.start);
+            let detail = note.mended.map(|m| detail(&m)).unwrap_or_default();
+            if info {
+                infos.push(format!("PromQL info: {text}{detail} ({place})"));
+            } else {
+                warnings.push(format!("PromQL warning: {text}{detail} ({place})"));
+            }
+        }
+        (warnings, infos)
+    }
+}
+
+/// Names the metric that a note is about, where it is known.
+pub(super) fn for_metric(text: String, metric: &str) -> String {
+    if metric.is_empty() { text } else { format!("{text} for metric name {metric:?}") }
+}
+
+/// The warning of a quantile that is none.
+pub(super) fn bad_quantile(q: f64) -> String {
+    format!("quantile value should be between 0 and 1, got {}", general(q))
+}
+
+fn detail(m: &Mended) -> String {
+    format!(
+        ", from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+        general(m.min_bucket),
+        general(m.max_bucket),
+        two_digits(m.max_diff),
+        m.count,
+        super::call::dates::rfc3339(m.first_ms),
+        super::call::dates::rfc3339(m.last_ms),
+    )
+}
+
+/// Line and column of a byte, both from 1.
+fn place(query: &str, byte: usize) -> String {
+    let before = query.as_bytes().get(..byte).unwrap_or_default();
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let column = match before.iter().rposition(|b| *b == b'\n') {
+        Some(at) => (byte - at).max(1),
+        None => byte + 1,
+    };
+    format!("{line}:{column}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_line_and_column() {
+        assert_eq!(place("rate(x[5m])", 5), "1:6");
+        assert_eq!(place("", 5), "1:6");
+        assert_eq!(place("a +\n rate(x)", 5), "2:2");
+    }
+}

@@ -1,0 +1,249 @@
+//! The expression made ready: names are functions, durations are milliseconds, `start()` and `@ end()` are times, and
+//! every part knows whether its value is the same at all steps, so that it is worked out once.
+//!
+//! What is not evaluated yet is refused here, by name, before any series is read.
+
+mod durations;
+mod functions;
+
+use model::Matcher;
+
+pub(super) use functions::{go_max, go_min};
+
+use super::call::InstantFn;
+use super::range::RangeFn;
+use super::{EvalError, Params};
+use crate::ast::{
+    self, Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Expr, Node, RangeMode, Span, ValueType, VectorMatching,
+};
+
+/// A part of the expression.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) kind: Kind,
+    pub(super) span: Span,
+    pub(super) value: ValueType,
+    /// Whether the value is the same at every step.
+    pub(super) invariant: bool,
+}
+
+/// What a part does.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Number(f64),
+    Text(String),
+    Select(Selector),
+    Range(Range),
+    Negate(Box<Plan>),
+    Plus(Box<Plan>),
+    Join(Join),
+    Group(Group),
+    /// A function of a number, over every value of a vector.
+    Map(fn(f64) -> f64, Box<Plan>),
+    Instant(InstantFn, Vec<Plan>),
+    /// A function over windows; the other arguments are numbers, in their order.
+    Window {
+        function: RangeFn,
+        range: Box<Plan>,
+        args: Vec<Plan>,
+    },
+}
+
+/// A binary operation.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) op: BinaryOp,
+    pub(super) return_bool: bool,
+    pub(super) matching: VectorMatching,
+    pub(super) left: Box<Plan>,
+    pub(super) right: Box<Plan>,
+}
+
+/// An aggregation.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) op: AggregateOp,
+    pub(super) without: bool,
+    pub(super) grouping: Vec<String>,
+    pub(super) inner: Box<Plan>,
+    pub(super) param: Option<Box<Plan>>,
+}
+
+/// Which series, and how far from the time of evaluation.
+#[derive(Debug)]
+pub(super) struct Selector {
+    pub(super) matchers: Vec<Matcher>,
+    pub(super) when: When,
+}
+
+/// Moves the time of evaluation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    offset: i64,
+    at: Option<i64>,
+}
+
+impl When {
+    /// The time that is looked at when `t` is evaluated.
+    pub(super) fn of(self, t: i64) -> i64 {
+        self.at.unwrap_or(t).saturating_sub(self.offset)
+    }
+
+    /// Whether it is always the same.
+    pub(super) fn is_fixed(self) -> bool {
+        self.at.is_some()
+    }
+}
+
+/// Where the samples of a window come from.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) of: RangeOf,
+    pub(super) when: When,
+    pub(super) range: i64,
+}
+
+/// A selector, or an expression over a grid of its own.
+#[derive(Debug)]
+pub(super) enum RangeOf {
+    Matchers(Vec<Matcher>),
+    Subquery { inner: Box<Plan>, step: i64 },
+}
+
+/// Makes plans for one query.
+#[derive(Debug)]
+pub(super) struct Planner<'a> {
+    params: &'a Params,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(params: &'a Params) -> Self {
+        Planner { params }
+    }
+
+    fn end_ms(&self) -> i64 {
+        if self.params.step_ms == 0 { self.params.start_ms } else { self.params.end_ms }
+    }
+
+    /// Makes an expression ready.
+    pub(super) fn plan(&self, expr: &Expr) -> Result<Plan, EvalError> {
+        let (kind, value, invariant) = match &expr.node {
+            Node::Number(v) => (Kind::Number(*v), ValueType::Scalar, true),
+            Node::String(text) => (Kind::Text(text.clone()), ValueType::String, true),
+            Node::VectorSelector(selector) => {
+                let when = self.when(&selector.offset, selector.at)?;
+                refuse_mode(selector.mode)?;
+                let kind = Kind::Select(Selector { matchers: selector.matchers.clone(), when });
+                (kind, ValueType::InstantVector, when.is_fixed())
+            }
+            Node::MatrixSelector(matrix) => {
+                let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
+                refuse_mode(matrix.selector.mode)?;
+                let range = self.positive(&matrix.range)?;
+                let of = RangeOf::Matchers(matrix.selector.matchers.clone());
+                (Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed())
+            }
+            Node::Subquery(subquery) => self.subquery(subquery)?,
+            Node::Unary(unary) => {
+                let inner = self.plan(&unary.expr)?;
+                let (value, invariant) = (inner.value, inner.invariant);
+                let inner = Box::new(inner);
+                (if unary.negative { Kind::Negate(inner) } else { Kind::Plus(inner) }, value, invariant)
+            }
+            Node::Binary(binary) => self.binary(binary)?,
+            Node::Aggregate(aggregate) => self.aggregate(aggregate)?,
+            Node::Call(call) => return self.call(call, expr.span),
+            Node::Paren(inner) => return self.plan(inner),
+        };
+        Ok(Plan { kind, span: expr.span, value, invariant })
+    }
+
+    fn subquery(&self, subquery: &ast::Subquery) -> Result<(Kind, ValueType, bool), EvalError> {
+        let when = self.when(&subquery.offset, subquery.at)?;
+        let range = self.positive(&subquery.range)?;
+        let step = match &subquery.step {
+            Some(step) => self.positive(step)?,
+            None => self.params.default_subquery_step_ms,
+        };
+        let inner = Box::new(self.plan(&subquery.expr)?);
+        let of = RangeOf::Subquery { inner, step: step.max(1) };
+        Ok((Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed()))
+    }
+
+    fn binary(&self, binary: &Binary) -> Result<(Kind, ValueType, bool), EvalError> {
+        match binary.op {
+            BinaryOp::TrimUpper => return Err(EvalError::NotEvaluated("operator </".to_owned())),
+            BinaryOp::TrimLower => return Err(EvalError::NotEvaluated("operator >/".to_owned())),
+            _ => {}
+        }
+        let (left, right) = (self.plan(&binary.left)?, self.plan(&binary.right)?);
+        let scalars = left.value == ValueType::Scalar && right.value == ValueType::Scalar;
+        let value = if scalars { ValueType::Scalar } else { ValueType::InstantVector };
+        let invariant = left.invariant && right.invariant;
+        let join = Join {
+            op: binary.op,
+            return_bool: binary.return_bool,
+            matching: binary.matching.clone(),
+            left: Box::new(left),
+            right: Box::new(right),
+        };
+        Ok((Kind::Join(join), value, invariant))
+    }
+
+    fn aggregate(&self, aggregate: &Aggregate) -> Result<(Kind, ValueType, bool), EvalError> {
+        let inner = self.plan(&aggregate.expr)?;
+        let param = aggregate.param.as_deref().map(|param| self.plan(param)).transpose()?;
+        let invariant = inner.invariant;
+        let group = Group {
+            op: aggregate.op,
+            without: aggregate.without,
+            grouping: aggregate.grouping.clone(),
+            inner: Box::new(inner),
+            param: param.map(Box::new),
+        };
+        Ok((Kind::Group(group), ValueType::InstantVector, invariant))
+    }
+
+    fn call(&self, call: &Call, span: Span) -> Result<Plan, EvalError> {
+        let name = call.function.name;
+        let (start, end) = (self.params.start_ms, self.end_ms());
+        let constant = match name {
+            "pi" => Some(std::f64::consts::PI),
+            "start" => Some(start as f64 / 1000.0),
+            "end" => Some(end as f64 / 1000.0),
+            "range" => Some((end - start) as f64 / 1000.0),
+            "step" => Some(if start == end { 0.0 } else { self.params.step_ms as f64 / 1000.0 }),
+            _ => None,
+        };
+        if let Some(v) = constant {
+            return Ok(Plan { kind: Kind::Number(v), span, value: ValueType::Scalar, invariant: true });
+        }
+        let Some(function) = functions::find(name) else {
+            return Err(EvalError::NotEvaluated(format!("function {name}")));
+        };
+        let args = call.args.iter().map(|arg| self.plan(arg)).collect::<Result<Vec<_>, _>>()?;
+        let mut invariant = !functions::depends_on_time(name) && args.iter().all(|arg| arg.invariant);
+        if name == "timestamp" {
+            invariant = args.iter().all(|arg| arg.invariant && matches!(arg.kind, Kind::Select(_)));
+        }
+        let kind = function(name, args)?;
+        Ok(Plan { kind, span, value: call.function.returns, invariant })
+    }
+
+    fn when(&self, offset: &ast::DurationExpr, at: Option<At>) -> Result<When, EvalError> {
+        let at = at.map(|at| match at {
+            At::Time(t) => t,
+            At::Start => self.params.start_ms,
+            At::End => self.end_ms(),
+        });
+        Ok(When { offset: self.duration(offset, true)?, at })
+    }
+}
+
+fn refuse_mode(mode: RangeMode) -> Result<(), EvalError> {
+    match mode {
+        RangeMode::Normal => Ok(()),
+        RangeMode::Anchored => Err(EvalError::NotEvaluated("modifier anchored".to_owned())),
+        RangeMode::Smoothed => Err(EvalError::NotEvaluated("modifier smoothed".to_owned())),
+    }
+}

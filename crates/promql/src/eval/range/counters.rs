@@ -1,0 +1,112 @@
+//! Functions of how a series moves: rates, differences, resets, changes. Where a counter falls is found once a series,
+//! so a window costs what it has of resets, not what it has of samples.
+
+use model::Columns;
+
+use super::Windows;
+
+/// What an extrapolated difference is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A counter, a second.
+    Rate,
+    /// A counter, over the range.
+    Increase,
+    /// A gauge, over the range.
+    Delta,
+}
+
+/// Share of the mean distance between samples up to which the samples are taken to reach the end of the window.
+const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
+
+/// `rate`, `increase` and `delta`: the difference of last and first sample with what counters lost in resets,
+/// extrapolated to the ends of the window where samples come close to them, and by half a distance where not.
+pub(super) fn extrapolated(windows: &Windows, columns: &Columns, cells: &mut [f64], of: Of) {
+    let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
+    let counter = of != Of::Delta;
+    let resets = if counter { places(v, |before, v| v < before) } else { Vec::new() };
+    let mut next_reset = 0;
+    windows.slide(t, cells, |w| {
+        let last = w.to - 1;
+        if last == w.from {
+            return None;
+        }
+        let mut difference = v[last] - v[w.from];
+        while next_reset < resets.len() && resets[next_reset] <= w.from {
+            next_reset += 1;
+        }
+        for at in resets[next_reset..].iter().take_while(|at| **at < w.to) {
+            difference += v[at - 1];
+        }
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let mut to_start = seconds(t[w.from] - (w.end - windows.range));
+        let mut to_end = seconds(w.end - t[last]);
+        let sampled = seconds(t[last] - t[w.from]);
+        let distance = sampled / (last - w.from) as f64;
+        let threshold = distance * EXTRAPOLATION_THRESHOLD;
+        if to_start >= threshold {
+            to_start = distance / 2.0;
+        }
+        if counter {
+            // A counter is never below zero, so neither is what is extrapolated.
+            let mut to_zero = to_start;
+            if difference > 0.0 && v[w.from] >= 0.0 {
+                to_zero = sampled * (v[w.from] / difference);
+            }
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = distance / 2.0;
+        }
+        let mut factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
+        if of == Of::Rate {
+            factor /= seconds(windows.range);
+        }
+        Some(difference * factor)
+    });
+}
+
+/// `irate` and `idelta`: the last two samples.
+pub(super) fn last_two(windows: &Windows, columns: &Columns, cells: &mut [f64], rate: bool) {
+    let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
+    windows.slide(t, cells, |w| {
+        let last = w.to - 1;
+        if last == w.from {
+            return None;
+        }
+        let reset = rate && v[last] < v[last - 1];
+        let difference = if reset { v[last] } else { v[last] - v[last - 1] };
+        Some(if rate { difference / ((t[last] - t[last - 1]) as f64 / 1000.0) } else { difference })
+    });
+}
+
+/// `resets`: how often a counter fell.
+pub(super) fn resets(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
+    count(windows, columns, cells, |before, v| v < before);
+}
+
+/// `changes`: how often the value was not that of the sample before.
+pub(super) fn changes(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
+    count(windows, columns, cells, |before, v| v != before && !(v.is_nan() && before.is_nan()));
+}
+
+fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], what: impl Fn(f64, f64) -> bool) {
+    let places = places(&columns.v, what);
+    let (mut from, mut to) = (0, 0);
+    windows.slide(&columns.t, cells, |w| {
+        while to < places.len() && places[to] < w.to {
+            to += 1;
+        }
+        while from < to && places[from] <= w.from {
+            from += 1;
+        }
+        Some((to - from) as f64)
+    });
+}
+
+/// The indices of the samples for which something holds of the value before and its own.
+fn places(v: &[f64], what: impl Fn(f64, f64) -> bool) -> Vec<usize> {
+    v.windows(2).enumerate().filter(|(_, pair)| what(pair[0], pair[1])).map(|(at, _)| at + 1).collect()
+}

@@ -1,0 +1,156 @@
+//! Selectors: from a source to columns. Each selector is one request for the whole range of the query; its series are
+//! decoded by the threads of the pool, each into memory of its own that is used for one series after the other.
+
+use std::sync::atomic::Ordering;
+
+use model::{Columns, SelectRequest, Series, TimeRange, Want, is_stale};
+use rayon::prelude::*;
+
+use super::grid::Grid;
+use super::matrix::{Matrix, is_present};
+use super::plan::{Selector, When};
+use super::{Context, EvalError};
+use model::Matcher;
+
+/// Series that one task of the pool takes: enough to make up for starting it, few enough to share evenly.
+const SERIES_A_TASK: usize = 64;
+
+/// The value of each series at each step: the newest sample in the time looked back to, if it is not a stale marker.
+pub(super) fn values(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
+    instants(context, selector, grid, |columns, at| columns.v[at])
+}
+
+/// As [`values`], but the times of those samples, in seconds.
+pub(super) fn times(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
+    instants(context, selector, grid, |columns, at| columns.t[at] as f64 / 1000.0)
+}
+
+fn instants(
+    context: &Context,
+    selector: &Selector,
+    grid: Grid,
+    what: impl Fn(&Columns, usize) -> f64 + Sync,
+) -> Result<Matrix, EvalError> {
+    let lookback = context.params.lookback_ms.max(1);
+    let range = reach(selector.when, grid, lookback);
+    let series = select(context, &selector.matchers, range)?;
+    let parts = each(
+        context,
+        &series,
+        |chunk, out, columns| {
+            for series in chunk {
+                read(context, series, range, columns)?;
+                let cells = out.add(series.labels.clone(), false)?;
+                if !newest(columns, selector.when, grid, lookback, &what, cells) {
+                    out.pop();
+                }
+            }
+            Ok(())
+        },
+        grid.n,
+    )?;
+    Ok(Matrix::concat(context, grid.n, parts))
+}
+
+/// Fills the cells of one series; whether there is a value at all.
+fn newest(
+    columns: &Columns,
+    when: When,
+    grid: Grid,
+    lookback: i64,
+    what: impl Fn(&Columns, usize) -> f64,
+    cells: &mut [f64],
+) -> bool {
+    let (mut after, mut any) = (0, false);
+    for (t, cell) in grid.times().zip(cells) {
+        let t = when.of(t);
+        while after < columns.len() && columns.t[after] <= t {
+            after += 1;
+        }
+        let Some(at) = after.checked_sub(1) else { continue };
+        if columns.t[at] > t.saturating_sub(lookback) && !is_stale(columns.v[at]) {
+            *cell = what(columns, at);
+            any |= is_present(*cell);
+        }
+    }
+    any
+}
+
+/// The times of the samples that a grid looks at: left-open in the language, inclusive for the source.
+pub(super) fn reach(when: When, grid: Grid, range: i64) -> TimeRange {
+    let (first, last) = (when.of(grid.start), when.of(grid.end()));
+    TimeRange { start_ms: first.saturating_sub(range).saturating_add(1), end_ms: last }
+}
+
+/// Asks the source, and puts the series into an order that does not depend on it.
+pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Series>, EvalError> {
+    context.check_cancelled()?;
+    let request = SelectRequest {
+        matchers: matchers.to_vec(),
+        range,
+        want: Want::Samples,
+        series_max: context.params.series_max,
+        cancel: context.params.cancel.clone(),
+    };
+    let mut set = context.source.select(&request).map_err(|error| fault(context, error))?;
+    context.notes.source(set.warnings);
+    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    // Sums depend on their order, and the same query has the same answer.
+    if !set.series.is_sorted_by(|a, b| a.labels.canonical() <= b.labels.canonical()) {
+        set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
+    }
+    Ok(set.series)
+}
+
+/// Runs over all series in parallel; the parts come back in order.
+pub(super) fn each(
+    context: &Context,
+    series: &[Series],
+    work: impl Fn(&[Series], &mut Matrix, &mut Columns) -> Result<(), EvalError> + Sync,
+    n: usize,
+) -> Result<Vec<Matrix>, EvalError> {
+    series
+        .par_chunks(SERIES_A_TASK)
+        .map(|chunk| {
+            let mut out = Matrix::new(context, n);
+            work(chunk, &mut out, &mut Columns::default())?;
+            Ok(out)
+        })
+        .collect()
+}
+
+/// Reads the samples of one series into memory that is used again.
+pub(super) fn read(
+    context: &Context,
+    series: &Series,
+    range: TimeRange,
+    columns: &mut Columns,
+) -> Result<(), EvalError> {
+    context.check_cancelled()?;
+    columns.clear();
+    series.data.read(range, columns).map_err(|error| fault(context, error))?;
+    context.budget.allows(columns.len())?;
+    context.samples_read.fetch_add(columns.len() as u64, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Takes stale markers out, which no window contains.
+pub(super) fn drop_stale(columns: &mut Columns) {
+    if !columns.v.iter().any(|v| is_stale(*v)) {
+        return;
+    }
+    let mut to = 0;
+    for from in 0..columns.len() {
+        if !is_stale(columns.v[from]) {
+            columns.t[to] = columns.t[from];
+            columns.v[to] = columns.v[from];
+            to += 1;
+        }
+    }
+    columns.t.truncate(to);
+    columns.v.truncate(to);
+}
+
+fn fault(context: &Context, error: model::SourceError) -> EvalError {
+    if context.params.cancel.is_cancelled() { EvalError::Cancelled } else { EvalError::Source(error) }
+}

@@ -1,0 +1,116 @@
+//! Durations: literals, and arithmetic over them where the feature is on.
+
+use super::{Parsed, Parser};
+use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Span};
+use crate::lexer::TokenKind;
+
+/// Longest duration: what fits into 64 bits of nanoseconds, as Prometheus has it.
+const SECONDS_MAX: f64 = 9_223_372_036.0;
+
+impl Parser<'_> {
+    /// A range or step (which must be positive where it is a literal), or an offset.
+    pub(super) fn duration(&mut self, positive: bool) -> Parsed<DurationExpr> {
+        let start = self.peek().span.start;
+        // An offset binds stronger than any operator: what follows it belongs to the expression around.
+        let node = if positive { self.duration_sum(0)? } else { self.duration_sign()? };
+        let span = Span { start, end: self.before().end };
+        let literal = match &node.op {
+            DurationOp::Seconds(s) => Some(*s),
+            DurationOp::Sign(negative, inner) => match inner.op {
+                DurationOp::Seconds(s) => Some(if *negative { -s } else { s }),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(seconds) = literal else {
+            if !self.features.duration_expr {
+                let text = "experimental duration expression is not enabled, it must be enabled with --enable-feature=promql-duration-expr";
+                return Err((span, text.to_owned()));
+            }
+            return Ok(DurationExpr::Computed(Box::new(node)));
+        };
+        if seconds.is_nan() || seconds.abs() > SECONDS_MAX {
+            return Err((span, "duration out of range".to_owned()));
+        }
+        if positive && seconds <= 0.0 {
+            return Err((span, "duration must be greater than 0".to_owned()));
+        }
+        Ok(DurationExpr::Literal((seconds * 1000.0).round() as i64))
+    }
+
+    fn duration_sum(&mut self, least: u8) -> Parsed<DurationNode> {
+        self.deeper()?;
+        let mut left = self.duration_sign()?;
+        loop {
+            let (op, strength) = match self.peek().kind {
+                TokenKind::Symbol("+") => (BinaryOp::Add, 1),
+                TokenKind::Symbol("-") => (BinaryOp::Sub, 1),
+                TokenKind::Symbol("*") => (BinaryOp::Mul, 2),
+                TokenKind::Symbol("/") => (BinaryOp::Div, 2),
+                TokenKind::Symbol("%") => (BinaryOp::Mod, 2),
+                TokenKind::Symbol("^") => (BinaryOp::Pow, 3),
+                _ => break,
+            };
+            if strength <= least {
+                break;
+            }
+            // Each operator makes the tree deeper by one.
+            self.deeper()?;
+            self.next();
+            let right = self.duration_sum(if op == BinaryOp::Pow { strength - 1 } else { strength })?;
+            let span = Span { start: left.span.start, end: right.span.end };
+            left = DurationNode { op: DurationOp::Arithmetic(op, Box::new(left), Box::new(right)), span };
+        }
+        self.depth -= 1;
+        Ok(left)
+    }
+
+    fn duration_sign(&mut self) -> Parsed<DurationNode> {
+        let start = self.peek().span.start;
+        let negative = self.take("-");
+        if !negative && !self.take("+") {
+            return self.duration_leaf();
+        }
+        self.deeper()?;
+        let inner = self.duration_sign()?;
+        self.depth -= 1;
+        let span = Span { start, end: inner.span.end };
+        Ok(DurationNode { op: DurationOp::Sign(negative, Box::new(inner)), span })
+    }
+
+    fn duration_leaf(&mut self) -> Parsed<DurationNode> {
+        let token = self.next().clone();
+        let start = token.span.start;
+        let word = self.text(token.span).to_ascii_lowercase();
+        let op = match token.kind {
+            TokenKind::Number(n) => DurationOp::Seconds(n),
+            TokenKind::Duration(ms) => DurationOp::Seconds(ms as f64 / 1000.0),
+            TokenKind::Symbol("(") => {
+                let mut inner = self.duration_sum(0)?;
+                self.expect(")", "in duration expression")?;
+                inner.span = Span { start, end: self.before().end };
+                // The parentheses make it an expression, even around a literal.
+                return Ok(inner);
+            }
+            TokenKind::Word if word == "step" || word == "range" => {
+                self.expect("(", "in duration expression")?;
+                self.expect(")", "in duration expression")?;
+                if word == "step" { DurationOp::Step } else { DurationOp::Range }
+            }
+            TokenKind::Word if word == "min" || word == "max" => {
+                self.expect("(", "in duration expression")?;
+                let a = Box::new(self.duration_sum(0)?);
+                self.expect(",", "in duration expression")?;
+                let b = Box::new(self.duration_sum(0)?);
+                self.expect(")", "in duration expression")?;
+                if word == "min" { DurationOp::Min(a, b) } else { DurationOp::Max(a, b) }
+            }
+            TokenKind::Word if word == "inf" || word == "nan" => DurationOp::Seconds(f64::NAN),
+            _ => {
+                self.at -= usize::from(token.kind != TokenKind::End);
+                return Err(self.unexpected("in duration, expected number, duration, step(), or range()"));
+            }
+        };
+        Ok(DurationNode { op, span: Span { start, end: self.before().end } })
+    }
+}

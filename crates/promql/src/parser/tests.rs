@@ -1,0 +1,169 @@
+use proptest::prelude::*;
+
+use crate::ast::{Expr, Node};
+use crate::{Features, parse, parse_selector};
+
+fn ok(text: &str) -> Expr {
+    parse(text, &Features::all()).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// What is printed parses to the same text again.
+fn prints(text: &str, canonical: &str) {
+    let expr = ok(text);
+    assert_eq!(expr.to_string(), canonical, "{text}");
+    assert_eq!(ok(canonical).to_string(), canonical, "{text}");
+}
+
+fn fails(text: &str, error: &str) {
+    let refused = parse(text, &Features::default()).expect_err(text);
+    assert_eq!(refused.to_string(), error, "{text}");
+}
+
+#[test]
+fn precedence_and_grouping_are_those_of_prometheus() {
+    let grouped = |text: &str| {
+        fn show(e: &Expr) -> String {
+            match &e.node {
+                Node::Binary(b) => format!("({} {} {})", show(&b.left), b.op.as_str(), show(&b.right)),
+                Node::Unary(u) => format!("({}{})", if u.negative { "-" } else { "+" }, show(&u.expr)),
+                _ => e.to_string(),
+            }
+        }
+        show(&ok(text))
+    };
+    assert_eq!(grouped("a + b * c ^ d ^ e"), "(a + (b * (c ^ (d ^ e))))");
+    assert_eq!(grouped("a - b - c"), "((a - b) - c)");
+    assert_eq!(grouped("-a ^ b"), "(-(a ^ b))");
+    assert_eq!(grouped("-a * b"), "((-a) * b)");
+    assert_eq!(grouped("a or b and c unless d"), "(a or ((b and c) unless d))");
+    assert_eq!(grouped("a == b + c"), "(a == (b + c))");
+    assert_eq!(grouped("a atan2 b * c"), "((a atan2 b) * c)");
+    assert_eq!(grouped("-1 ^ 2"), "(-(1 ^ 2))");
+}
+
+#[test]
+fn expressions_print_as_prometheus_prints_them() {
+    prints("up", "up");
+    prints(r#"up{job="a",}"#, r#"up{job="a"}"#);
+    prints(r#"{__name__="up", x!~"a|b"}"#, r#"{__name__="up",x!~"a|b"}"#);
+    prints(r#"{"metric.name", "label.x"='y'}"#, r#"{"metric.name","label.x"="y"}"#);
+    prints(r#"{"up", x="y"}"#, r#"up{x="y"}"#);
+    prints("a{x=~`\\d+`}", r#"a{x=~"\\d+"}"#);
+    prints("up[90s]", "up[1m30s]");
+    prints("up[300]", "up[5m]");
+    prints("up offset -5m @ 10", "up @ 10.000 offset -5m");
+    prints("up @ start() offset 1w", "up @ start() offset 1w");
+    prints("up[5m] @ -1.5", "up[5m] @ -1.500");
+    prints("rate(a[5m])[1h:] offset 5m", "rate(a[5m])[1h:] offset 5m");
+    prints("sum(a)by(x,y)", "sum by (x, y) (a)");
+    prints("SUM WITHOUT (x) (a)", "sum without (x) (a)");
+    prints("topk by (job) (5, a)", "topk by (job) (5, a)");
+    prints("sum by () (a)", "sum(a)");
+    prints("a * on() b", "a * on () b");
+    prints("a == bool on(x) group_left(y) b", "a == bool on (x) group_left (y) b");
+    prints("a / ignoring(x) group_right b", "a / ignoring (x) group_right () b");
+    prints("a + fill(0) b", "a + fill (0) b");
+    prints("1_000_000 + 0x1F + 1e3 + .5 + Inf + nan + 5m", "1000000 + 31 + 1000 + 0.5 + +Inf + NaN + 300");
+    prints("1e-7 * 1e21", "1e-07 * 1e+21");
+    prints(r#"label_replace(a, "x", "$1", "y", "(.*)\\.\u00e9")"#, r#"label_replace(a, "x", "$1", "y", "(.*)\\.é")"#);
+    prints("rate(a[5m*2]) + b", "rate(a[(300 * 2)]) + b");
+    prints("a offset -(2*5m)", "a offset -(2 * 300)");
+    prints("a[max(step(),5s)]", "a[max(step(), 5)]");
+    prints("a[1h:step()*2]", "a[1h:(step() * 2)]");
+    prints("increase(a[5m] anchored)", "increase(a[5m] anchored)");
+    prints("by + sum + on{offset=\"x\"}", "by + sum + on{offset=\"x\"}");
+    prints("a # comment\n+ b", "a + b");
+    prints("h </ 5", "h </ 5");
+    prints("foo:bar:sum", "foo:bar:sum");
+    prints("time() - vector(1)", "time() - vector(1)");
+    prints("hour()", "hour()");
+    prints("round(a, 5)", "round(a, 5)");
+}
+
+#[test]
+fn errors_have_line_column_and_the_words_of_prometheus() {
+    fails("", "1:1: parse error: no expression found in input");
+    fails("sum(", "1:5: parse error: unclosed left parenthesis");
+    fails("1 +", "1:4: parse error: unexpected end of input");
+    fails("a{", "1:3: parse error: unexpected end of input inside braces");
+    fails("\n\n  nope(a)", "3:3: parse error: unknown function with name \"nope\"");
+    fails("rate(a)", "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector");
+    fails("rate(a[5m], 1)", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 2");
+    fails("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
+    fails(r#"{x=~".*"}"#, "1:1: parse error: vector selector must contain at least one non-empty matcher");
+    fails("1 > 2", "1:3: parse error: comparisons between scalars must use BOOL modifier");
+    fails("1 and 2", "1:3: parse error: set operator \"and\" not allowed in binary scalar expression");
+    fails("a + bool b", "1:5: parse error: bool modifier can only be used on comparison operators");
+    fails("a[5m] + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types");
+    fails("(a)[5m]", "1:4: parse error: ranges only allowed for vector selectors");
+    fails("a[0]", "1:3: parse error: duration must be greater than 0");
+    fails("a[1e30]", "1:3: parse error: duration out of range");
+    fails("a[5m:1m][5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got range vector instead");
+    fails("a offset 1m offset 2m", "1:13: parse error: offset may not be set multiple times");
+    fails("a @ Inf", "1:3: parse error: timestamp out of bounds for @ modifier: NaN");
+    fails("\"abc", "1:1: parse error: unterminated quoted string");
+    fails("a b", "1:3: parse error: unexpected identifier \"b\"");
+    fails("a{x=\"1\" or y=\"2\"}", "1:9: parse error: unexpected <op:or> in label matching, expected \",\" or \"}\"");
+    fails("a{x=~\"(\"}", "1:6: parse error: invalid regular expression \"(\": unclosed group");
+    fails(
+        "topk(a)",
+        "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+    );
+    fails("sum(\"x\")", "1:5: parse error: expected type instant vector in aggregation expression, got string");
+    fails(
+        "a[5m*2]",
+        "1:3: parse error: experimental duration expression is not enabled, it must be enabled with --enable-feature=promql-duration-expr",
+    );
+    fails("a[99999999999y]", "1:3: parse error: duration out of range");
+    fails("a and on(x) group_left b", "1:13: parse error: no grouping allowed for \"and\" operation");
+    fails("$a", "1:1: parse error: unexpected character: '$'");
+    let error = parse("1 +\n rat(a[5m])", &Features::default()).expect_err("unknown");
+    assert_eq!(error.caret("1 +\n rat(a[5m])"), " rat(a[5m])\n ^^^");
+    assert_eq!(error.did_you_mean(), Some("rate"));
+}
+
+#[test]
+fn large_and_deep_input_is_read_or_refused_in_linear_time() {
+    let refused = |text: &str| parse(text, &Features::default()).expect_err("refused").message;
+    assert_eq!(ok(&vec!["a"; 300].join(" + ")).span.end, 300 * 4 - 3);
+    assert!(refused(&vec!["a"; 15_000].join("+")).contains("nested deeper"));
+    assert!(refused(&"(".repeat(30_000)).contains("nested deeper"));
+    assert!(refused(&"-".repeat(30_000)).contains("nested deeper"));
+    assert!(refused(&format!("a[{}1m]", "-".repeat(30_000))).contains("nested deeper"));
+    assert!(refused(&format!("a[{}1m]", "1+".repeat(20_000))).contains("nested deeper"));
+    assert!(refused(&format!("a{}", "[1m:]".repeat(10_000))).contains("subquery is only allowed"));
+    assert!(refused(&"a".repeat(70_000)).contains("at most 65536"));
+}
+
+#[test]
+fn a_selector_alone_gives_its_matchers() {
+    assert_eq!(parse_selector(r#"up{job="a"}"#).expect("valid").len(), 2);
+    for text in ["sum(up)", "up[5m]", "up offset 5m", "1", "up{"] {
+        assert!(parse_selector(text).is_err(), "{text}");
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    let words = "a sum by ( ) { } [ ] , : = == =~ + - * / ^ % < > @ offset 5m 1 \"x\" ' ` rate bool on ignoring group_left and or unless start end inf 1e30 fill # \n x:y";
+    prop::sample::select(words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in ".{0,60}") {
+        let _ = parse(&text, &Features::all());
+    }
+
+    #[test]
+    fn no_soup_of_tokens_makes_the_parser_panic(words in prop::collection::vec(word(), 0..25)) {
+        let text = words.join(" ");
+        if let Ok(expr) = parse(&text, &Features::all()) {
+            let printed = expr.to_string();
+            let again = parse(&printed, &Features::all()).map(|e| e.to_string());
+            prop_assert_eq!(again, Ok(printed));
+        }
+        if let Err(error) = parse(&text, &Features::all()) {
+            let _ = error.caret(&text);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Which series an expression reads, and how far from the time of evaluation.
+
+use model::Matcher;
+
+use crate::ast::{At, DurationExpr, Expr, Node, VectorSelector};
+
+/// A selector of an expression.
+#[derive(Debug, Clone)]
+pub struct Selector<'a> {
+    /// All must hold.
+    pub matchers: &'a [Matcher],
+    /// How far before the time of evaluation it reads, in milliseconds: ranges, offsets and enclosing subqueries together, without the
+    /// look-back of an instant selector. `None` where that is not known before the evaluation begins.
+    pub reach_ms: Option<i64>,
+    /// Whether it has a range of its own; an instant selector looks back on top of its reach.
+    pub is_range: bool,
+    /// Whether `@`, here or around, fixes the time that is read.
+    pub is_fixed: bool,
+}
+
+/// Every selector of an expression, in the order of the text.
+pub fn selectors(expr: &Expr) -> Vec<Selector<'_>> {
+    let mut out = Vec::new();
+    collect(expr, Some(0), false, &mut out);
+    out
+}
+
+fn literal(duration: &DurationExpr) -> Option<i64> {
+    match duration {
+        DurationExpr::Literal(ms) => Some(*ms),
+        DurationExpr::Computed(_) => None,
+    }
+}
+
+fn add(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    Some(a?.saturating_add(b?))
+}
+
+fn collect<'a>(expr: &'a Expr, reach: Option<i64>, fixed: bool, out: &mut Vec<Selector<'a>>) {
+    let mut push = |selector: &'a VectorSelector, range: Option<Option<i64>>| {
+        let reach = add(reach, literal(&selector.offset));
+        out.push(Selector {
+            matchers: &selector.matchers,
+            reach_ms: range.map_or(reach, |range| add(reach, range)),
+            is_range: range.is_some(),
+            is_fixed: fixed || is_fixed(selector.at),
+        });
+    };
+    match &expr.node {
+        Node::Number(_) | Node::String(_) => {}
+        Node::VectorSelector(selector) => push(selector, None),
+        Node::MatrixSelector(matrix) => push(&matrix.selector, Some(literal(&matrix.range))),
+        Node::Subquery(s) => {
+            // The first step of a subquery is at most one step before its range begins to be aligned; steps are within the range.
+            let reach = add(reach, add(literal(&s.range), literal(&s.offset)));
+            collect(&s.expr, reach, fixed || is_fixed(s.at), out);
+        }
+        Node::Unary(unary) => collect(&unary.expr, reach, fixed, out),
+        Node::Paren(inner) => collect(inner, reach, fixed, out),
+        Node::Binary(binary) => {
+            collect(&binary.left, reach, fixed, out);
+            collect(&binary.right, reach, fixed, out);
+        }
+        Node::Aggregate(aggregate) => {
+            aggregate.param.iter().for_each(|param| collect(param, reach, fixed, out));
+            collect(&aggregate.expr, reach, fixed, out);
+        }
+        Node::Call(call) => call.args.iter().for_each(|arg| collect(arg, reach, fixed, out)),
+    }
+}
+
+fn is_fixed(at: Option<At>) -> bool {
+    matches!(at, Some(At::Time(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Features, parse, selectors};
+
+    #[test]
+    fn reach_adds_ranges_offsets_and_subqueries() {
+        let text = "rate(a[5m] offset 1m) + max_over_time(b[1h:1m] offset 2m) + c @ 5 + sum(d offset -1m)";
+        let expr = parse(text, &Features::default()).expect("valid");
+        let found: Vec<_> = selectors(&expr)
+            .iter()
+            .map(|s| (s.matchers[0].value.clone(), s.reach_ms, s.is_range, s.is_fixed))
+            .collect();
+        let minute = 60_000;
+        let expect = [
+            ("a".to_owned(), Some(6 * minute), true, false),
+            ("b".to_owned(), Some(62 * minute), false, false),
+            ("c".to_owned(), Some(0), false, true),
+            ("d".to_owned(), Some(-minute), false, false),
+        ];
+        assert_eq!(found, expect);
+    }
+}

@@ -1,0 +1,47 @@
+//! The evaluator from outside: scripts that any user of PromQL can read and extend (`testdata/*.test`), and properties
+//! over random series.
+
+mod properties;
+mod run;
+mod script;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+fn scripts(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a directory of scripts");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "test"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn scripts_hold() {
+    let paths = scripts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"));
+    assert!(!paths.is_empty());
+    let mut failures = Vec::new();
+    for path in paths {
+        let report = run::run(&std::fs::read_to_string(&path).expect("readable"), run::EXACT);
+        assert!(report.held + report.failures.len() > 0, "{} asks nothing", path.display());
+        failures.extend(report.failures.into_iter().map(|failure| format!("{}:{failure}", path.display())));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Runs scripts of others: `PROMQL_SCRIPTS=DIR cargo test -p promql --test eval -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures scripts that are not part of this repository"]
+fn scripts_of_others_are_counted() {
+    let dir = std::env::var("PROMQL_SCRIPTS").expect("PROMQL_SCRIPTS names a directory");
+    let (mut held, mut all) = (0, 0);
+    for path in scripts(Path::new(&dir)) {
+        let report = run::run(&std::fs::read_to_string(&path).expect("readable"), run::LOOSE);
+        let total = report.held + report.failures.len();
+        println!("{}: {} of {total}", path.file_name().expect("a file").display(), report.held);
+        report.failures.iter().for_each(|failure| println!("    {failure}"));
+        held += report.held;
+        all += total;
+    }
+    println!("{held} of {all}");
+}
