@@ -20,7 +20,17 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "weir",
         &[
-            "alerting", "controller", "ingest", "model", "promql", "query", "queue", "rules", "runtime", "storage", "tsdb",
+            "alerting",
+            "controller",
+            "ingest",
+            "model",
+            "promql",
+            "query",
+            "queue",
+            "rules",
+            "runtime",
+            "storage",
+            "tsdb",
         ],
     ),
 ];

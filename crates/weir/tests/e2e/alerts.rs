@@ -57,6 +57,20 @@ async fn send(weir: &Weir, value: f64) {
     assert_eq!(weir.post_json("/metrics", &body).await.0, 202);
 }
 
+/// Waits until every notification that is owed has been delivered and noted.
+async fn outbox_is_empty(weir: &Weir) {
+    let began = tokio::time::Instant::now();
+    loop {
+        let (status, ledger) = weir.get("/api/v1/notifications").await;
+        assert_eq!(status, 200, "{ledger}");
+        if ledger["data"]["outbox"]["size"] == 0 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{ledger}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 const SPEC: &str = r#"  expr: temperature > 30
   channel: hook
   labels: {severity: page}
@@ -69,8 +83,7 @@ async fn row_5_a_rule_fires_on_the_sample_that_crosses_and_resolves_and_each_is_
     let mut sink = Sink::start().await;
     let rules = dir.path().join("rules");
     write_rules(&rules, &sink.url, SPEC);
-    let weir =
-        Launch::new(&dir.path().join("data")).args(&["--rules", rules.to_str().expect("UTF-8")]).start().await;
+    let weir = Launch::new(&dir.path().join("data")).args(&["--rules", rules.to_str().expect("UTF-8")]).start().await;
     // Twice round: a notification that was doubled in the first turn would be read in the second.
     for turn in 0..2 {
         send(&weir, 20.0).await;
@@ -109,6 +122,8 @@ async fn a_firing_alert_is_still_firing_after_kill_9_and_is_told_once() {
     let mut weir = launch().start().await;
     send(&weir, 40.0).await;
     let firing = sink.next().await;
+    // A kill between the answer of the webhook and the ledger's commit owes a repetition, which is no fault; this is the other case.
+    outbox_is_empty(&weir).await;
     weir.kill();
     let weir = launch().start().await;
     let (_, alerts) = weir.get("/api/v1/alerts").await;
@@ -126,7 +141,9 @@ async fn rule_files_of_prometheus_load_and_a_changed_file_is_read_again() {
     let dir = tempfile::tempdir().expect("directory");
     let rules = dir.path().join("rules.yml");
     let text = |threshold: u32| {
-        format!("groups:\n- name: heat\n  rules:\n  - alert: Hot\n    expr: temperature > {threshold}\n    labels: {{severity: page}}\n")
+        format!(
+            "groups:\n- name: heat\n  rules:\n  - alert: Hot\n    expr: temperature > {threshold}\n    labels: {{severity: page}}\n"
+        )
     };
     std::fs::write(&rules, text(30)).expect("written");
     let weir = Launch::new(&dir.path().join("data")).args(&["--rules", rules.to_str().expect("UTF-8")]).start().await;

@@ -67,7 +67,7 @@ async fn grafana_draws_a_panel_and_lists_rules() {
     ];
     let (status, panel) = weir.post_form("/api/v1/query_range", &form).await;
     assert_eq!(status, 200);
-    let value = "0.13333333333333333";
+    let value = "0.1333333333333333";
     let points = json!([[1_790_000_300, value], [1_790_000_315, value], [1_790_000_330, value]]);
     let data = json!({"resultType": "matrix", "result": [{"metric": {"job": "api"}, "values": points}]});
     assert_eq!(panel["data"], data, "{panel}");
@@ -84,6 +84,7 @@ async fn errors_have_the_shape_and_the_status_of_prometheus() {
     let (status, answer) = weir.post_form("/api/v1/query", &[("query", "sum(")]).await;
     assert_eq!((status, &answer["status"], &answer["errorType"]), (400, &json!("error"), &json!("bad_data")));
     assert!(answer["error"].as_str().is_some_and(|e| e.contains("1:5: parse error:")), "{answer}");
-    let (status, answer) = weir.post_form("/api/v1/query_range", &[("query", "1"), ("start", "2"), ("end", "1"), ("step", "1")]).await;
+    let (status, answer) =
+        weir.post_form("/api/v1/query_range", &[("query", "1"), ("start", "2"), ("end", "1"), ("step", "1")]).await;
     assert_eq!((status, &answer["errorType"]), (400, &json!("bad_data")));
 }

@@ -81,7 +81,8 @@ async fn row_3_storage_expires_old_samples() {
     {
         let mut weir = Launch::new(dir.path()).args(&["--retention", "off"]).start().await;
         for (t, value) in [(now - 50 * hour, 1), (now - hour, 2)] {
-            let (status, answer) = weir.post_json("/metrics", &json!({"name": "m", "value": value, "timestamp": t})).await;
+            let (status, answer) =
+                weir.post_json("/metrics", &json!({"name": "m", "value": value, "timestamp": t})).await;
             assert_eq!(status, 202, "{answer}");
         }
         let (_, all) = weir.get(&format!("/query?name=m&start={}&end={now}", now - 100 * hour)).await;
@@ -90,8 +91,9 @@ async fn row_3_storage_expires_old_samples() {
     }
     let weir = Launch::new(dir.path()).args(&["--retention", "1d"]).start().await;
     let (_, kept) = weir.get(&format!("/query?name=m&start={}&end={now}", now - 100 * hour)).await;
-    assert_eq!(kept, json!([{"name": "m", "value": 2.0, "timestamp": now - hour}]));
-    let (status, refused) = weir.post_json("/metrics", &json!({"name": "m", "value": 3, "timestamp": now - 50 * hour})).await;
+    assert_eq!(kept, json!([{"name": "m", "value": 2, "timestamp": now - hour}]));
+    let (status, refused) =
+        weir.post_json("/metrics", &json!({"name": "m", "value": 3, "timestamp": now - 50 * hour})).await;
     assert_eq!(status, 400, "{refused}");
 }
 
@@ -118,7 +120,7 @@ async fn row_4_query_filters_by_range_value_and_label_and_computes_percentiles()
     let (_, one) = weir.get(&format!("/query?name=latency_ms&start={t0}&end={t0}")).await;
     assert_eq!(one.as_array().map(Vec::len), Some(1), "{one}");
 
-    for (percentile, key, value) in [("50", "p50", 35.0), ("99", "p99", 500.0), ("95", "p95", 500.0)] {
+    for (percentile, key, value) in [("50", "p50", 35), ("99", "p99", 500), ("95", "p95", 500)] {
         let (status, answer) = weir.get(&format!("/query?{range}&percentile={percentile}")).await;
         assert_eq!((status, answer), (200, json!({key: value, "count": 15})));
     }

@@ -1,0 +1,302 @@
+//! The commands and their words. What a flag of a component means is said in that component.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Where a client command looks for Weir when nothing else is said.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:9360";
+
+/// A metrics platform in one program: takes samples in, keeps them, answers PromQL, watches alert rules.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Begin with `weir run`; then, in another terminal, `weir query up`.\n\n\
+                  Exit status: 0 it went well, 1 it did not, 2 the command line cannot be read."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process, in the foreground, until SIGTERM
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+
+    /// Check a configuration or rules without running anything
+    #[command(subcommand)]
+    Check(Check),
+
+    /// Ask a running Weir with PromQL
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(QueryArgs),
+
+    /// Send samples from a file to a running Weir
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+
+    /// Show the alert rules of a running Weir and their states
+    #[command(after_help = "Examples:\n  weir rules\n  weir rules -o json --url http://weir.example:9360")]
+    Rules(RulesArgs),
+
+    /// Drive a running Weir like a newcomer: load, queries, an alert that fires and resolves
+    #[command(
+        after_help = "Start one first, with the rule that the demo makes fire:\n  weir run --rules manifests/examples"
+    )]
+    Demo(DemoArgs),
+
+    /// Print the version
+    Version,
+
+    /// Print docs/cli.md
+    #[command(hide = true)]
+    DocsCli,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Check {
+    /// Check the flags, environment and file that `weir run` would be given, and show what they amount to
+    #[command(
+        after_help = "Examples:\n  weir check config --config weir.yaml\n  weir check config --data /var/lib/weir --retention 30d"
+    )]
+    Config(Box<RunArgs>),
+
+    /// Check rule files: AlertRule and NotificationChannel documents, and Prometheus' own
+    #[command(after_help = "Examples:\n  weir check rules manifests/examples\n  weir check rules rules.yml\n\n\
+                            Exit status: 0 all rules are good, 1 at least one is not.")]
+    Rules(CheckRulesArgs),
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  weir run
+  weir run --data /var/lib/weir --retention 30d --rules /etc/weir/rules
+  weir run --listen 0.0.0.0:9360 --config /etc/weir.yaml
+
+A configuration file has a flag's name without its dashes as key:
+  data: /var/lib/weir
+  retention: 30d
+
+A flag wins over its environment variable, and that over the file.
+
+Once it runs:
+  curl http://127.0.0.1:9360/metrics -d '{\"name\":\"cpu_usage\",\"value\":85}'
+  weir query cpu_usage";
+
+const QUERY_EXAMPLES: &str = "Examples:
+  weir query up
+  weir query 'sum by (job) (rate(weir_http_requests_total[5m]))'
+  weir query --start -1h --step 5m 'cpu_usage'
+  weir query -o csv --time 2026-11-24T12:00:00Z 'count({__name__=~\".+\"})'
+
+Times are Unix seconds, RFC 3339, or how long ago: -90s, -1h30m.";
+
+const SEND_EXAMPLES: &str = "Examples:
+  curl -s http://localhost:9100/metrics | weir send -
+  weir send samples.jsonl
+  echo '{\"name\":\"cpu_usage\",\"value\":85,\"labels\":{\"host\":\"a\"}}' | weir send -
+
+A file holds Prometheus' text exposition format, or Weir's JSON: one object, {\"metrics\":[…]}, or one object a line.
+Exit status: 0 every sample was accepted, 1 at least one was not.";
+
+/// `weir run`. Flags of the process are here; each component brings its own.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct RunArgs {
+    /// Address of every HTTP API; port 0 takes one that is free
+    #[arg(long, env = "WEIR_LISTEN", default_value = "127.0.0.1:9360", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+
+    /// Directory of all state, created if absent; one process at a time
+    #[arg(long, env = "WEIR_DATA", default_value = "./data", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+
+    /// File of flags: YAML, with the names of flags as keys
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Experimental features of Prometheus to switch on, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    pub(crate) enable_feature: String,
+
+    /// How often Weir stores its own metrics, as job="weir/…"; 0s stores none
+    #[arg(long, env = "WEIR_SELF_MONITORING_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) self_monitoring_interval: Duration,
+
+    #[command(flatten, next_help_heading = "Logs")]
+    pub(crate) logs: runtime::logs::Args,
+
+    #[command(flatten, next_help_heading = "Ingest")]
+    pub(crate) ingest: ingest::Args,
+
+    #[command(flatten, next_help_heading = "Queue")]
+    pub(crate) queue: queue::Args,
+
+    #[command(flatten, next_help_heading = "Storage")]
+    pub(crate) storage: storage::Args,
+
+    #[command(flatten, next_help_heading = "Query")]
+    pub(crate) query: query::Args,
+
+    #[command(flatten, next_help_heading = "Alerting")]
+    pub(crate) alerting: alerting::Args,
+
+    /// Whether the address in notifications was given; it is that of the listener otherwise.
+    #[arg(skip)]
+    pub(crate) alerting_external_url_is_given: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct CheckRulesArgs {
+    /// Rule files, and folders of them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Experimental features of Prometheus that `weir run` will have, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    pub(crate) enable_feature: String,
+}
+
+/// Which Weir a client command talks to.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct Server {
+    /// Address of a running Weir
+    #[arg(long, env = "WEIR_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) url: String,
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns.
+    Table,
+    /// The server's answer as it came.
+    Json,
+    /// Comma-separated values with a header.
+    Csv,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct QueryArgs {
+    /// A PromQL expression
+    #[arg(value_name = "EXPR")]
+    pub(crate) expr: String,
+
+    /// Evaluate at this time instead of now
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["start", "end", "step"])]
+    pub(crate) time: Option<String>,
+
+    /// Evaluate over a range that begins here
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) start: Option<String>,
+
+    /// End of the range; now where it is not given
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, requires = "start")]
+    pub(crate) end: Option<String>,
+
+    /// Distance between two evaluations of the range
+    #[arg(long, value_name = "DURATION", default_value = "1m", requires = "start")]
+    pub(crate) step: String,
+
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Content {
+    /// JSON where the first character is { or [, else text.
+    Auto,
+    /// Prometheus' text exposition format.
+    Text,
+    /// Weir's JSON, whole or one object a line.
+    Json,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct SendArgs {
+    /// The file; - reads standard input
+    #[arg(value_name = "FILE|-")]
+    pub(crate) file: PathBuf,
+
+    /// What the file holds
+    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
+    pub(crate) format: Content,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct RulesArgs {
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct DemoArgs {
+    /// Where the demo listens for notifications; the channel in manifests/examples/demo.yaml sends them here
+    #[arg(long, default_value = "127.0.0.1:9361", value_name = "HOST:PORT")]
+    pub(crate) webhook: String,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
+    Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_its_environment_variable() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("there");
+        for arg in run.get_arguments().filter(|a| !matches!(a.get_id().as_str(), "help" | "version")) {
+            let long = arg.get_long().expect("no positional arguments");
+            let variable = format!("WEIR_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().and_then(|v| v.to_str()), Some(variable.as_str()), "--{long}");
+            assert!(arg.get_help().is_some(), "--{long} has no help");
+        }
+    }
+
+    #[test]
+    fn flags_of_later_issues_are_refused_by_name() {
+        for flag in ["--scrape-config=x", "--kafka=x"] {
+            let error = Cli::try_parse_from(["weir", "run", flag]).expect_err("unknown").to_string();
+            assert!(error.contains("unexpected argument"), "{error}");
+        }
+    }
+}

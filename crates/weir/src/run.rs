@@ -1,0 +1,125 @@
+//! `weir run`: every component in one process, on one port. The whole wiring is [`start`]; the rest is how it ends.
+
+mod greeting;
+mod stages;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use runtime::metrics::Page;
+use runtime::{Routes, listener, signals};
+
+use crate::cli::RunArgs;
+use crate::self_monitoring::SelfMonitoring;
+pub(crate) use stages::Ended;
+use stages::Stages;
+
+/// Exit status after a second signal, as a shell reports the end by SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Runs until a signal asks to stop, or a component cannot go on.
+pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    runtime::logs::init(&args.logs).map_err(anyhow::Error::msg)?;
+    let mut stages = Stages::default();
+    let served = async {
+        start(args, &mut stages).await?;
+        Err(stages.first_failure().await)
+    };
+    let ended = tokio::select! {
+        failed = served => failed,
+        signal = signals::asked_to_stop() => signal.map_err(anyhow::Error::new),
+    };
+    // Said in the log, where whoever runs a server looks; the rest is the exit status.
+    match &ended {
+        Ok(signal) => tracing::info!("{signal}: stopping; what is acknowledged is on disk"),
+        Err(error) => tracing::error!("stopping: {error:#}"),
+    }
+    tokio::select! {
+        stopped = stages.stop() => Ok(if ended.is_ok() && stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        _ = signals::asked_to_stop() => {
+            tracing::warn!("a second signal: ending at once");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// The registries of the components, in the order of the data.
+struct Registries {
+    page: Page,
+    runtime: Registry,
+    ingest: Registry,
+    queue: Registry,
+    storage: Registry,
+    query: Registry,
+    alerting: Registry,
+}
+
+impl Registries {
+    fn new() -> Self {
+        let mut page = Page::default();
+        let [runtime, ingest, queue, storage, query, alerting] =
+            ["runtime", "ingest", "queue", "storage", "query", "alerting"].map(|name| page.add(name));
+        Registries { page, runtime, ingest, queue, storage, query, alerting }
+    }
+}
+
+/// Starts one component after the other, in the order of who needs whom.
+async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
+    let features = promql::Features::from_names(&args.enable_feature).map_err(anyhow::Error::msg)?;
+    let registries = Registries::new();
+    let Registries { page, runtime: own, .. } = &registries;
+    runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
+    let (listener, address) = listener::bind(&args.listen).await.map_err(anyhow::Error::msg)?;
+    greeting::listening(address)?;
+    // Served before there is anything to answer with, so that probes and people see a process that is starting.
+    let routes = Routes::starting(page);
+    let (early, registry) = (routes.clone(), own.clone());
+    stages.serve(|shutdown| async move { Ok(listener::serve(listener, early, &registry, shutdown).await?) });
+
+    let queue_args = queue::Args { dir: args.data.join("queue"), ..args.queue };
+    let queue = queue::start(queue_args, queue::Deps {}, &registries.queue, stages.shutdown()).await;
+    let queue = queue.context("starting the queue")?;
+    let (mut router, log) = (stages.push(queue.component), queue.log);
+
+    let retention_ms = args.storage.retention.0;
+    let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
+    let deps = storage::Deps { log: log.clone() };
+    let storage = storage::start(storage_args, deps, &registries.storage, stages.shutdown()).await;
+    let storage = storage.context("starting storage")?;
+    let reader = storage.reader;
+    router = router.merge(stages.push(storage.component));
+
+    let query_args = query::Args { features: features.clone(), ..args.query };
+    let deps = query::Deps { reader: reader.clone() };
+    let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
+    router = router.merge(stages.push(query.context("starting query")?.component));
+
+    let external_url = args.alerting_external_url_is_given.then_some(args.alerting.alerting_external_url);
+    let alerting_args = alerting::Args {
+        dir: args.data.join("alerting"),
+        features,
+        seed: runtime::clock::now_ms().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
+        alerting_external_url: external_url.unwrap_or_else(|| format!("http://{address}")),
+        ..args.alerting
+    };
+    let deps = alerting::Deps { log: log.clone(), reader };
+    let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
+    router = router.merge(stages.push(alerting.context("starting alerting")?.component));
+
+    // What would expire at once is refused when it comes.
+    let ingest_args = ingest::Args { sample_age_max_ms: retention_ms, ..args.ingest };
+    let ingest = ingest::start(ingest_args, ingest::Deps { log }, &registries.ingest, stages.shutdown()).await;
+    let ingest = ingest.context("starting ingest")?;
+    router = router.merge(stages.push(ingest.component));
+
+    routes.ready(page, router, own)?;
+    tracing::info!("ready at http://{address}");
+    let interval = args.self_monitoring_interval;
+    if !interval.is_zero() {
+        let monitoring = SelfMonitoring::new(page.clone(), ingest.writer, address, own)?;
+        stages.task("self-monitoring", |shutdown| monitoring.run(interval, shutdown));
+        stages.task("greeting", |shutdown| greeting::summary(address, shutdown));
+    }
+    Ok(())
+}
