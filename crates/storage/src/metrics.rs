@@ -53,7 +53,10 @@ impl Metrics {
                 "weir_storage_queue_depth_records",
                 "Records that are acknowledged and not yet visible to queries.",
             )?,
-            depth_peak: IntGauge::new("weir_storage_queue_depth_peak_records", "Largest depth of one partition since the start.")?,
+            depth_peak: IntGauge::new(
+                "weir_storage_queue_depth_peak_records",
+                "Largest depth of one partition since the start.",
+            )?,
             replay_seconds: prometheus::Gauge::new(
                 "weir_storage_replay_duration_seconds",
                 "Duration of reading the log when the process started.",
