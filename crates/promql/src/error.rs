@@ -20,7 +20,8 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(input: &str, span: Span, message: impl Into<String>) -> Self {
+    /// An error at a place of `input`.
+    pub fn new(input: &str, span: Span, message: impl Into<String>) -> Self {
         let before = &input.as_bytes()[..span.start.min(input.len())];
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|b| **b != b'\n').count();

@@ -4,6 +4,7 @@
 //! same bits. No input makes it panic, hang, or take quadratic time.
 
 pub mod ast;
+mod confine;
 mod error;
 pub mod eval;
 mod features;
@@ -13,6 +14,7 @@ mod parser;
 mod printer;
 mod selectors;
 
+pub use confine::confine;
 pub use error::ParseError;
 pub use eval::{EvalError, Evaluation, Params, Stats, Text, Value, evaluate, evaluate_text};
 pub use features::Features;

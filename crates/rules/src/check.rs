@@ -96,7 +96,7 @@ impl Faults {
 }
 
 /// The line of an expression and a caret under the byte.
-fn caret(text: &str, at: usize) -> String {
+pub(crate) fn caret(text: &str, at: usize) -> String {
     let before = text.get(..at.min(text.len())).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |n| n + 1);
     let line = text[start..].lines().next().unwrap_or("");

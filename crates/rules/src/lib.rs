@@ -10,6 +10,7 @@ pub mod channel;
 mod check;
 pub mod document;
 pub mod error;
+pub mod handover;
 pub mod load;
 pub mod prometheus;
 pub mod rule;

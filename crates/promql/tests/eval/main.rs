@@ -28,20 +28,3 @@ fn scripts_hold() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
-
-/// Runs scripts of others: `PROMQL_SCRIPTS=DIR cargo test -p promql --test eval -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures scripts that are not part of this repository"]
-fn scripts_of_others_are_counted() {
-    let dir = std::env::var("PROMQL_SCRIPTS").expect("PROMQL_SCRIPTS names a directory");
-    let (mut held, mut all) = (0, 0);
-    for path in scripts(Path::new(&dir)) {
-        let report = run::run(&std::fs::read_to_string(&path).expect("readable"), run::LOOSE);
-        let total = report.held + report.failures.len();
-        println!("{}: {} of {total}", path.file_name().expect("a file").display(), report.held);
-        report.failures.iter().for_each(|failure| println!("    {failure}"));
-        held += report.held;
-        all += total;
-    }
-    println!("{held} of {all}");
-}
