@@ -90,7 +90,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let reader = storage.reader;
     router = router.merge(stages.push(storage.component));
 
-    let query_args = query::Args { features: features.clone(), ..args.query };
+    let query_args = query::Args { features, ..args.query };
     let deps = query::Deps { reader: reader.clone() };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
     router = router.merge(stages.push(query.context("starting query")?.component));
