@@ -63,7 +63,7 @@ pub enum ValueType {
 pub enum DurationExpr {
     /// Milliseconds.
     Literal(i64),
-    /// An arithmetic expression over numbers of seconds, `step()`, `range()`, `min`, `max`.
+    /// An arithmetic expression over numbers of seconds, `step()`, `range()`, `min_of`, `max_of`.
     Computed(Box<DurationNode>),
 }
 
@@ -89,9 +89,9 @@ pub enum DurationOp {
     Sign(bool, Box<DurationNode>),
     /// `a op b` with one of `+ - * / % ^`
     Arithmetic(BinaryOp, Box<DurationNode>, Box<DurationNode>),
-    /// `min(a, b)`
+    /// `min_of(a, b)`
     Min(Box<DurationNode>, Box<DurationNode>),
-    /// `max(a, b)`
+    /// `max_of(a, b)`
     Max(Box<DurationNode>, Box<DurationNode>),
 }
 

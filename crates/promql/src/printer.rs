@@ -176,7 +176,7 @@ fn write_duration(f: &mut fmt::Formatter<'_>, node: &DurationNode) -> fmt::Resul
             f.write_str(")")
         }
         DurationOp::Min(a, b) | DurationOp::Max(a, b) => {
-            f.write_str(if matches!(node.op, DurationOp::Min(..)) { "min(" } else { "max(" })?;
+            f.write_str(if matches!(node.op, DurationOp::Min(..)) { "min_of(" } else { "max_of(" })?;
             write_duration(f, a)?;
             f.write_str(", ")?;
             write_duration(f, b)?;

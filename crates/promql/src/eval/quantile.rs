@@ -24,6 +24,10 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let lower = rank.floor().max(0.0);
     let upper = (lower + 1.0).min(last);
     let weight = rank - rank.floor();
+    if weight == 0.0 {
+        // Not the sum below: nothing of an infinity is NaN.
+        return values[lower as usize];
+    }
     values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
 }
 

@@ -112,7 +112,9 @@ pub(super) fn eval(
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
         } else if matches!(function, RangeFn::Rate | RangeFn::Increase) {
-            tell_non_counter(context, labels, plan.span);
+            // Of a subquery Prometheus tells no place, which it writes as the first.
+            let span = if matches!(range.of, RangeOf::Matchers(_)) { plan.span } else { Span { start: 0, end: 0 } };
+            tell_non_counter(context, labels, span);
         }
         Ok(())
     };

@@ -97,13 +97,13 @@ impl Parser<'_> {
                 self.expect(")", "in duration expression")?;
                 if word == "step" { DurationOp::Step } else { DurationOp::Range }
             }
-            TokenKind::Word if word == "min" || word == "max" => {
+            TokenKind::Word if word == "min_of" || word == "max_of" => {
                 self.expect("(", "in duration expression")?;
                 let a = Box::new(self.duration_sum(0)?);
                 self.expect(",", "in duration expression")?;
                 let b = Box::new(self.duration_sum(0)?);
                 self.expect(")", "in duration expression")?;
-                if word == "min" { DurationOp::Min(a, b) } else { DurationOp::Max(a, b) }
+                if word == "min_of" { DurationOp::Min(a, b) } else { DurationOp::Max(a, b) }
             }
             TokenKind::Word if word == "inf" || word == "nan" => DurationOp::Seconds(f64::NAN),
             _ => {

@@ -68,7 +68,7 @@ fn expressions_print_as_prometheus_prints_them() {
     prints(r#"label_replace(a, "x", "$1", "y", "(.*)\\.\u00e9")"#, r#"label_replace(a, "x", "$1", "y", "(.*)\\.é")"#);
     prints("rate(a[5m*2]) + b", "rate(a[(300 * 2)]) + b");
     prints("a offset -(2*5m)", "a offset -(2 * 300)");
-    prints("a[max(step(),5s)]", "a[max(step(), 5)]");
+    prints("a[max_of(step(),5s)]", "a[max_of(step(), 5)]");
     prints("a[1h:step()*2]", "a[1h:(step() * 2)]");
     prints("increase(a[5m] anchored)", "increase(a[5m] anchored)");
     prints("by + sum + on{offset=\"x\"}", "by + sum + on{offset=\"x\"}");

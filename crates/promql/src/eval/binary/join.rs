@@ -230,7 +230,7 @@ impl Matching<'_> {
 
     fn duplicate(&self, a: usize, b: usize) -> EvalError {
         let group = self.match_labels(self.one.labels(a));
-        let (mut a, mut b) = (self.one.labels(a).to_string(), self.one.labels(b).to_string());
+        let (mut a, mut b) = (braces(self.one.labels(a)), braces(self.one.labels(b)));
         if a > b {
             std::mem::swap(&mut a, &mut b);
         }
@@ -240,4 +240,10 @@ impl Matching<'_> {
              many-to-many matching not allowed: matching labels must be unique on one side"
         ))
     }
+}
+
+/// All labels within braces, the name of the metric among them, as Prometheus lists series in this error.
+fn braces(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
 }
