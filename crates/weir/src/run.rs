@@ -65,7 +65,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     router = router.merge(stages.push(storage.component));
 
     let query_args = query::Args { features, ..args.query };
-    let deps = query::Deps { reader: reader.clone() };
+    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
     router = router.merge(stages.push(query.context("starting query")?.component));
 
@@ -77,7 +77,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
         alerting_external_url: external_url.unwrap_or_else(|| format!("http://{address}")),
         ..args.alerting
     };
-    let deps = alerting::Deps { log: log.clone(), reader };
+    let deps = alerting::Deps { log: log.clone(), reader, token: None };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
     router = router.merge(stages.push(alerting.context("starting alerting")?.component));
 
