@@ -164,6 +164,13 @@ impl Partition {
         self.state().segments.back_mut().expect("a segment").file = Arc::new(file);
     }
 
+    /// Keeps the writer from its work while `held` runs.
+    #[cfg(test)]
+    pub(crate) fn hold_writer<T>(&self, held: impl FnOnce() -> T) -> T {
+        let _state = self.state();
+        held()
+    }
+
     /// Keeps the writer from its work while `held` runs, and fails what waits then with `reason`.
     #[cfg(test)]
     pub(crate) fn hold_writer_then_poison<T>(&self, reason: &str, held: impl FnOnce() -> T) -> T {

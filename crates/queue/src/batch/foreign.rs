@@ -67,6 +67,9 @@ impl Foreign {
         if attributes & 0b1000 != 0 {
             return Err(Refusal::Timestamp("the time of append is not the writer's to set"));
         }
+        if attributes & !0b11_1111 != 0 {
+            return Err(Refusal::Invalid("attributes that are not known"));
+        }
         checksum(given)?;
         let header = check(given).map_err(Refusal::Invalid)?;
         if header.bytes != given.len() {
@@ -164,6 +167,8 @@ mod tests {
         }
         check(&with(good.clone(), 22, &[16]), Refusal::Invalid("transactional or control batch"));
         check(&with(good.clone(), 22, &[32]), Refusal::Invalid("transactional or control batch"));
+        check(&with(good.clone(), 22, &[64]), Refusal::Invalid("attributes that are not known"));
+        check(&with(good.clone(), 21, &[1]), Refusal::Invalid("attributes that are not known"));
         check(&with(good.clone(), 22, &[8]), Refusal::Timestamp("the time of append is not the writer's to set"));
         let late = i64::MAX.to_be_bytes();
         check(
@@ -190,6 +195,37 @@ mod tests {
         assert!(Foreign::read(&batch(None, &[whole])).is_ok());
         check(&batch(None, &[whole, whole]), Refusal::TooLarge("batch is larger than 12.25 MiB"));
         check(&batch(None, &vec![&b""[..]; 100_001]), Refusal::TooLarge("batch has more than 100000 records"));
+    }
+
+    #[test]
+    fn a_payload_keeps_nothing_in_memory_that_is_much_larger() {
+        use kafka_protocol::records::{
+            Compression, Record as Theirs, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+        };
+        for (key, copied) in [(1000, true), (10, false)] {
+            let record = Theirs {
+                transactional: false,
+                control: false,
+                delete_horizon: false,
+                partition_leader_epoch: 3,
+                producer_id: -1,
+                producer_epoch: -1,
+                timestamp_type: TimestampType::Creation,
+                offset: 0,
+                sequence: -1,
+                timestamp: 1000,
+                key: Some(Bytes::from(vec![1; key])),
+                value: Some(Bytes::from(vec![2; 200])),
+                headers: Default::default(),
+            };
+            let mut bytes = bytes::BytesMut::new();
+            let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+            RecordBatchEncoder::encode(&mut bytes, &[record], &options).expect("writes");
+            let read = Foreign::read(&bytes).expect("taken");
+            let payload = &read.records[0].payload;
+            assert_eq!(*payload, vec![2; 200]);
+            assert_eq!(!read.bytes.as_ptr_range().contains(&payload.as_ptr()), copied, "key of {key}");
+        }
     }
 
     proptest! {

@@ -352,3 +352,41 @@ async fn appends_that_wait_are_bounded_in_bytes() {
     log.partitions.iter().for_each(|p| p.close());
     writers.into_iter().for_each(|w| w.join().expect("ends"));
 }
+
+#[tokio::test]
+async fn records_and_batches_that_wait_together_keep_their_order() {
+    use crate::batch::{foreign::Foreign, write};
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let metrics = Metrics::new(&Registry::new()).expect("registers");
+    let (log, writers) = LocalLog::open(&args(dir.path()), metrics.clone()).expect("opens");
+    let batch = |payloads: &[&'static str]| {
+        let records: Vec<_> = payloads.iter().map(|p| (5, Bytes::from(*p))).collect();
+        let mut bytes = Vec::new();
+        write(&mut bytes, 0, None, &records);
+        Foreign::read(&bytes).expect("taken")
+    };
+    let partition = &log.partitions[0];
+    let record =
+        |payload: &'static str| partition.append(payload.into(), 5).map(|done| done.expect("appended")).boxed();
+    let whole = |payloads| partition.append_batch(batch(payloads)).map(|done| done.expect("appended")).boxed();
+    let mut waiting = vec![record("a"), record("b"), record("c"), whole(&["d", "e"]), record("f"), whole(&["g"])];
+    partition.hold_writer(|| {
+        for append in &mut waiting {
+            assert!(append.now_or_never().is_none(), "the writer is held");
+        }
+    });
+    assert_eq!(futures_util::future::join_all(waiting).await, [0, 1, 2, 3, 5, 6]);
+    let expect: Vec<Bytes> = ["a", "b", "c", "d", "e", "f", "g"].map(Bytes::from).to_vec();
+    assert_eq!(read_all(&log, 0).await, expect);
+    assert_eq!(metrics.records.get(), 7);
+    log.close();
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
+    // From the disk too.
+    let (started, trigger, _) = {
+        drop(log);
+        open(args(dir.path())).await.expect("opens")
+    };
+    assert_eq!(read_all(&*started.log, 0).await, expect);
+    close(started, trigger).await;
+}
