@@ -102,3 +102,53 @@ pub(super) fn answer<R: Encodable + HeaderVersion>(correlation_id: i32, version:
     out[..4].copy_from_slice(&length.to_be_bytes());
     Some(out.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(600);
+
+    fn memory() -> Memory {
+        Memory::new(100, IntCounter::new("full", "test").expect("valid"))
+    }
+
+    /// What is read of some bytes by a reader that takes frames of up to 50, and what memory is free then.
+    async fn check(sent: &[u8]) -> (Result<Bytes, Option<Closed>>, usize) {
+        let (mut near, mut far) = tokio::io::duplex(1000);
+        near.write_all(sent).await.expect("sent");
+        let memory = memory();
+        let read = read(&mut far, 50, IDLE, &memory).await;
+        let read = read.map(|(bytes, _)| bytes).map_err(|none| match none {
+            NoFrame::Gone => None,
+            NoFrame::Close(why) => Some(why),
+        });
+        (read, memory.free.available_permits())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_send_is_given_up() {
+        assert_eq!(check(b"").await, (Err(Some(Closed::Idle)), 100));
+        assert_eq!(check(&[0, 0, 0]).await, (Err(Some(Closed::Idle)), 100));
+        assert_eq!(check(&[0, 0, 0, 5, 1, 2]).await, (Err(Some(Closed::Slow)), 100), "and its memory is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_waits_for_memory_only_as_long_as_for_its_bytes() {
+        let (mut near, mut far) = tokio::io::duplex(1000);
+        near.write_all(&[0, 0, 0, 5, 1, 2, 3, 4, 5]).await.expect("sent");
+        let memory = memory();
+        let _others = memory.hold(96).await;
+        assert!(matches!(read(&mut far, 50, IDLE, &memory).await, Err(NoFrame::Close(Closed::Slow))));
+        assert_eq!(memory.full.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn lengths_are_checked_before_memory_is_taken() {
+        assert_eq!(check(&[0, 0, 0, 2, 7, 8]).await, (Ok(Bytes::from_static(&[7, 8])), 100));
+        assert_eq!(check(&[0, 0, 0, 51]).await, (Err(Some(Closed::TooLarge)), 100));
+        assert_eq!(check(&[0xff, 0, 0, 0]).await, (Err(Some(Closed::Malformed)), 100));
+    }
+}

@@ -179,6 +179,10 @@ impl Sender {
                 Err(Failure::Again(error) | Failure::Final(error)) => error,
             };
             tracing::debug!(partition = self.partition, %error, "a batch is sent again");
+            if self.connection.is_none() {
+                // Perhaps another server leads it by now.
+                self.cluster.forget(self.partition);
+            }
             *last = error;
             self.metrics.retries.inc();
             tokio::time::sleep(self.backoff.pause()).await;
@@ -237,14 +241,8 @@ impl Sender {
                 | ResponseError::NotEnoughReplicasAfterAppend
                 | ResponseError::KafkaStorageError
                 | ResponseError::UnknownServerError,
-            ) => {
-                self.cluster.forget(self.partition);
-                Failure::Unknown(error)
-            }
-            Some(code) if code.is_retriable() => {
-                self.cluster.forget(self.partition);
-                Failure::Again(error)
-            }
+            ) => Failure::Unknown(error),
+            Some(code) if code.is_retriable() => Failure::Again(error),
             _ => {
                 self.connection = Some(connection);
                 Failure::Final(error)

@@ -47,29 +47,40 @@ async fn log_over_the_network_conforms() {
     assert_eq!(kept.len(), crate::conformance::PARTS);
 }
 
-/// Passes bytes on, and cuts the connection instead of passing on an answer while it is told to.
+/// Passes bytes on to the server that it is told of, and cuts the connection instead of passing on an answer when it is told to.
 struct Proxy {
     address: SocketAddr,
+    /// Connections are ended at once while there is none.
+    target: tokio::sync::watch::Sender<Option<SocketAddr>>,
     cut: Arc<AtomicBool>,
+    cut_now: Arc<tokio::sync::Notify>,
     _task: JoinSet<()>,
 }
 
 impl Proxy {
-    async fn new(target: impl Fn() -> SocketAddr + Send + 'static) -> Proxy {
+    async fn new() -> Proxy {
+        let (target, targets) = tokio::sync::watch::channel(None::<SocketAddr>);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("bound");
         let cut = Arc::new(AtomicBool::new(false));
         let mut task = JoinSet::new();
-        let cutting = cut.clone();
+        let cut_now = Arc::new(tokio::sync::Notify::new());
+        let (cutting, ending) = (cut.clone(), cut_now.clone());
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((inner, _)) = listener.accept().await {
-                if let Ok(outer) = TcpStream::connect(target()).await {
-                    connections.spawn(pass(inner, outer, cutting.clone()));
+                let target = *targets.borrow();
+                if let Some(target) = target
+                    && let Ok(outer) = TcpStream::connect(target).await
+                {
+                    let (passed, ending) = (pass(inner, outer, cutting.clone()), ending.clone());
+                    connections.spawn(async move {
+                        tokio::select! { () = passed => {}, () = ending.notified() => {} }
+                    });
                 }
             }
         });
-        Proxy { address, cut, _task: task }
+        Proxy { address, target, cut, cut_now, _task: task }
     }
 
     /// Cuts the connection that gets the next answer, once.
@@ -97,12 +108,11 @@ async fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicBool>) {
 
 /// A served log behind a proxy, and a client that only knows the proxy.
 async fn behind_proxy(dir: &std::path::Path) -> (Rig, Proxy, Client, Registry) {
-    let (sender, target) = tokio::sync::watch::channel(None);
-    let proxy = Proxy::new(move || target.borrow().expect("the server runs")).await;
+    let proxy = Proxy::new().await;
     let mut args = args(dir);
     args.kafka_advertise = Some(("127.0.0.1".to_owned(), proxy.address.port()));
     let rig = Rig::with(args).await;
-    sender.send_replace(Some(rig.address));
+    proxy.target.send_replace(Some(rig.address));
     let registry = Registry::new();
     let client = Client::connect(config(proxy.address, None), &registry).await.expect("connects");
     (rig, proxy, client, registry)
@@ -135,12 +145,11 @@ async fn a_fetch_whose_answer_was_lost_is_made_again() {
 #[tokio::test]
 async fn a_restart_of_the_server_loses_nothing_and_stores_nothing_twice() {
     let dir = tempfile::tempdir().expect("directory");
-    let (sender, target) = tokio::sync::watch::channel(None);
-    let proxy = Proxy::new(move || target.borrow().expect("the server runs")).await;
+    let proxy = Proxy::new().await;
     let mut args = args(dir.path());
     args.kafka_advertise = Some(("127.0.0.1".to_owned(), proxy.address.port()));
     let rig = Rig::with(args.clone()).await;
-    sender.send_replace(Some(rig.address));
+    proxy.target.send_replace(Some(rig.address));
     let client = Client::connect(config(proxy.address, None), &Registry::new()).await.expect("connects");
     client.append(0, Bytes::from_static(b"before"), 1).await.expect("appended");
     client.commit("storage", 0, 1).await.expect("committed");
@@ -154,7 +163,7 @@ async fn a_restart_of_the_server_loses_nothing_and_stores_nothing_twice() {
         drop(stored);
         rig.stop().await;
         let rig = Rig::with(args).await;
-        sender.send_replace(Some(rig.address));
+        proxy.target.send_replace(Some(rig.address));
         rig
     };
     let (offset, rig) = tokio::join!(append, restart);
@@ -190,27 +199,26 @@ async fn a_token_that_the_server_does_not_ask_for_is_said_to_be_one_too_many() {
 
 #[tokio::test]
 async fn a_log_that_is_not_there_is_an_error_that_names_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let address = listener.local_addr().expect("bound");
-    drop(listener);
-    let error = Client::connect(config(address, None), &Registry::new()).await.err().expect("refused");
+    let proxy = Proxy::new().await;
+    let error = Client::connect(config(proxy.address, None), &Registry::new()).await.err().expect("refused");
     assert_eq!(error.kind(), model::Kind::Unavailable);
-    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(error.to_string().contains(&proxy.address.to_string()), "{error}");
 }
 
 #[tokio::test]
 async fn a_client_waits_for_a_log_that_starts_later() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let address = listener.local_addr().expect("bound");
-    // Accepted by nobody, then by the log.
-    drop(listener);
-    let dir = tempfile::tempdir().expect("directory");
-    let config = Config { patience: Duration::from_secs(30), ..config(address, None) };
+    let proxy = Proxy::new().await;
+    let config = Config { patience: Duration::from_secs(30), ..config(proxy.address, None) };
     let registry = Registry::new();
-    let mut args = args(dir.path());
-    args.kafka = Some(address.to_string());
-    let (client, _rig) = tokio::join!(Client::connect(config, &registry), Rig::with(args));
-    assert_eq!(client.expect("connects").partitions(), 2);
+    let mut connecting = Box::pin(Client::connect(config, &registry));
+    // It has been refused by then, since nothing is behind the proxy.
+    let dir = tempfile::tempdir().expect("directory");
+    let rig = tokio::select! {
+        rig = Rig::new(dir.path()) => rig,
+        connected = &mut connecting => panic!("there is no log: {:?}", connected.err()),
+    };
+    proxy.target.send_replace(Some(rig.address));
+    assert_eq!(connecting.await.expect("connects").partitions(), 2);
 }
 
 #[tokio::test]
@@ -235,4 +243,160 @@ async fn appends_that_wait_for_the_server_are_bounded_in_bytes() {
         futures_util::future::join_all(waiting).await.into_iter().map(|offset| offset.expect("appended")).collect();
     offsets.sort_unstable();
     assert_eq!(offsets, (0..8).collect::<Vec<_>>());
+}
+
+/// A served log whose writer a test can keep from its work.
+struct Held {
+    log: Arc<crate::local::LocalLog>,
+    registry: Registry,
+    address: SocketAddr,
+    trigger: runtime::ShutdownTrigger,
+    served: tokio::task::JoinHandle<()>,
+    writers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Held {
+    async fn new(dir: &std::path::Path, advertised: Option<SocketAddr>) -> Held {
+        let (registry, mut args) = (Registry::new(), args(dir));
+        args.queue_partitions = 1;
+        let metrics = crate::metrics::Metrics::new(&registry).expect("registers");
+        let (log, writers) = crate::local::LocalLog::open(&args, metrics).expect("opens");
+        let log = Arc::new(log);
+        let (trigger, shutdown) = runtime::Shutdown::new();
+        let (listener, address) = runtime::listener::bind("127.0.0.1:0").await.expect("bound");
+        let advertised = advertised.map(|address| (address.ip().to_string(), address.port()));
+        let server = crate::kafka::Server::new(log.clone(), None, advertised, &registry).expect("registers");
+        let served = tokio::spawn(server.serve(listener, shutdown));
+        Held { log, registry, address, trigger, served, writers }
+    }
+
+    /// Has a thread keep the writer from its work, until it is told to let go or what is given is dropped.
+    async fn hold(&self) -> (std::sync::mpsc::SyncSender<()>, std::thread::JoinHandle<()>) {
+        let (held, holding) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+        let log = self.log.clone();
+        let holder = std::thread::spawn(move || {
+            log.partitions[0].hold_writer(|| {
+                held.send(()).expect("waited for");
+                let _ = released.recv();
+            });
+        });
+        holding.await.expect("held");
+        (release, holder)
+    }
+
+    async fn stop(self) {
+        self.trigger.ask();
+        self.served.await.expect("ends");
+        self.log.close();
+        self.writers.into_iter().for_each(|w| w.join().expect("ends"));
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_full_refuses_and_takes_the_next_once_there_is_room() {
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let held = Held::new(dir.path(), None).await;
+    let client = Client::connect(config(held.address, None), &Registry::new()).await.expect("connects");
+    assert_eq!(client.append(0, Bytes::from_static(b"first"), 1).await.expect("appended"), 0);
+    let (release, holder) = held.hold().await;
+    let payload = Bytes::from(vec![0; crate::RECORD_BYTES_MAX]);
+    let mut waiting: Vec<_> = (0..8).map(|_| held.log.append(0, payload.clone(), 1)).collect();
+    assert!(waiting.iter_mut().all(|append| append.now_or_never().is_none()));
+    let refused = client.append(0, Bytes::from_static(b"second"), 1).await;
+    assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+    drop(release);
+    assert!(futures_util::future::join_all(waiting).await.iter().all(Result::is_ok));
+    assert_eq!(client.append(0, Bytes::from_static(b"third"), 1).await.expect("appended"), 9);
+    holder.join().expect("ends");
+    held.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_log_is_no_answer_while_an_earlier_attempt_may_be_stored() {
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let proxy = Proxy::new().await;
+    let held = Held::new(dir.path(), Some(proxy.address)).await;
+    proxy.target.send_replace(Some(held.address));
+    let client = Client::connect(config(proxy.address, None), &Registry::new()).await.expect("connects");
+    assert_eq!(client.append(0, Bytes::from_static(b"first"), 1).await.expect("appended"), 0);
+    let (release, holder) = held.hold().await;
+    let of = |name, label| metric(&held.registry, name, label);
+    let append = client.append(0, Bytes::from_static(b"second"), 1);
+    let meanwhile = async {
+        while of("weir_queue_kafka_requests_total", "Produce") < 2.0 {
+            tokio::task::yield_now().await;
+        }
+        // It waits for the writer. Now there is no room for another one, and its connection is cut.
+        let mut waiting = Vec::new();
+        while of("weir_queue_rejected_appends_total", "waiting") < 1.0 {
+            let mut other = held.log.append(0, Bytes::from_static(b"x"), 1);
+            if (&mut other).now_or_never().is_none() {
+                waiting.push(other);
+            }
+        }
+        proxy.cut_now.notify_waiters();
+        while of("weir_queue_rejected_appends_total", "waiting") < 2.0 {
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        assert!(futures_util::future::join_all(waiting).await.iter().all(Result::is_ok));
+    };
+    let (offset, ()) = tokio::join!(append, meanwhile);
+    assert_eq!(offset.expect("stored by the first attempt"), 1);
+    assert_eq!(payloads(&client, 0).await.iter().filter(|payload| *payload == "second").count(), 1);
+    holder.join().expect("ends");
+    held.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_number_is_taken_goes_on_with_a_new_one() {
+    use crate::batch::Producer;
+    let dir = tempfile::tempdir().expect("directory");
+    let rig = Rig::new(dir.path()).await;
+    let client = client(&rig).await;
+    client.append(0, Bytes::from_static(b"first"), 1).await.expect("appended");
+    let mut connection = rig.connect().await;
+    // The client is the only one that got an id, which is the one before the next.
+    let id = crate::kafka::testing::producer_id(&mut connection).await - 1;
+    let taken = crate::kafka::testing::batch(Some(Producer { id, epoch: 0, sequence: 1 }), &[(1, b"a"), (1, b"b")]);
+    assert_eq!(crate::kafka::testing::produce(&mut connection, 0, taken).await.base_offset, 1);
+    assert_eq!(client.append(0, Bytes::from_static(b"second"), 1).await.expect("appended"), 3);
+    assert_eq!(payloads(&client, 0).await, ["first", "a", "b", "second"].map(Bytes::from));
+}
+
+#[tokio::test]
+async fn a_client_follows_a_log_that_moves() {
+    let dir = tempfile::tempdir().expect("directory");
+    let proxy = Proxy::new().await;
+    let mut args = args(dir.path());
+    let rig = Rig::with(args.clone()).await;
+    let before = rig.address;
+    proxy.target.send_replace(Some(before));
+    // Only the first question goes through the proxy; the rest to the address that the log tells.
+    let client = Client::connect(config(proxy.address, None), &Registry::new()).await.expect("connects");
+    client.append(0, Bytes::from_static(b"before"), 1).await.expect("appended");
+    assert_eq!(payloads(&client, 0).await.len(), 1);
+    rig.stop().await;
+    // Another address for sure: at the one before is somebody else, who hangs up.
+    let taken = TcpListener::bind(before).await.expect("free again");
+    let mut others = JoinSet::new();
+    others.spawn(async move { while taken.accept().await.is_ok() {} });
+    args.kafka = Some("127.0.0.1:0".to_owned());
+    let rig = Rig::with(args).await;
+    assert_ne!(rig.address, before);
+    proxy.target.send_replace(Some(rig.address));
+    assert_eq!(client.append(0, Bytes::from_static(b"after"), 1).await.expect("appended"), 1);
+    let read = async {
+        loop {
+            // The first that fails makes the client ask where the log is.
+            match client.bounds(0).await {
+                Ok(bounds) => break bounds,
+                Err(error) => assert_eq!(error.kind(), model::Kind::Unavailable),
+            }
+        }
+    };
+    assert_eq!(read.await, Bounds { start: 0, end: 2 });
 }
