@@ -1,4 +1,4 @@
-//! The seam to the log: in process here, over the Kafka protocol later. Called once a batch of
+//! The seam to the log: in process, or over the Kafka protocol ([`crate::kafka::Client`]). Called once a batch of
 //! records, never once a sample.
 
 use std::future::Future;
@@ -40,7 +40,8 @@ pub trait Log: Send + Sync + 'static {
     /// Appends one record and resolves to its offset once it is durable.
     ///
     /// Fails with [`Error::Full`] (retryable) when the disk or the queue of waiting appends is full, in
-    /// which case the record is not in the log. Dropping the future does not take the record back.
+    /// which case the record is not in the log, and over a network with [`Error::Remote`] (retryable) when it is not known
+    /// whether it is. Dropping the future does not take the record back.
     fn append(&self, partition: u32, payload: Bytes, now_ms: i64) -> BoxFuture<'_, Result<i64, Error>>;
 
     /// Reads durable records from `from` on, at least one where there is one, and at most about

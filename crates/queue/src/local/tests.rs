@@ -1,8 +1,13 @@
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use clap::Parser;
 
+use prometheus::Registry;
+use runtime::Shutdown;
+
 use super::*;
+use crate::component::{Deps, Started, start};
 
 #[derive(Parser)]
 struct Cli {
@@ -64,7 +69,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn log_in_process_conforms() {
-    let dirs: Vec<_> = (0..6).map(|_| tempfile::tempdir().expect("directory")).collect();
+    let dirs: Vec<_> = (0..crate::conformance::PARTS).map(|_| tempfile::tempdir().expect("directory")).collect();
     let mut dirs_left = dirs.iter();
     let mut kept = Vec::new();
     crate::conformance::run(|| {
@@ -81,7 +86,7 @@ async fn log_in_process_conforms() {
         }
     })
     .await;
-    assert_eq!(kept.len(), 6);
+    assert_eq!(kept.len(), crate::conformance::PARTS);
 }
 
 #[tokio::test]
@@ -346,4 +351,42 @@ async fn appends_that_wait_are_bounded_in_bytes() {
     assert_eq!(rejected, Some(1.0));
     log.partitions.iter().for_each(|p| p.close());
     writers.into_iter().for_each(|w| w.join().expect("ends"));
+}
+
+#[tokio::test]
+async fn records_and_batches_that_wait_together_keep_their_order() {
+    use crate::batch::{foreign::Foreign, write};
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let metrics = Metrics::new(&Registry::new()).expect("registers");
+    let (log, writers) = LocalLog::open(&args(dir.path()), metrics.clone()).expect("opens");
+    let batch = |payloads: &[&'static str]| {
+        let records: Vec<_> = payloads.iter().map(|p| (5, Bytes::from(*p))).collect();
+        let mut bytes = Vec::new();
+        write(&mut bytes, 0, None, &records);
+        Foreign::read(&bytes).expect("taken")
+    };
+    let partition = &log.partitions[0];
+    let record =
+        |payload: &'static str| partition.append(payload.into(), 5).map(|done| done.expect("appended")).boxed();
+    let whole = |payloads| partition.append_batch(batch(payloads)).map(|done| done.expect("appended")).boxed();
+    let mut waiting = vec![record("a"), record("b"), record("c"), whole(&["d", "e"]), record("f"), whole(&["g"])];
+    partition.hold_writer(|| {
+        for append in &mut waiting {
+            assert!(append.now_or_never().is_none(), "the writer is held");
+        }
+    });
+    assert_eq!(futures_util::future::join_all(waiting).await, [0, 1, 2, 3, 5, 6]);
+    let expect: Vec<Bytes> = ["a", "b", "c", "d", "e", "f", "g"].map(Bytes::from).to_vec();
+    assert_eq!(read_all(&log, 0).await, expect);
+    assert_eq!(metrics.records.get(), 7);
+    log.close();
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
+    // From the disk too.
+    let (started, trigger, _) = {
+        drop(log);
+        open(args(dir.path())).await.expect("opens")
+    };
+    assert_eq!(read_all(&*started.log, 0).await, expect);
+    close(started, trigger).await;
 }
