@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use model::{Kind, LabelsRequest, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
 use queue::{BoxFuture, Log};
 use runtime::Shutdown;
 use tokio::sync::watch;
@@ -92,15 +92,15 @@ impl SeriesSource for LocalReader {
         self.db.select(request)
     }
 
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.db.label_names(request)
     }
 
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.db.label_values(name, request)
     }
 
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.db.metadata(family)
     }
 }
