@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::Labels;
 use prometheus::Registry;
 use queue::Log;
-use runtime::{Component, Shutdown};
+use runtime::{Component, Shutdown, Token, token};
 use storage::Reader;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -33,6 +33,8 @@ pub struct Deps {
     pub log: Arc<dyn Log>,
     /// Storage, from which windows are read at start and long ones always.
     pub reader: Arc<dyn Reader>,
+    /// What callers must show; `None` where they are in the same process.
+    pub token: Option<Token>,
 }
 
 /// A started component.
@@ -119,7 +121,7 @@ pub(crate) async fn start_paced(
         drain(tasks, store).await?;
         return Err(Error::Stopped("the engine ended at its start"));
     }
-    let router = api::router(Api { view, store: store.clone(), reload: to_reload });
+    let router = token::require(deps.token, api::router(Api { view, store: store.clone(), reload: to_reload }));
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });
     Ok(Started { component: Component { name: "alerting", router, drained } })
 }

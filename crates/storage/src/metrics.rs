@@ -30,9 +30,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let seconds = |name: &str, help: &str| {
-            Ok::<_, prometheus::Error>(Histogram::with_opts(
-                HistogramOpts::new(name, help).buckets(exponential_buckets(0.005, 3.0, 10)?),
-            )?)
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(exponential_buckets(0.005, 3.0, 10)?))
         };
         let metrics = Metrics {
             records: IntCounter::new("weir_storage_applied_records_total", "Records of the log that were processed.")?,

@@ -3,8 +3,10 @@
 //! `cargo bench -p weir --bench detection` starts Weir (`WEIR_BIN`, else the one that cargo built), makes a rule fire and resolve
 //! one hundred times, and prints the delays. It asserts nothing.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
+
 #[path = "../tests/e2e/alerts.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with the tests, of which the bench uses a part")]
+#[allow(dead_code, unused_imports, reason = "shared with the tests, of which the bench uses a part")]
 mod alerts;
 #[path = "../tests/e2e/support.rs"]
 #[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]

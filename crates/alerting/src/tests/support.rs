@@ -181,8 +181,11 @@ impl Rig {
             features: promql::Features::default(),
             seed: 1,
         };
-        let deps =
-            Deps { log: Arc::clone(&self.log) as Arc<dyn Log>, reader: Arc::clone(&self.reader) as Arc<dyn Reader> };
+        let deps = Deps {
+            log: Arc::clone(&self.log) as Arc<dyn Log>,
+            reader: Arc::clone(&self.reader) as Arc<dyn Reader>,
+            token: None,
+        };
         let (trigger, shutdown) = Shutdown::new();
         let pace = Pace {
             first: Duration::from_millis(2),

@@ -41,7 +41,8 @@ impl<'a> Delta<'a> {
     pub(super) fn read(&mut self, message: &'a [u8]) -> Option<usize> {
         let end = self.follow(message);
         if end.is_none() {
-            (self.next_ends.clear(), self.next_text.clear());
+            self.next_ends.clear();
+            self.next_text.clear();
         }
         std::mem::swap(&mut self.ends, &mut self.next_ends);
         std::mem::swap(&mut self.text, &mut self.next_text);
@@ -52,7 +53,8 @@ impl<'a> Delta<'a> {
     fn follow(&mut self, message: &'a [u8]) -> Option<usize> {
         let (wire, ends) = (self.wire, self.ends.as_slice());
         let (next_ends, next_text) = (&mut self.next_ends, &mut self.next_text);
-        (next_ends.clear(), next_text.clear());
+        next_ends.clear();
+        next_text.clear();
         // The label of the series before that comes next, where it begins, and the place in the message.
         let (mut at, mut old, mut new) = (0, End::default(), 0);
         let mut last: &[u8] = &[];

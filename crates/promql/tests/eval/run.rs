@@ -7,20 +7,17 @@ use crate::script::{Command, Eval, Item, parse};
 use crate::source::Memory;
 
 /// Relative difference that is let pass in scripts of this repository: what decimal notation costs.
-pub const EXACT: f64 = 1e-13;
-
-/// That of Prometheus' own runner.
-pub const LOOSE: f64 = 1e-6;
+pub(crate) const EXACT: f64 = 1e-13;
 
 /// What held, and what did not, with line and reason.
 #[derive(Debug, Default)]
-pub struct Report {
-    pub held: usize,
-    pub failures: Vec<String>,
+pub(crate) struct Report {
+    pub(crate) held: usize,
+    pub(crate) failures: Vec<String>,
 }
 
 /// The parameters of most tests.
-pub fn params(start_ms: i64, end_ms: i64, step_ms: i64) -> Params {
+pub(crate) fn params(start_ms: i64, end_ms: i64, step_ms: i64) -> Params {
     Params {
         start_ms,
         end_ms,
@@ -35,13 +32,13 @@ pub fn params(start_ms: i64, end_ms: i64, step_ms: i64) -> Params {
 }
 
 /// Parses and evaluates.
-pub fn evaluate(source: &Memory, query: &str, params: &Params) -> Result<Evaluation, String> {
+pub(crate) fn evaluate(source: &Memory, query: &str, params: &Params) -> Result<Evaluation, String> {
     let expr = promql::parse(query, &params.features).map_err(|e| e.to_string())?;
     promql::evaluate_text(query, &expr, params, source).map_err(|e: EvalError| e.to_string())
 }
 
 /// Runs a script.
-pub fn run(text: &str, tolerance: f64) -> Report {
+pub(crate) fn run(text: &str, tolerance: f64) -> Report {
     let mut source = Memory::default();
     let mut report = Report::default();
     for command in parse(text) {
@@ -162,7 +159,7 @@ fn show(series: &[(Labels, Columns)]) -> String {
 }
 
 /// Whether two values are the same but for what rounding makes of them.
-pub fn nearly(a: f64, b: f64, tolerance: f64) -> bool {
+pub(crate) fn nearly(a: f64, b: f64, tolerance: f64) -> bool {
     if a.is_nan() || b.is_nan() {
         return a.is_nan() && b.is_nan();
     }

@@ -5,7 +5,7 @@ use model::time::parse_duration_ms;
 
 /// A line of a script with the lines that are indented below it.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     Clear,
     Load { step_ms: i64, series: Vec<(Labels, Vec<Item>)> },
     Eval(Eval),
@@ -13,7 +13,7 @@ pub enum Command {
 
 /// One value of a sequence; `None` is a gap, a text is a native histogram, which is skipped.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Item {
+pub(crate) enum Item {
     Gap,
     Value(f64),
     Histogram,
@@ -21,37 +21,37 @@ pub enum Item {
 
 /// What is asked, and what is expected.
 #[derive(Debug, Default)]
-pub struct Eval {
-    pub line: usize,
-    pub query: String,
-    pub start_ms: i64,
-    pub end_ms: i64,
+pub(crate) struct Eval {
+    pub(crate) line: usize,
+    pub(crate) query: String,
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
     /// Zero for an instant query.
-    pub step_ms: i64,
-    pub expect: Expect,
+    pub(crate) step_ms: i64,
+    pub(crate) expect: Expect,
 }
 
 #[derive(Debug, Default)]
-pub struct Expect {
-    pub ordered: bool,
-    pub scalar: Option<f64>,
-    pub string: Option<String>,
-    pub series: Vec<(Labels, Vec<Item>)>,
+pub(crate) struct Expect {
+    pub(crate) ordered: bool,
+    pub(crate) scalar: Option<f64>,
+    pub(crate) string: Option<String>,
+    pub(crate) series: Vec<(Labels, Vec<Item>)>,
     /// Times of a range vector that an instant query yields.
-    pub range: Option<(i64, i64)>,
+    pub(crate) range: Option<(i64, i64)>,
     /// `fail`, `warn`, `no_warn`, `info`, `no_info`, each with what its text has to be.
-    pub notes: Vec<(String, Text)>,
+    pub(crate) notes: Vec<(String, Text)>,
 }
 
 #[derive(Debug)]
-pub enum Text {
+pub(crate) enum Text {
     Any,
     Is(String),
     Like(regex::Regex),
 }
 
 impl Text {
-    pub fn holds(&self, text: &str) -> bool {
+    pub(crate) fn holds(&self, text: &str) -> bool {
         match self {
             Text::Any => true,
             Text::Is(expect) => expect == text,
@@ -61,7 +61,7 @@ impl Text {
 }
 
 /// Reads a script.
-pub fn parse(text: &str) -> Vec<Command> {
+pub(crate) fn parse(text: &str) -> Vec<Command> {
     let lines: Vec<&str> =
         text.lines().map(|line| if line.trim_start().starts_with('#') { "" } else { line.trim() }).collect();
     let mut commands = Vec::new();
@@ -159,7 +159,7 @@ fn expect(line: &str, into: &mut Expect) {
 }
 
 /// Reads `name{label="value"} 1 2 3`.
-pub fn series(line: &str) -> (Labels, Vec<Item>) {
+pub(crate) fn series(line: &str) -> (Labels, Vec<Item>) {
     let line = line.trim();
     let name_end = line.find(['{', ' ', '\t']).unwrap_or(line.len());
     let (name, mut rest) = line.split_at(name_end);

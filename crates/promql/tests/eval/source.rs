@@ -9,8 +9,8 @@ use model::{
 
 /// Series by their labels.
 #[derive(Debug, Default, Clone)]
-pub struct Memory {
-    pub series: BTreeMap<Labels, Columns>,
+pub(crate) struct Memory {
+    pub(crate) series: BTreeMap<Labels, Columns>,
 }
 
 struct Data(Columns);

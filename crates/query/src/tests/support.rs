@@ -15,7 +15,7 @@ use storage::Reader;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{Args, Deps};
+use crate::{Args, Deps, FrontDoor};
 
 /// The time of every request that names none.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -212,7 +212,7 @@ impl Server {
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone() };
+        let deps = Deps { reader: memory.clone(), front_door: FrontDoor::default() };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
         Server { memory, component: started.component, registry, trigger }
     }

@@ -9,16 +9,16 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{Launch, PATIENCE, Weir};
+use crate::support::{Launch, PATIENCE, Weir, until};
 
 /// A webhook that hands on what it receives.
-pub struct Sink {
-    pub url: String,
+pub(crate) struct Sink {
+    pub(crate) url: String,
     received: mpsc::Receiver<Value>,
 }
 
 impl Sink {
-    pub async fn start() -> Sink {
+    pub(crate) async fn start() -> Sink {
         let (sender, received) = mpsc::channel(100);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let url = format!("http://{}/hook", listener.local_addr().expect("address"));
@@ -31,17 +31,17 @@ impl Sink {
     }
 
     /// The next notification.
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("a notification comes").expect("sink runs")
     }
 
     /// Whether nothing else came so far.
-    pub fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         self.received.try_recv().is_err()
     }
 }
 
-pub fn write_rules(dir: &Path, url: &str, spec: &str) {
+pub(crate) fn write_rules(dir: &Path, url: &str, spec: &str) {
     let documents = format!(
         "apiVersion: weir.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {{name: hook}}\nspec:\n  webhook: {{url: \"{url}\"}}\n---\n\
          apiVersion: weir.dev/v1alpha1\nkind: AlertRule\nmetadata: {{name: TooHot}}\nspec:\n{spec}"
@@ -59,16 +59,12 @@ async fn send(weir: &Weir, value: f64) {
 
 /// Waits until every notification that is owed has been delivered and noted.
 async fn outbox_is_empty(weir: &Weir) {
-    let began = tokio::time::Instant::now();
-    loop {
+    until(async || {
         let (status, ledger) = weir.get("/api/v1/notifications").await;
         assert_eq!(status, 200, "{ledger}");
-        if ledger["data"]["outbox"]["size"] == 0 {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{ledger}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+        if ledger["data"]["outbox"]["size"] == 0 { Ok(()) } else { Err(ledger.to_string()) }
+    })
+    .await;
 }
 
 const SPEC: &str = r#"  expr: temperature > 30
@@ -151,13 +147,9 @@ async fn rule_files_of_prometheus_load_and_a_changed_file_is_read_again() {
     let (_, loaded) = weir.get("/api/v1/rules").await;
     assert_eq!(expr(&loaded).as_deref(), Some("temperature > 30"), "{loaded}");
     std::fs::write(&rules, text(40)).expect("written");
-    let began = tokio::time::Instant::now();
-    loop {
+    until(async || {
         let (_, loaded) = weir.get("/api/v1/rules").await;
-        if expr(&loaded).as_deref() == Some("temperature > 40") {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{loaded}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        if expr(&loaded).as_deref() == Some("temperature > 40") { Ok(()) } else { Err(loaded.to_string()) }
+    })
+    .await;
 }

@@ -23,26 +23,26 @@ const WRITERS: u64 = 4;
 const SERIES: u64 = 25;
 
 /// Which writer, which of its series, at which time after [`T0`]. The value is [`value`] of these.
-pub type Key = (u64, u64, i64);
+pub(crate) type Key = (u64, u64, i64);
 
 /// What was sent and what of it was acknowledged.
 #[derive(Default)]
-pub struct Notes {
-    pub sent: BTreeSet<Key>,
-    pub acknowledged: BTreeSet<Key>,
+pub(crate) struct Notes {
+    pub(crate) sent: BTreeSet<Key>,
+    pub(crate) acknowledged: BTreeSet<Key>,
 }
 
-pub fn value((writer, series, t): Key) -> f64 {
+pub(crate) fn value((writer, series, t): Key) -> f64 {
     (writer * 1_000_003 + series * 1009) as f64 + t as f64 / 4.0
 }
 
-pub struct Plan {
-    pub seed: u64,
-    pub rounds: u64,
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) rounds: u64,
 }
 
 impl Plan {
-    pub fn from_env(rounds: u64) -> Plan {
+    pub(crate) fn from_env(rounds: u64) -> Plan {
         let number = |name: &str| std::env::var(name).ok().map(|v| v.parse().expect("a number"));
         let seed = number("WEIR_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
         let plan = Plan { seed, rounds: number("WEIR_CRASH_ROUNDS").unwrap_or(rounds) };
@@ -52,7 +52,7 @@ impl Plan {
 }
 
 /// Small segments and a small head, so that rolls, flushes and merges are hit too.
-pub fn launch(data: &Path) -> Launch<'_> {
+pub(crate) fn launch(data: &Path) -> Launch<'_> {
     Launch::new(data).args(&[
         "--retention",
         "off",
@@ -66,7 +66,7 @@ pub fn launch(data: &Path) -> Launch<'_> {
 }
 
 /// Runs the writers until about `acks` requests are acknowledged, then kills the process. Returns what the writers noted.
-pub async fn load_then_kill(weir: &mut Weir, from: i64, acks: u64) -> Notes {
+pub(crate) async fn load_then_kill(weir: &mut Weir, from: i64, acks: u64) -> Notes {
     let (stop, stopped) = watch::channel(false);
     let enough = Arc::new((Notify::new(), AtomicU64::new(0)));
     let writers: Vec<_> = (0..WRITERS)
@@ -156,7 +156,7 @@ async fn send(http: &reqwest::Client, address: &str, keys: &[Key]) -> Result<u16
 }
 
 /// What a query over all time finds, with how often.
-pub async fn queried(weir: &Weir) -> BTreeMap<Key, Vec<f64>> {
+pub(crate) async fn queried(weir: &Weir) -> BTreeMap<Key, Vec<f64>> {
     let mut found: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
     for writer in 0..WRITERS {
         let path = format!("/query?name=crash&label.writer={writer}&start={T0}&end={}", T0 + 10_000_000);
@@ -178,7 +178,7 @@ struct QueueArgs {
 }
 
 /// What the records of the log hold, with how often, read by the log's own crate after the process has ended.
-pub async fn logged(data: &Path) -> BTreeMap<Key, Vec<f64>> {
+pub(crate) async fn logged(data: &Path) -> BTreeMap<Key, Vec<f64>> {
     struct Collect(BTreeMap<Key, Vec<f64>>);
     impl queue::payload::Visitor for Collect {
         fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
@@ -218,7 +218,7 @@ pub async fn logged(data: &Path) -> BTreeMap<Key, Vec<f64>> {
 }
 
 /// Every acknowledged sample exactly once with its value, every other one that was sent at most once, and nothing else.
-pub fn differences(notes: &Notes, found: &BTreeMap<Key, Vec<f64>>) -> Vec<String> {
+pub(crate) fn differences(notes: &Notes, found: &BTreeMap<Key, Vec<f64>>) -> Vec<String> {
     let mut wrong = Vec::new();
     for key in &notes.acknowledged {
         match found.get(key).map(Vec::as_slice) {
@@ -236,13 +236,13 @@ pub fn differences(notes: &Notes, found: &BTreeMap<Key, Vec<f64>>) -> Vec<String
     wrong
 }
 
-pub fn assert_none(wrong: &[String], what: &str, seed: u64) {
+pub(crate) fn assert_none(wrong: &[String], what: &str, seed: u64) {
     let some: Vec<_> = wrong.iter().take(10).collect();
     assert!(wrong.is_empty(), "{what}, seed {seed}: {} samples wrong: {some:#?}", wrong.len());
 }
 
 /// Kills and restarts; `between` is what happens to the disk while the process is down, and says where the data is then.
-pub async fn survive(
+pub(crate) async fn survive(
     plan: &Plan,
     first: PathBuf,
     mut prepare: impl FnMut(Launch<'_>) -> Launch<'_>,

@@ -3,6 +3,8 @@
 //! `WEIR_BIN` names the binary under test (`make test` builds the release one for it); without it, the one that cargo built for
 //! these tests. Everything listens on port 0 or on a port that the system gave; nothing waits for time to pass.
 
+#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
+
 mod alerts;
 mod crash;
 mod grafana;

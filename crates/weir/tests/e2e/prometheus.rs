@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Launch, PATIENCE, Weir, encode_form, free_port, program};
+use crate::support::{Launch, Weir, encode_form, free_port, program, until};
 
 struct Prometheus {
     child: Child,
@@ -69,22 +68,19 @@ fn number(result: &Value) -> Option<f64> {
 
 /// Waits until Prometheus has sent everything up to some seconds after its start, and returns such a time.
 async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
-    let began = tokio::time::Instant::now();
-    let mut first = None;
-    loop {
-        assert!(began.elapsed() < PATIENCE, "prometheus does not send");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let expr = r#"timestamp(prometheus_build_info)"#;
-        let Some(seen) = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await else { continue };
-        let Some(seen) = number(&seen) else { continue };
-        let at = *first.get_or_insert(seen) + 6.0;
+    let (mut first, mut settled_at) = (None, 0.0);
+    let newest = async |expr: &str| {
+        let answer = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await;
+        answer.as_ref().and_then(number).ok_or_else(|| format!("no answer to {expr}"))
+    };
+    until(async || {
+        settled_at = *first.get_or_insert(newest("timestamp(prometheus_build_info)").await?) + 6.0;
         // One shard sends in order, so all before this is there.
-        let expr = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds";
-        let Some(sent) = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await else { continue };
-        if number(&sent).is_some_and(|sent| sent > at + 2.0) {
-            return at;
-        }
-    }
+        let sent = newest("prometheus_remote_storage_queue_highest_sent_timestamp_seconds").await?;
+        if sent > settled_at + 2.0 { Ok(()) } else { Err(format!("sent up to {sent} of {settled_at}")) }
+    })
+    .await;
+    settled_at
 }
 
 #[tokio::test]

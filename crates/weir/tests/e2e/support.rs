@@ -1,6 +1,6 @@
 //! Starts and kills Weir, and speaks its protocols as a client would.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -11,48 +11,48 @@ use model::{Labels, Sample};
 use serde_json::Value;
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running Weir, killed when it is dropped.
-pub struct Weir {
+pub(crate) struct Weir {
     child: Child,
     /// `127.0.0.1:PORT`
-    pub address: String,
-    pub http: reqwest::Client,
+    pub(crate) address: String,
+    pub(crate) http: reqwest::Client,
 }
 
 /// How to start it.
-pub struct Launch<'a> {
-    pub data: &'a Path,
-    pub args: Vec<String>,
-    pub env: Vec<(String, String)>,
+pub(crate) struct Launch<'a> {
+    pub(crate) data: &'a Path,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl<'a> Launch<'a> {
     /// With nothing but a data directory, its own metrics left out so that only the test's samples are there.
-    pub fn new(data: &'a Path) -> Self {
+    pub(crate) fn new(data: &'a Path) -> Self {
         Launch { data, args: vec!["--self-monitoring-interval".into(), "0s".into()], env: Vec::new() }
     }
 
-    pub fn args(mut self, args: &[&str]) -> Self {
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|a| (*a).to_owned()));
         self
     }
 
-    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
     /// Starts it and waits until it is ready.
-    pub async fn start(self) -> Weir {
+    pub(crate) async fn start(self) -> Weir {
         let mut weir = self.spawn();
         weir.ready().await;
         weir
     }
 
     /// Starts it and waits for its address only.
-    pub fn spawn(self) -> Weir {
+    pub(crate) fn spawn(self) -> Weir {
         install_tls();
         let mut child = Command::new(weir_bin())
             .args(["run", "--listen", "127.0.0.1:0", "--data"])
@@ -87,74 +87,71 @@ impl<'a> Launch<'a> {
 }
 
 impl Weir {
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Waits for `/ready`. The server answers 503 until then, so this asks again; the process ending is a failure.
-    pub async fn ready(&mut self) {
-        let began = tokio::time::Instant::now();
-        loop {
+    pub(crate) async fn ready(&mut self) {
+        until(async || {
             if let Some(status) = self.child.try_wait().expect("child") {
                 panic!("weir ended while starting: {status}");
             }
-            if let Ok(answer) = self.http.get(self.url("/ready")).send().await
-                && answer.status() == 200
-            {
-                return;
+            match self.http.get(self.url("/ready")).send().await {
+                Ok(answer) if answer.status() == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
             }
-            assert!(began.elapsed() < PATIENCE, "weir is not ready");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
+        .await;
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("waited for");
     }
 
     /// SIGTERM, and what a service manager sees of it.
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
         let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
         assert!(done.success());
         self.child.wait().expect("waited for")
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         body(self.http.get(self.url(path)).send().await.expect("answered")).await
     }
 
-    pub async fn post_json(&self, path: &str, json: &Value) -> (u16, Value) {
+    pub(crate) async fn post_json(&self, path: &str, json: &Value) -> (u16, Value) {
         let request = self.http.post(self.url(path)).header("content-type", "application/json").body(json.to_string());
         body(request.send().await.expect("answered")).await
     }
 
-    pub async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+    pub(crate) async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
         let request = self.http.post(self.url(path)).header("content-type", "application/x-www-form-urlencoded");
         body(request.body(encode_form(form)).send().await.expect("answered")).await
     }
 
-    pub async fn post_text(&self, path: &str, text: &str) -> (u16, String) {
+    pub(crate) async fn post_text(&self, path: &str, text: &str) -> (u16, String) {
         let request = self.http.post(self.url(path)).header("content-type", "text/plain; version=0.0.4");
         let answer = request.body(text.to_owned()).send().await.expect("answered");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 
     /// Sends one remote-write request; the status that came back, or what went wrong on the way.
-    pub async fn remote_write(&self, series: &[(Labels, Vec<Sample>)]) -> Result<u16, reqwest::Error> {
+    pub(crate) async fn remote_write(&self, series: &[(Labels, Vec<Sample>)]) -> Result<u16, reqwest::Error> {
         remote_write(&self.http, &self.address, series).await
     }
 
     /// An instant query that must succeed; its `data.result`.
-    pub async fn query(&self, expr: &str) -> Value {
+    pub(crate) async fn query(&self, expr: &str) -> Value {
         let (status, answer) = self.post_form("/api/v1/query", &[("query", expr)]).await;
         assert_eq!(status, 200, "{expr}: {answer}");
         answer["data"]["result"].clone()
     }
 
     /// The process' metrics page.
-    pub async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         self.http.get(self.url("/metrics")).send().await.expect("answered").text().await.expect("text")
     }
 }
@@ -172,32 +169,32 @@ async fn body(answer: reqwest::Response) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-pub fn install_tls() {
+pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         rustls::crypto::ring::default_provider().install_default().expect("first in this process");
     });
 }
 
-pub fn weir_bin() -> PathBuf {
+pub(crate) fn weir_bin() -> PathBuf {
     std::env::var_os("WEIR_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_weir")), PathBuf::from)
 }
 
-pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::new(pairs).expect("valid labels")
 }
 
-pub fn encode_form(form: &[(&str, &str)]) -> String {
+pub(crate) fn encode_form(form: &[(&str, &str)]) -> String {
     form.iter().map(|(n, v)| format!("{}={}", percent(n), percent(v))).collect::<Vec<_>>().join("&")
 }
 
-pub fn percent(text: &str) -> String {
+pub(crate) fn percent(text: &str) -> String {
     text.bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
 }
 
-pub async fn remote_write(
+pub(crate) async fn remote_write(
     http: &reqwest::Client,
     address: &str,
     series: &[(Labels, Vec<Sample>)],
@@ -215,7 +212,7 @@ pub async fn remote_write(
 }
 
 /// A `prometheus.WriteRequest`, written out by hand so that the decoder under test is not its own oracle.
-pub fn write_request(series: &[(Labels, Vec<Sample>)]) -> Vec<u8> {
+pub(crate) fn write_request(series: &[(Labels, Vec<Sample>)]) -> Vec<u8> {
     let mut request = Vec::new();
     for (labels, samples) in series {
         let mut one = Vec::new();
@@ -252,7 +249,7 @@ fn varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// A program that tests need and that may be absent: a name for the report of skipped tests, or its path.
-pub fn program(test: &str, variable: &str) -> Option<PathBuf> {
+pub(crate) fn program(test: &str, variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_file());
     if path.is_none() {
         // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
@@ -267,20 +264,26 @@ pub fn program(test: &str, variable: &str) -> Option<PathBuf> {
 }
 
 /// The output of a command that must succeed.
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("runs");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// A port that was free a moment ago, for programs that cannot say which one they got.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("address").port()
 }
 
-/// Everything that can still be read.
-pub fn read_all(mut from: impl Read) -> String {
-    let mut text = String::new();
-    let _ = from.read_to_string(&mut text);
-    text
+/// Asks again until the answer is there: for servers that cannot tell when something becomes so. `ask` says what it saw instead.
+pub(crate) async fn until(mut ask: impl AsyncFnMut() -> Result<(), String>) {
+    let mut seen = String::new();
+    let asking = async {
+        while let Err(instead) = ask().await {
+            seen = instead;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(in_time.is_ok(), "not within {PATIENCE:?}: {seen}");
 }
