@@ -1,5 +1,5 @@
 use super::*;
-use model::{Labels, LabelsRequest, Metadata, Sample, SelectRequest, SeriesSet, SourceError};
+use model::{Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesSet, SourceError};
 use queue::payload::Visitor;
 use rules::Loaded;
 use tsdb::Head;
@@ -18,13 +18,13 @@ impl SeriesSource for Fake {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         self.0.select(request)
     }
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_names(request)
     }
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_values(name, request)
     }
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.0.metadata(family)
     }
 }
@@ -36,13 +36,13 @@ impl SeriesSource for Down {
     fn select(&self, _: &SelectRequest) -> Result<SeriesSet, SourceError> {
         Err(SourceError { kind: model::Kind::Unavailable, message: "down".to_owned() })
     }
-    fn label_names(&self, _: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         unreachable!("rules do not ask for names")
     }
-    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         unreachable!("rules do not ask for values")
     }
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, _: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         unreachable!("rules do not ask for metadata")
     }
 }

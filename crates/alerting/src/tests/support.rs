@@ -11,7 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use model::{Labels, LabelsRequest, Metadata, Sample, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesSet, SeriesSource, SourceError};
 use queue::payload::Encoder;
 use queue::{Bounds, BoxFuture, Error, Log, Record};
 use runtime::{Component, Shutdown, ShutdownTrigger, Token, clock};
@@ -85,13 +85,13 @@ impl SeriesSource for MemoryReader {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         self.0.select(request)
     }
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_names(request)
     }
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_values(name, request)
     }
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.0.metadata(family)
     }
 }
