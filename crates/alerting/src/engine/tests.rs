@@ -29,12 +29,12 @@ impl SeriesSource for Fake {
     }
 }
 
-/// A storage that does not answer.
-struct Down;
+/// A storage that gives no series.
+struct Refusing(model::Kind);
 
-impl SeriesSource for Down {
+impl SeriesSource for Refusing {
     fn select(&self, _: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        Err(SourceError { kind: model::Kind::Unavailable, message: "down".to_owned() })
+        Err(SourceError { kind: self.0, message: "refused".to_owned() })
     }
     fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         unreachable!("rules do not ask for names")
@@ -160,7 +160,11 @@ fn a_rule_whose_expression_changes_is_not_touched_by_what_it_read_before() {
 fn windows_that_storage_does_not_give_are_read_again_later() {
     let mut rig = Rig::empty();
     let labels = Labels::new(&[("__name__", "up"), ("job", "a")]).expect("valid");
-    let changed = rig.engine.set_files(&load(&rule("Max", "max_over_time(up[1m]) > 4", "")), T0, &Down);
+    let changed = rig.engine.set_files(
+        &load(&rule("Max", "max_over_time(up[1m]) > 4", "")),
+        T0,
+        &Refusing(model::Kind::Unavailable),
+    );
     assert_eq!((changed.seeded, rig.entry(0).kept), (0, false));
     rig.storage.0.append(labels.as_ref(), &[Sample { t: T0 - 10_000, v: 5.0 }]);
     assert_eq!(rig.round(T0 + 1), ["Max a firing+"], "over storage");
@@ -169,6 +173,15 @@ fn windows_that_storage_does_not_give_are_read_again_later() {
     assert!(rig.entry(0).kept);
     rig.sample(0, "a", T0 + 55_000, 1.0, T0 + 55_000);
     assert_eq!(rig.round(T0 + 55_020), ["Max a resolved-"], "by the sample");
+}
+
+#[test]
+fn windows_that_storage_will_never_give_are_not_asked_for_again() {
+    let mut rig = Rig::empty();
+    rig.engine.set_files(&load(&rule("All", "{job=~\".+\"} > 4", "")), T0, &Refusing(model::Kind::Invalid));
+    rig.round(T0);
+    rig.round(T0 + 15_000);
+    assert!(!rig.entry(0).kept && !rig.entry(0).unread);
 }
 
 #[test]
