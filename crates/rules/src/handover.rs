@@ -99,7 +99,7 @@ pub struct Held {
     pub epoch: String,
     /// Of the set it has.
     pub generation: i64,
-    /// Whether it has the secret values too: not after it was started anew.
+    /// Whether it has the secret values too: not after it was started anew, if a channel refers to any.
     pub has_secrets: bool,
 }
 
@@ -109,7 +109,8 @@ pub struct Held {
 pub struct Accepted {
     /// What alerting has now.
     pub held: Held,
-    /// Documents that it refused, by UID of the rule or `namespace/name` of the channel, with the reason; all others are in use.
+    /// Documents of the request that it refused, by UID of the rule or `namespace/name` of the channel, with the reason; of these, what
+    /// they said before stays in use. All others are in use.
     pub refused: BTreeMap<String, String>,
 }
 
@@ -121,7 +122,7 @@ pub struct RuleState {
     pub uid: String,
     /// Generation of the document that is in use.
     pub generation: i64,
-    /// Whether that generation was evaluated at least once.
+    /// Whether that generation was evaluated at least once, or is paused and so needs not be.
     pub evaluated: bool,
     /// `Inactive`, `Pending`, `Firing`, `Recovering`, `NoData`, `Error` or `Paused`.
     pub state: String,
