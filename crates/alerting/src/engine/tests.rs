@@ -145,6 +145,18 @@ fn a_sample_touches_only_the_rules_that_select_it() {
 }
 
 #[test]
+fn a_thousand_idle_rules_are_evaluated_in_rounds_that_they_share() {
+    let mut rig = Rig::new(&(0..1000).map(|n| rule(&format!("r{n}"), "up == 0", "")).collect::<String>());
+    let (mut rounds, mut evaluations) = (0, 0);
+    while let Some(due_ms) = rig.engine.due_ms().filter(|due_ms| *due_ms <= T0 + 15_000) {
+        rounds += 1;
+        evaluations += rig.evaluated(due_ms);
+    }
+    assert_eq!(evaluations, 1000, "each once an interval");
+    assert!(rounds <= 15_000 / DEBOUNCE_MS, "{rounds}");
+}
+
+#[test]
 fn a_rule_whose_expression_changes_is_not_touched_by_what_it_read_before() {
     let mut rig = Rig::new(&rule("A", "up == 0", ""));
     rig.set(&rule("A", "down == 0", ""), T0 + 10);
