@@ -1,6 +1,9 @@
-//! The front door before real components: what Grafana and senders ask of query's address alone, with the token between components.
+//! The front door before real components: what Grafana and senders ask of query's address alone, with the token between components. Once
+//! in this process, and once of the process `weir-query`, which reads storage over the network too.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +41,10 @@ struct Arguments {
 
 /// All components, query with an address of its own and nothing but addresses of two others.
 struct Cluster {
-    url: String,
+    /// Of query in this process, and of the process.
+    urls: [String; 2],
     alerting_url: String,
+    process: Child,
     http: reqwest::Client,
     parts: Vec<(ShutdownTrigger, Component)>,
     servers: Vec<tokio::task::JoinHandle<()>>,
@@ -73,6 +78,8 @@ async fn cluster(dir: &Path) -> Cluster {
     let storage_args = storage::Args { dir: dir.join("storage"), ..args.storage };
     let storage = storage::start(storage_args, storage::Deps { log: log.clone() }, &registry, shutdown).await;
     let storage = storage.expect("storage");
+    let node = storage::serve::router(storage.node(), Some(token.clone()), &registry).expect("routes");
+    let storage_url = serve(node, &mut servers).await;
     parts.push((trigger, storage.component));
     let reader = storage.reader;
 
@@ -96,22 +103,52 @@ async fn cluster(dir: &Path) -> Cluster {
     let url = serve(std::mem::take(&mut query.router), &mut servers).await;
     parts.push((trigger, query));
     let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-    Cluster { url, alerting_url, http, parts, servers }
+    let flags = ["--storage-urls", &storage_url, "--alerting-url", &alerting_url, "--ingest-url", &ingest_url];
+    let (process, process_url) = start_process(dir, &flags);
+    let cluster = Cluster { urls: [url, process_url], alerting_url, process, http, parts, servers };
+    let ready = format!("{}/ready", cluster.urls[1]);
+    let is_ready = async {
+        while cluster.http.get(&ready).send().await.expect("answered").status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_ready).await.expect("ready in time");
+    cluster
+}
+
+/// `weir-query`, and its address.
+fn start_process(dir: &Path, flags: &[&str]) -> (Child, String) {
+    let file = dir.join("token");
+    std::fs::write(&file, "s3cret\n").expect("written");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-query"))
+        .args(["--listen", "127.0.0.1:0", "--token-file"])
+        .arg(file)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    (child, first.trim().rsplit_once(' ').expect("a URL at the end").1.to_owned())
 }
 
 impl Cluster {
-    async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self.http.get(format!("{}{path}", self.url)).send().await.expect("answered");
+    async fn get(&self, url: &str, path: &str) -> (u16, Value) {
+        let answer = self.http.get(format!("{url}{path}")).send().await.expect("answered");
         (answer.status().as_u16(), answer.json().await.expect("JSON"))
     }
 
-    async fn post(&self, path: &str, kind: &str, body: &'static str) -> (u16, String) {
-        let request = self.http.post(format!("{}{path}", self.url)).header("content-type", kind).body(body);
+    async fn post(&self, url: &str, path: &str, kind: &str, body: &'static str) -> (u16, String) {
+        let request = self.http.post(format!("{url}{path}")).header("content-type", kind).body(body);
         let answer = request.send().await.expect("answered");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 
     async fn stop(mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+        assert_eq!(self.process.wait().expect("waited for").code(), Some(0));
         self.servers.iter().for_each(tokio::task::JoinHandle::abort);
         while let Some((trigger, component)) = self.parts.pop() {
             trigger.ask();
@@ -124,26 +161,33 @@ impl Cluster {
 async fn every_call_of_grafana_and_of_senders_works_against_querys_address_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let cluster = cluster(dir.path()).await;
+    for url in cluster.urls.clone() {
+        grafana_and_senders(&cluster, &url).await;
+    }
+    cluster.stop().await;
+}
+
+async fn grafana_and_senders(cluster: &Cluster, url: &str) {
     let json_type = "application/json";
 
     let (status, answer) =
-        cluster.post("/metrics", json_type, r#"{"name":"cpu","value":95,"labels":{"host":"a"}}"#).await;
+        cluster.post(url, "/metrics", json_type, r#"{"name":"cpu","value":95,"labels":{"host":"a"}}"#).await;
     assert_eq!((status, answer.as_str()), (202, r#"{"status":"accepted","count":1}"#));
-    let (status, answer) = cluster.post("/api/v1/import/prometheus", "text/plain", "cpu{host=\"b\"} 5\n").await;
+    let (status, answer) = cluster.post(url, "/api/v1/import/prometheus", "text/plain", "cpu{host=\"b\"} 5\n").await;
     assert!(status < 300, "{status} {answer}");
-    let (status, answer) = cluster.post("/api/v1/write", "application/x-protobuf", "no snappy").await;
+    let (status, answer) = cluster.post(url, "/api/v1/write", "application/x-protobuf", "no snappy").await;
     assert_eq!(status, 400, "ingest's own refusal: {answer}");
 
     // Saving and testing the data source, then the rules and alerts that its alerting pages ask for.
-    let (status, answer) = cluster.get("/api/v1/query?query=count(cpu)").await;
+    let (status, answer) = cluster.get(url, "/api/v1/query?query=count(cpu)").await;
     assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &json!("2")));
-    assert_eq!(cluster.get("/api/v1/status/buildinfo").await.0, 200);
-    let (status, answer) = cluster.get("/api/v1/rules?type=alert").await;
+    assert_eq!(cluster.get(url, "/api/v1/status/buildinfo").await.0, 200);
+    let (status, answer) = cluster.get(url, "/api/v1/rules?type=alert").await;
     assert_eq!((status, &answer["data"]["groups"][0]["rules"][0]["name"]), (200, &json!("Busy")));
-    assert_eq!(cluster.get("/api/v1/rules?type=x").await.0, 400, "alerting's own refusal");
+    assert_eq!(cluster.get(url, "/api/v1/rules?type=x").await.0, 400, "alerting's own refusal");
     let firing = async {
         loop {
-            let (status, answer) = cluster.get("/api/v1/alerts").await;
+            let (status, answer) = cluster.get(url, "/api/v1/alerts").await;
             assert_eq!(status, 200);
             if answer["data"]["alerts"][0]["state"] == "firing" {
                 return answer["data"]["alerts"][0]["labels"].clone();
@@ -153,16 +197,15 @@ async fn every_call_of_grafana_and_of_senders_works_against_querys_address_alone
     };
     let labels = tokio::time::timeout(PATIENCE, firing).await.expect("fires in time");
     assert_eq!(labels, json!({"alertname": "Busy", "host": "a", "severity": "page"}));
-    assert_eq!(cluster.get("/api/v1/notifications?limit=5").await.0, 200);
-    let (status, answer) = cluster.post("/-/reload", json_type, "").await;
+    assert_eq!(cluster.get(url, "/api/v1/notifications?limit=5").await.0, 200);
+    let (status, answer) = cluster.post(url, "/-/reload", json_type, "").await;
     assert_eq!(status, 200, "{answer}");
-    let (status, answer) = cluster.get("/health").await;
+    let (status, answer) = cluster.get(url, "/health").await;
     assert_eq!((status, answer), (200, json!({"status": "healthy", "queue_size": 0})));
 
     // What components say to each other has no way through the front door.
-    assert_eq!(cluster.get("/api/v1/rulesets/kubernetes/states").await.0, 404);
+    assert_eq!(cluster.get(url, "/api/v1/rulesets/kubernetes/states").await.0, 404);
     // And past it nobody comes without the token.
     let refused = cluster.http.get(format!("{}/api/v1/rules", cluster.alerting_url)).send().await.expect("answered");
     assert_eq!(refused.status(), 401);
-    cluster.stop().await;
 }
