@@ -200,3 +200,63 @@ async fn a_malformed_object_stops_only_itself() {
     assert!(message.starts_with("spec.expr: 1:6: parse error"), "{message}");
     controller.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_work_later_is_a_warning() {
+    let Some(cluster) = cluster("what_may_work_later_is_a_warning").await else { return };
+    let alerting = Alerting::start().await;
+    let controller = cluster.controller(&alerting, "one").await;
+    let mut object = rule("early", "absent_metric > 1 or up == 0");
+    object["spec"]["channel"] = json!("pager");
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "namespace": "shop", "name": "early", "userInfo": {}, "object": object,
+        "kind": {"group": "weir.dev", "version": "v1alpha1", "kind": "AlertRule"},
+        "resource": {"group": "weir.dev", "version": "v1alpha1", "resource": "alertrules"}}});
+    // The API server would show the warnings in a header, which the client does not tell.
+    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client");
+    let url = format!("https://127.0.0.1:{}/validate", controller.port);
+    until(async || {
+        let answer = http.post(&url).json(&review).send().await.expect("answered");
+        let answer: serde_json::Value = answer.json().await.expect("JSON");
+        let expect = json!([
+            "there is no NotificationChannel shop/pager yet; notifications wait for it",
+            "no series of the last hour matches {__name__=\"absent_metric\",namespace=\"shop\"}",
+        ]);
+        let response = &answer["response"];
+        if response["allowed"] == true && response["warnings"] == expect { Ok(()) } else { Err(answer.to_string()) }
+    })
+    .await;
+    let nonsense = http.post(&url).body("{}").send().await.expect("answered");
+    assert_eq!(nonsense.status(), 400);
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ends_soon_is_exchanged_while_it_serves() {
+    let Some(cluster) = cluster("a_certificate_that_ends_soon_is_exchanged_while_it_serves").await else { return };
+    let alerting = Alerting::start().await;
+    let controller = cluster.controller(&alerting, "one").await;
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "weir", "name": "weir-controller-webhook"}});
+    let secrets = cluster.api(&object);
+    let read =
+        async || secrets.get("weir-controller-webhook").await.expect("the certificate's Secret").data["data"].clone();
+    let before = read().await;
+    let ends = json!({"metadata": {"annotations": {"weir.dev/expires-ms": "1000"}}});
+    let patch = kube::api::Patch::Merge(ends);
+    secrets.patch("weir-controller-webhook", &Default::default(), &patch).await.expect("patched");
+    until(async || if read().await["tls.crt"] == before["tls.crt"] { Err("the same".to_owned()) } else { Ok(()) })
+        .await;
+    let authorities = read().await["ca.crt"].clone();
+    assert_ne!(authorities, before["ca.crt"]);
+    let hooks = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {}});
+    until(async || {
+        let found = cluster.api(&hooks).get("weir-controller").await.expect("configured");
+        let bundle = &found.data["webhooks"][0]["clientConfig"]["caBundle"];
+        if *bundle == authorities { Ok(()) } else { Err("the configuration has the authorities before".to_owned()) }
+    })
+    .await;
+    // It goes on answering, believed by the API server.
+    let refused = cluster.apply(rule("bad", "up ==")).await.expect_err("refused");
+    assert!(refused.contains("spec.expr: 1:6: parse error"), "{refused}");
+    controller.stop().await;
+}
