@@ -77,6 +77,8 @@ impl Reader for LocalReader {
             let ends = self.ends().await.map_err(|e| SourceError { kind: e.kind(), message: e.to_string() })?;
             self.behind();
             if tokio::time::timeout(timeout, self.reach(&ends)).await.is_ok() {
+                // The gauge was set when some of it was still to be read.
+                self.behind();
                 return Ok(());
             }
             let message =

@@ -293,10 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_later_issues_are_refused_by_name() {
-        for flag in ["--scrape-config=x", "--kafka=x"] {
-            let error = Cli::try_parse_from(["weir", "run", flag]).expect_err("unknown").to_string();
-            assert!(error.contains("unexpected argument"), "{error}");
-        }
+    fn a_flag_that_weir_does_not_have_is_refused_by_name() {
+        let error = Cli::try_parse_from(["weir", "run", "--scrape-config=x"]).expect_err("unknown").to_string();
+        assert!(error.contains("unexpected argument '--scrape-config'"), "{error}");
     }
 }
