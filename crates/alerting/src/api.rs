@@ -1,6 +1,6 @@
 //! The HTTP API: rules and alerts in Prometheus' JSON, the ledger of notifications, and reload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
@@ -107,18 +107,20 @@ async fn rules(State(api): State<Api>, Query(pairs): Pairs) -> Response {
         Ok(filter) => filter,
         Err(message) => return failure(Kind::Invalid, &message),
     };
-    let picture = api.view.picture();
+    let (views, problems) = (api.view.rules(), api.view.problems());
     let mut groups: Vec<(&str, &str, Vec<&Arc<RuleView>>)> = Vec::new();
-    for view in picture.rules.iter().filter(|v| filter.takes(v)) {
-        let rule = &view.rule;
-        match groups.iter_mut().rev().find(|(file, name, _)| *file == rule.file && *name == rule.group) {
-            Some((_, _, rules)) => rules.push(view),
-            None => groups.push((&rule.file, &rule.group, vec![view])),
-        }
+    let mut places: HashMap<(&str, &str), usize> = HashMap::new();
+    for view in views.iter().filter(|v| filter.takes(v)) {
+        let (file, name) = (view.rule.file.as_str(), view.rule.group.as_str());
+        let place = *places.entry((file, name)).or_insert_with(|| {
+            groups.push((file, name, Vec::new()));
+            groups.len() - 1
+        });
+        groups[place].2.push(view);
     }
     let groups: Vec<Value> =
-        groups.into_iter().map(|(file, name, rules)| group(file, name, &rules, &picture.problems, &filter)).collect();
-    let problems: Vec<String> = picture.problems.iter().map(ToString::to_string).collect();
+        groups.into_iter().map(|(file, name, rules)| group(file, name, &rules, &problems, &filter)).collect();
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut answer = json!({ "status": "success", "data": { "groups": groups } });
     if !problems.is_empty() {
         // Where Prometheus' clients show what is wrong with an answer.
@@ -167,7 +169,7 @@ fn rule(view: &RuleView, problems: &[Problem], filter: &Filter) -> Value {
         return out;
     };
     out["type"] = Value::from("alerting");
-    out["state"] = Value::from(view.state());
+    out["state"] = Value::from(view.prometheus_state());
     out["duration"] = seconds(alerting.for_ms);
     out["keepFiringFor"] = seconds(alerting.keep_firing_for_ms);
     out["annotations"] = texts(&rule.annotations);
@@ -196,8 +198,7 @@ fn seconds(ms: i64) -> Value {
 }
 
 async fn alerts(State(api): State<Api>) -> Response {
-    let picture = api.view.picture();
-    let alerts: Vec<Value> = picture.rules.iter().flat_map(|r| &r.alerts).map(alert).collect();
+    let alerts: Vec<Value> = api.view.rules().iter().flat_map(|r| &r.alerts).map(alert).collect();
     success(json!({ "alerts": alerts }))
 }
 

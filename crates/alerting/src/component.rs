@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::Labels;
 use prometheus::Registry;
 use queue::Log;
-use runtime::{Component, Shutdown};
+use runtime::{Component, Shutdown, Token, clock, token};
 use storage::Reader;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
 use crate::delivery::{self, Channels, Delivery, Pace};
-use crate::engine::{self, Engine, Parts};
+use crate::engine::{self, Engine, First, Parts};
 use crate::evaluate::Setting;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
-use crate::store::Store;
+use crate::rulesets::{self, RuleSets};
+use crate::store::{RestoredSet, Store};
 use crate::view::View;
 use crate::{Args, Error, consume, webhook};
 
@@ -26,6 +27,8 @@ use crate::{Args, Error, consume, webhook};
 const MESSAGES_MAX: usize = 8;
 /// Requests for a reload that wait.
 const RELOADS_MAX: usize = 4;
+/// Rule sets that wait to be taken; as many as are read at a time.
+const HANDOVERS_MAX: usize = 2;
 
 /// What alerting needs of others.
 pub struct Deps {
@@ -33,6 +36,8 @@ pub struct Deps {
     pub log: Arc<dyn Log>,
     /// Storage, from which windows are read at start and long ones always.
     pub reader: Arc<dyn Reader>,
+    /// What callers must show; `None` where they are in the same process.
+    pub token: Option<Token>,
 }
 
 /// A started component.
@@ -61,31 +66,20 @@ pub(crate) async fn start_paced(
     let metrics = Metrics::new(registry)?;
     let store = Store::open(&args.dir)?;
     let (committed, stored) = store.restore().await?;
-    let partitions = deps.log.partitions();
-    let mut positions = BTreeMap::new();
-    for partition in 0..partitions {
-        let committed = committed.get(&partition).copied();
-        positions.insert(partition, consume::begin(deps.log.as_ref(), partition, committed, &metrics).await?);
-    }
-    let external_url = args.alerting_external_url.trim_end_matches('/').to_owned();
-    let setting =
-        Setting { features: args.features, external_labels: Labels::empty(), external_url: external_url.clone() };
-    let interval_ms = args.alerting_interval.as_millis() as i64;
-    let window_max_ms = args.alerting_window_max.as_millis() as i64;
-    let mut engine = Engine::new(setting, partitions, interval_ms, window_max_ms, args.alerting_window_bytes);
+    let positions = positions(deps.log.as_ref(), &committed, &metrics).await?;
+    let external_url: Arc<str> = args.alerting_external_url.trim_end_matches('/').into();
+    let mut engine = engine(&args, &external_url, deps.log.partitions());
     engine.restore(stored);
     let (view, channels, more) = (View::default(), Channels::default(), Arc::new(Notify::new()));
     let client = webhook::client().map_err(|e| Error::Invalid(format!("HTTP client: {e}")))?;
-    let reloader = {
-        let metrics = metrics.clone();
-        let read = tokio::task::spawn_blocking(move || Reloader::new(args.rules, args.features, metrics));
-        read.await.map_err(|_| Error::Stopped("reading the rules panicked"))?
-    };
+    let (handed, told) = (store.handed().await?, store.told().await?);
+    let (reloader, sets, first) = read(&args, handed, &metrics, &channels).await?;
     let delivery = Delivery {
         store: store.clone(),
         channels: channels.clone(),
+        view: view.clone(),
         client,
-        external_url: external_url.into(),
+        external_url,
         pace,
         seed: args.seed,
         metrics: metrics.clone(),
@@ -94,11 +88,19 @@ pub(crate) async fn start_paced(
     };
     let (to_engine, messages) = mpsc::channel(MESSAGES_MAX);
     let (to_reload, reloads) = mpsc::channel(RELOADS_MAX);
+    let (to_sets, asked) = mpsc::channel(HANDOVERS_MAX);
     let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
     for (partition, from) in positions.clone() {
         let (log, engine) = (Arc::clone(&deps.log), to_engine.clone());
         tasks.spawn(consume::consume(log, partition, from, engine, metrics.clone(), shutdown.clone()));
     }
+    let handover = rulesets::Parts {
+        store: store.clone(),
+        channels: channels.clone(),
+        reader: Arc::clone(&deps.reader),
+        engine: to_engine.clone(),
+        more: Arc::clone(&more),
+    };
     let parts = Parts {
         log: deps.log,
         reader: deps.reader,
@@ -110,18 +112,64 @@ pub(crate) async fn start_paced(
         positions,
     };
     let (ready, is_ready) = oneshot::channel();
-    let (first, handle, stop) = (reloader.loaded().clone(), Handle::current(), shutdown.clone());
+    let (handle, stop) = (Handle::current(), shutdown.clone());
     tasks.spawn_blocking(move || engine::run(engine, parts, first, ready, messages, stop, handle));
     tasks.spawn(delivery::run(delivery, shutdown.clone()));
+    let holdings = sets.holdings();
+    tasks.spawn(rulesets::run(sets, asked, handover, shutdown.clone()));
     tasks.spawn(reload::run(reloader, reloads, to_engine, shutdown));
     if is_ready.await.is_err() {
         // The engine ended before it was ready; its error says why.
         drain(tasks, store).await?;
         return Err(Error::Stopped("the engine ended at its start"));
     }
-    let router = api::router(Api { view, store: store.clone(), reload: to_reload });
+    view.restore(told);
+    // Whatever differs between runs.
+    let epoch = format!("{:x}-{:x}", clock::now_ms(), args.seed);
+    let handover = rulesets::Api::new(view.clone(), holdings, to_sets, epoch.into());
+    let router = api::router(Api { view, store: store.clone(), reload: to_reload }).merge(rulesets::router(handover));
+    let router = token::require(deps.token, router);
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });
     Ok(Started { component: Component { name: "alerting", router, drained } })
+}
+
+/// Where each partition is read from.
+async fn positions(
+    log: &dyn Log,
+    committed: &BTreeMap<u32, i64>,
+    metrics: &Metrics,
+) -> Result<BTreeMap<u32, i64>, Error> {
+    let mut positions = BTreeMap::new();
+    for partition in 0..log.partitions() {
+        let committed = committed.get(&partition).copied();
+        positions.insert(partition, consume::begin(log, partition, committed, metrics).await?);
+    }
+    Ok(positions)
+}
+
+fn engine(args: &Args, external_url: &str, partitions: u32) -> Engine {
+    let setting =
+        Setting { features: args.features, external_labels: Labels::empty(), external_url: external_url.to_owned() };
+    let interval_ms = args.alerting_interval.as_millis() as i64;
+    let window_max_ms = args.alerting_window_max.as_millis() as i64;
+    Engine::new(setting, partitions, interval_ms, window_max_ms, args.alerting_window_bytes)
+}
+
+/// The rules of files, and those that were handed over before.
+async fn read(
+    args: &Args,
+    handed: BTreeMap<String, RestoredSet>,
+    metrics: &Metrics,
+    channels: &Channels,
+) -> Result<(Reloader, RuleSets, First), Error> {
+    let (rules, features, metrics, channels) = (args.rules.clone(), args.features, metrics.clone(), channels.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let reloader = Reloader::new(rules, features, metrics.clone());
+        let mut first = First { loaded: reloader.loaded().clone(), ..First::default() };
+        let sets = RuleSets::restore(handed, features, metrics, &channels, &mut first);
+        (reloader, sets, first)
+    });
+    read.await.map_err(|_| Error::Stopped("reading the rules panicked"))
 }
 
 /// Waits for all tasks, then closes the database. The first error ends the other tasks.

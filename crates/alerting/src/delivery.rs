@@ -18,6 +18,7 @@ use crate::Error;
 use crate::metrics::Metrics;
 use crate::store::{Attempt, Lane, Owed, Store};
 use crate::text;
+use crate::view::View;
 use crate::webhook::{self, Answer};
 
 /// Lanes that are looked at in one round; more than can be under way at once.
@@ -54,16 +55,41 @@ impl Pace {
 
 /// The channels by their ids; clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Channels(Arc<RwLock<BTreeMap<String, Channel>>>);
+pub(crate) struct Channels(Arc<RwLock<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    of_files: BTreeMap<String, Channel>,
+    /// Those that were handed over; the reason where one cannot be used yet.
+    handed: BTreeMap<String, Result<Channel, String>>,
+}
 
 impl Channels {
-    pub(crate) fn replace(&self, channels: &[Channel]) {
+    /// Takes the channels of files in place of those before.
+    pub(crate) fn set_files(&self, channels: &[Channel]) {
         let map = channels.iter().map(|c| (c.id.clone(), c.clone())).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = map;
+        self.0.write().unwrap_or_else(PoisonError::into_inner).of_files = map;
     }
 
-    fn webhook(&self, id: &str) -> Option<Webhook> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).map(|c| c.webhook.clone())
+    /// Takes channels that were handed over, or the reason why one cannot be used yet; `None` is gone.
+    pub(crate) fn hand_over(&self, channels: Vec<(String, Option<Result<Channel, String>>)>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, channel) in channels {
+            match channel {
+                Some(channel) => drop(known.handed.insert(id, channel)),
+                None => drop(known.handed.remove(&id)),
+            }
+        }
+    }
+
+    /// How the channel is reached, or why it is not.
+    fn webhook(&self, id: &str) -> Result<Webhook, String> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match (known.handed.get(id), known.of_files.get(id)) {
+            (Some(Ok(channel)), _) | (None, Some(channel)) => Ok(channel.webhook.clone()),
+            (Some(Err(reason)), _) => Err(format!("channel {id:?} {reason}")),
+            (None, None) => Err(format!("channel {id:?} is not loaded")),
+        }
     }
 }
 
@@ -72,6 +98,8 @@ impl Channels {
 pub(crate) struct Delivery {
     pub(crate) store: Store,
     pub(crate) channels: Channels,
+    /// Where what became of a notification is shown.
+    pub(crate) view: View,
     pub(crate) client: reqwest::Client,
     pub(crate) external_url: Arc<str>,
     pub(crate) pace: Pace,
@@ -153,12 +181,15 @@ async fn one(delivery: Delivery, lane: Lane, random: f64) -> Result<Lane, Error>
     if !expired.is_empty() {
         attempt.covers(&expired);
         (attempt.outcome, attempt.error) = ("expired", "not delivered within its horizon".to_owned());
-    } else if let Some(webhook) = webhook {
-        pause = deliver(&delivery, &webhook, owed, &mut attempt).await;
     } else {
-        attempt.covers(&owed);
-        (attempt.outcome, attempt.error) = ("retried", format!("channel {:?} is not loaded", lane.channel));
-        attempts = attempts.min(MISSING_ATTEMPTS);
+        match webhook {
+            Ok(webhook) => pause = deliver(&delivery, &webhook, owed, &mut attempt).await,
+            Err(reason) => {
+                attempt.covers(&owed);
+                (attempt.outcome, attempt.error) = ("retried", reason);
+                attempts = attempts.min(MISSING_ATTEMPTS);
+            }
+        }
     }
     if attempt.outcome == "retried" {
         let wait = delivery.pace.pause(attempts, random).max(pause.unwrap_or_default());
@@ -166,7 +197,12 @@ async fn one(delivery: Delivery, lane: Lane, random: f64) -> Result<Lane, Error>
     }
     if !attempt.ids.is_empty() {
         delivery.tell(&attempt);
+        let failure = (!matches!(attempt.outcome, "delivered" | "skipped")).then(|| attempt.error.clone());
+        let (at_ms, skipped) = (attempt.at_ms, attempt.outcome == "skipped");
         delivery.store.attempted(attempt).await?;
+        if !skipped {
+            delivery.view.notified(&lane.rule, at_ms, failure.as_deref());
+        }
     }
     Ok(lane)
 }

@@ -5,25 +5,28 @@
 //! it never sees half of a scrape; a partition that is silent does not hold it back. What no sample announces is evaluated when it
 //! is due: the end of `for` and of `keepFiringFor`, and on the rule's interval absence, staleness and the sliding of windows.
 
+mod entries;
 mod rules_change;
 mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use model::SeriesSource;
-use rules::Rule;
+use rules::{Alerting, Rule};
 
 use crate::evaluate::{self, Setting};
 use crate::needs::Need;
 use crate::state::{self, Alerts, Change};
-use crate::store::{Origin, Stored};
+use crate::store::{Origin, StateChange, Stored};
 use crate::view::{self, RuleView};
 use crate::windows::{Touched, Windows};
+use entries::Entries;
 
-pub(crate) use run::{Message, Parts, run};
+pub(crate) use rules_change::{Change as RulesChange, Changed, Incoming};
+pub(crate) use run::{First, Message, Parts, run};
 
 /// After an evaluation, samples do not cause another one before this many times its duration, so that one rule takes no more than a
 /// twentieth of a core …
@@ -41,6 +44,10 @@ const SILENT_MS: i64 = 2_000;
 const WAIT_MS: i64 = 10;
 /// How much longer than the longest look-back samples are kept: evaluations after a restart are as late as the log was.
 const MARGIN_MS: i64 = 300_000;
+/// How long storage is left alone after it could not be read for the windows of a rule; until then such rules are evaluated over it.
+const SEED_AGAIN_MS: i64 = 10_000;
+/// How long after windows were dropped for want of memory they are begun again, if the rules change.
+const OVERFLOW_MS: i64 = 60_000;
 /// How often old samples are dropped.
 const TRIM_MS: i64 = 10_000;
 
@@ -50,10 +57,16 @@ pub(crate) struct Engine {
     interval_ms: i64,
     window_max_ms: i64,
     windows: Windows,
-    entries: Vec<Entry>,
+    entries: Entries,
     partitions: Vec<Partition>,
-    /// Alerts of rules that could not be read at start, by the identity of the rule, with their file.
-    orphans: Stored,
+    /// The channels that are there for rules that name none.
+    default_channels: HashSet<String>,
+    /// What the database had at start of rules that did not come yet, by the identity of the rule.
+    stored: Stored,
+    /// Until when storage is not asked for windows.
+    seed_again_ms: i64,
+    /// When windows were begun last.
+    begun_at_ms: i64,
     trimmed_at_ms: i64,
 }
 
@@ -61,16 +74,24 @@ pub(crate) struct Engine {
 struct Entry {
     rule: Arc<Rule>,
     origin: Origin,
+    /// Who handed it over; `None` for rules of files.
+    source: Option<Arc<str>>,
+    position: usize,
+    generation: i64,
+    /// Whether this generation was evaluated.
+    evaluated: bool,
+    /// The channel that is told, where the rule names none and that one is there.
+    default_channel: Option<String>,
     needs: Vec<Need>,
     /// Whether its windows are kept; otherwise it is evaluated over storage.
     kept: bool,
+    /// Whether its windows could not be read from storage yet, though they are short enough to be kept.
+    unread: bool,
     alerts: Alerts,
     /// Partitions that have a series of it.
     reads: BTreeSet<u32>,
     /// The latest time at which it was evaluated.
     last_ms: i64,
-    /// When it is evaluated next, by the clock of this machine.
-    due_ms: i64,
     /// When the oldest record that touched it since was appended.
     touched_at_ms: Option<i64>,
     health: &'static str,
@@ -78,6 +99,8 @@ struct Entry {
     no_data: bool,
     evaluated_at_ms: Option<i64>,
     took_seconds: f64,
+    /// Its state in Weir's own words, and since when, as it was noted last; `None` before the first evaluation.
+    noted: Option<(&'static str, i64)>,
     /// Spreads the evaluations of rules with the same interval.
     phase: u64,
 }
@@ -96,8 +119,9 @@ struct Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) changes: Vec<(Origin, Change)>,
+    pub(crate) states: Vec<StateChange>,
     /// The rules that were evaluated, with what is to be shown.
-    pub(crate) shown: Vec<(usize, RuleView)>,
+    pub(crate) shown: Vec<(usize, Option<RuleView>)>,
     pub(crate) failures: u64,
     /// From the append of the oldest sample that touched a rule to its evaluation.
     pub(crate) delays_ms: Vec<i64>,
@@ -118,9 +142,12 @@ impl Engine {
             interval_ms,
             window_max_ms,
             windows: Windows::new(window_bytes),
-            entries: Vec::new(),
+            entries: Entries::default(),
             partitions: vec![silent; partitions as usize],
-            orphans: Stored::new(),
+            default_channels: HashSet::new(),
+            stored: Stored::default(),
+            seed_again_ms: i64::MIN,
+            begun_at_ms: i64::MIN,
             trimmed_at_ms: 0,
         }
     }
@@ -146,13 +173,14 @@ impl Engine {
         }
         let immediate = !self.windows.is_overflowed();
         for number in touched.rules {
-            let entry = &mut self.entries[number];
+            let Some(entry) = self.entries.get_mut(number) else { continue };
             entry.reads.insert(partition);
             if immediate {
                 let rest_ms = (entry.took_seconds * 1e3 * REST_FACTOR).min(REST_MS_MAX) as i64;
                 let rested_ms = entry.evaluated_at_ms.map_or(0, |at| at + rest_ms);
-                entry.due_ms = entry.due_ms.min(rested_ms.max(now_ms + DEBOUNCE_MS));
                 entry.touched_at_ms = Some(entry.touched_at_ms.map_or(appended_ms, |t| t.min(appended_ms)));
+                let due_ms = self.entries.due_of(number).min(rested_ms.max(now_ms + DEBOUNCE_MS));
+                self.entries.set_due(number, due_ms);
             }
         }
         Ok(())
@@ -160,16 +188,14 @@ impl Engine {
 
     /// When the next rule is due.
     pub(crate) fn due_ms(&self) -> Option<i64> {
-        self.entries.iter().map(|e| e.due_ms).min()
+        self.entries.due_ms()
     }
 
     /// Evaluates every rule that is due. `clock` measures; it is not asked for the time of anything.
     pub(crate) fn round(&mut self, now_ms: i64, storage: &dyn SeriesSource, clock: &dyn Fn() -> f64) -> Round {
         let mut round = Round::default();
-        for number in 0..self.entries.len() {
-            if self.entries[number].due_ms <= now_ms {
-                self.evaluate(number, now_ms, storage, clock, &mut round);
-            }
+        for number in self.entries.due(now_ms) {
+            self.evaluate(number, now_ms, storage, clock, &mut round);
         }
         if now_ms - self.trimmed_at_ms >= TRIM_MS {
             self.trimmed_at_ms = now_ms;
@@ -186,13 +212,16 @@ impl Engine {
         clock: &dyn Fn() -> f64,
         round: &mut Round,
     ) {
-        let (at_ms, again_ms) = self.time_of(&self.entries[number], now_ms);
-        let entry = &mut self.entries[number];
+        self.read_again(number, now_ms, storage);
+        let Some((at_ms, again_ms)) = self.entries.get(number).map(|entry| self.time_of(entry, now_ms)) else { return };
+        let Some(entry) = self.entries.get_mut(number) else { return };
         let interval_ms = entry.rule.interval_ms.unwrap_or(self.interval_ms);
         let Some(alerting) = entry.rule.alerting().filter(|a| !a.paused) else {
-            entry.due_ms = i64::MAX;
+            self.entries.set_due(number, i64::MAX);
             return;
         };
+        let default = entry.default_channel.as_ref().filter(|id| self.default_channels.contains(*id));
+        let alerting = Alerting { channel: alerting.channel.as_ref().or(default).cloned(), ..alerting.clone() };
         let kept = entry.kept && !self.windows.is_overflowed();
         let source: &dyn SeriesSource = if kept { self.windows.head() } else { storage };
         let began = clock();
@@ -202,7 +231,7 @@ impl Engine {
             Ok(found) => {
                 (entry.health, entry.no_data) = ("ok", found.no_data);
                 entry.last_error.clear();
-                let changes = state::advance(&mut entry.alerts, alerting, at_ms, found.active);
+                let changes = state::advance(&mut entry.alerts, &alerting, at_ms, found.active);
                 round.changes.extend(changes.into_iter().map(|c| (Arc::clone(&entry.origin), c)));
             }
             Err(error) => {
@@ -214,15 +243,16 @@ impl Engine {
             }
         }
         entry.last_ms = at_ms;
-        entry.evaluated_at_ms = Some(now_ms);
-        let due = state::due_ms(&entry.alerts, alerting).map(|due| now_ms + (due - at_ms).max(WAIT_MS));
+        (entry.evaluated, entry.evaluated_at_ms) = (true, Some(now_ms));
+        round.states.extend(entry.note(now_ms));
+        let due = state::due_ms(&entry.alerts, &alerting).map(|due| now_ms + (due - at_ms).max(WAIT_MS));
         let phase_ms = (entry.phase % interval_ms.unsigned_abs()).cast_signed();
         let regular_ms = now_ms + interval_ms - (now_ms - phase_ms).rem_euclid(interval_ms);
         let next = [due, again_ms].into_iter().flatten().fold(regular_ms, i64::min);
-        entry.due_ms = next.max(now_ms + 1);
         round.delays_ms.extend(entry.touched_at_ms.take().map(|touched| now_ms - touched));
         round.took_seconds.push(entry.took_seconds);
-        round.shown.push((number, entry.show(interval_ms)));
+        round.shown.push((number, Some(entry.show(interval_ms, kept))));
+        self.entries.set_due(number, next.max(now_ms + 1));
     }
 
     /// The time at which a rule is evaluated now, and when it is to be evaluated again because it was held back.
@@ -242,21 +272,37 @@ impl Engine {
     }
 
     fn longest_ms(&self) -> i64 {
-        let kept = self.entries.iter().filter(|e| e.kept);
+        let kept = self.entries.iter().map(|(_, e)| e).filter(|e| e.kept);
         let backs = kept.flat_map(|e| e.needs.iter().filter_map(|n| n.back_ms.map(|ms| ms + e.rule.query_offset_ms)));
         backs.max().unwrap_or(0)
     }
 }
 
 impl Entry {
-    fn show(&self, interval_ms: i64) -> RuleView {
+    /// Notes a state other than before, which is then to be stored.
+    fn note(&mut self, now_ms: i64) -> Option<StateChange> {
+        let state = view::state_of(&self.rule, self.health, self.no_data, &self.alerts);
+        if self.noted.is_some_and(|(before, _)| before == state) {
+            return None;
+        }
+        self.noted = Some((state, now_ms));
+        Some(StateChange { rule: self.rule.uid.clone(), state, since_ms: now_ms })
+    }
+
+    fn show(&self, interval_ms: i64, streaming: bool) -> RuleView {
         RuleView {
             rule: Arc::clone(&self.rule),
+            source: self.source.clone(),
+            position: self.position,
+            generation: self.generation,
+            evaluated: self.evaluated || self.rule.alerting().is_none_or(|a| a.paused),
+            streaming,
+            state: view::state_of(&self.rule, self.health, self.no_data, &self.alerts),
+            since_ms: self.noted.map(|(_, since_ms)| since_ms),
             interval_ms,
             alerts: view::sorted(&self.alerts),
             health: self.health,
             last_error: self.last_error.clone(),
-            no_data: self.no_data,
             evaluated_at_ms: self.evaluated_at_ms,
             took_seconds: self.took_seconds,
         }

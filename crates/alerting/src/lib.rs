@@ -19,6 +19,7 @@ mod evaluate;
 mod metrics;
 mod needs;
 mod reload;
+mod rulesets;
 mod state;
 mod store;
 mod text;

@@ -11,6 +11,10 @@ pub(crate) struct Metrics {
     pub(crate) alerts: IntGaugeVec,
     pub(crate) files_bad: IntGauge,
     pub(crate) reloads: IntCounterVec,
+    pub(crate) documents_checked: IntCounter,
+    pub(crate) documents_stored: IntCounter,
+    pub(crate) windows_seeded: IntCounter,
+    pub(crate) handovers: IntCounterVec,
     pub(crate) evaluations: IntCounter,
     pub(crate) evaluation_failures: IntCounter,
     pub(crate) evaluation_seconds: Histogram,
@@ -36,6 +40,20 @@ impl Metrics {
             alerts: make.gauges("alerts", "Alerts, by their state.", "state")?,
             files_bad: make.gauge("rule_files_bad", "Rule files with something that cannot be used.")?,
             reloads: make.counters("reloads_total", "Times that the rules were read, by outcome.", &["outcome"])?,
+            documents_checked: make.counter(
+                "documents_checked_total",
+                "Documents of rules and channels that were handed over and checked.",
+            )?,
+            documents_stored: make.counter(
+                "documents_stored_total",
+                "Documents of rules and channels that were handed over and stored.",
+            )?,
+            windows_seeded: make.counter("windows_seeded_total", "Rules whose windows were read from storage.")?,
+            handovers: make.counters(
+                "handovers_total",
+                "Rule sets and changes of them that were handed over, by outcome: accepted, conflict, invalid.",
+                &["outcome"],
+            )?,
             evaluations: make.counter("evaluations_total", "Evaluations of rules.")?,
             evaluation_failures: make.counter("evaluation_failures_total", "Evaluations that failed.")?,
             evaluation_seconds: make.histogram(

@@ -114,7 +114,7 @@ pub(crate) async fn run(
         (reloader, read_now) = read.await.map_err(|_| Error::Stopped("reading the rules panicked"))?;
         if read_now {
             let (done, used) = oneshot::channel();
-            let message = Message::Rules { loaded: Box::new(reloader.loaded().clone()), done };
+            let message = Message::Files { loaded: Box::new(reloader.loaded().clone()), done };
             if engine.send(message).await.is_err() || used.await.is_err() {
                 return if shutdown.is_asked() { Ok(()) } else { Err(Error::Stopped("the engine ended")) };
             }

@@ -4,6 +4,7 @@
 //! what it is handed in turn, so that no caller waits for a lock and a transaction is never interleaved. The price is that a slow disk
 //! delays everything alike. After a failed write the component stops: what is durable is unknown then.
 
+mod handed;
 mod queries;
 mod schema;
 
@@ -13,7 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
-pub(crate) use queries::{Attempt, Commit, Lane, Origin, Owed, RuleFacts, Stored};
+pub(crate) use handed::{HandedRows, RestoredSet};
+pub(crate) use queries::{Attempt, Commit, Lane, Origin, Owed, RuleFacts, StateChange, Stored, Told};
 
 /// Jobs that wait for the thread: more than there are callers at any time.
 const JOBS_MAX: usize = 256;

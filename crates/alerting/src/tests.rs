@@ -1,5 +1,6 @@
 //! The whole component, over a log and a storage in memory, with a real receiver on a port of its own.
 
+mod rulesets;
 mod support;
 
 use serde_json::{Value, json};

@@ -6,9 +6,10 @@
 //! without need, or on its interval instead of at once.
 //!
 //! Only series that a rule selects are kept. When they take more memory than they may, all are dropped and every rule is evaluated
-//! over storage until the rules change: slower, never wrong.
+//! over storage until the windows are begun again: slower, never wrong. A rule comes and goes without a look at the others; only what is
+//! remembered of the metrics that it names is found out anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use model::{LabelsRef, METRIC_NAME, MatchOp, Matcher, Metadata, Sample};
@@ -23,19 +24,27 @@ const REMEMBERED_MAX: usize = 1 << 20;
 /// What is kept for the rules.
 pub(crate) struct Windows {
     head: Head,
-    selectors: Vec<Selector>,
-    by_name: HashMap<String, Vec<usize>>,
-    /// Selectors without the name of a metric.
-    unnamed: Vec<usize>,
-    remembered: HashMap<u64, Arc<[usize]>>,
+    /// Selectors with the name of a metric, by that name.
+    by_name: HashMap<String, Named>,
+    /// Selectors without one.
+    unnamed: Selectors,
+    /// Answers for series of which no selector has the name.
+    others: HashMap<u64, Arc<[usize]>>,
+    /// How many answers are remembered in all.
+    remembered: usize,
     nothing: Arc<[usize]>,
     bytes_max: usize,
     overflowed: bool,
 }
 
-struct Selector {
-    rule: usize,
-    matchers: Vec<Matcher>,
+/// The matchers of the selectors of each rule, by its number.
+type Selectors = BTreeMap<usize, Vec<Vec<Matcher>>>;
+
+/// The selectors with one name of a metric, and the answers for the series that have it.
+#[derive(Default)]
+struct Named {
+    selectors: Selectors,
+    remembered: HashMap<u64, Arc<[usize]>>,
 }
 
 /// What a batch of records did.
@@ -53,38 +62,63 @@ impl Windows {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Windows {
             head: Head::default(),
-            selectors: Vec::new(),
             by_name: HashMap::new(),
-            unnamed: Vec::new(),
-            remembered: HashMap::new(),
+            unnamed: Selectors::new(),
+            others: HashMap::new(),
+            remembered: 0,
             nothing: Arc::from([]),
             bytes_max,
             overflowed: false,
         }
     }
 
-    /// Takes the selectors of all rules whose windows are kept, each with the number of its rule. The samples stay; series that nobody
-    /// selects any more go when they are older than the longest window.
-    pub(crate) fn set_rules<'a>(&mut self, needs: impl Iterator<Item = (usize, &'a Need)>) {
-        (self.selectors, self.unnamed) = (Vec::new(), Vec::new());
-        self.by_name.clear();
-        self.remembered.clear();
-        for (rule, need) in needs {
-            let number = self.selectors.len();
-            self.selectors.push(Selector { rule, matchers: need.matchers.clone() });
-            match need.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal) {
-                Some(name) => self.by_name.entry(name.value.clone()).or_default().push(number),
-                None => self.unnamed.push(number),
+    /// Keeps what these selectors of a rule find from now on. What is remembered of other metrics stays.
+    pub(crate) fn add(&mut self, rule: usize, needs: &[Need]) {
+        for need in needs {
+            match metric_name(need) {
+                Some(name) => {
+                    let named = self.by_name.entry(name.to_owned()).or_default();
+                    self.remembered -= named.remembered.len();
+                    named.remembered.clear();
+                    named.selectors.entry(rule).or_default().push(need.matchers.clone());
+                }
+                None => {
+                    self.unnamed.entry(rule).or_default().push(need.matchers.clone());
+                    self.forget();
+                }
             }
         }
-        if std::mem::take(&mut self.overflowed) {
-            self.head = Head::default();
+    }
+
+    /// Forgets the selectors of a rule. The samples stay; series that nobody selects any more go when they are older than the longest
+    /// window.
+    pub(crate) fn remove(&mut self, rule: usize, needs: &[Need]) {
+        for need in needs {
+            let Some(name) = metric_name(need) else {
+                if self.unnamed.remove(&rule).is_some() {
+                    self.forget();
+                }
+                continue;
+            };
+            let Some(named) = self.by_name.get_mut(name) else { continue };
+            self.remembered -= named.remembered.len();
+            named.remembered.clear();
+            named.selectors.remove(&rule);
+            if named.selectors.is_empty() {
+                self.by_name.remove(name);
+            }
         }
+    }
+
+    /// Keeps windows again after they were dropped; they are empty.
+    pub(crate) fn begin_again(&mut self) {
+        self.overflowed = false;
+        self.head = Head::default();
     }
 
     /// Whether any series concerns any rule; without, records need not be read.
     pub(crate) fn has_rules(&self) -> bool {
-        !self.selectors.is_empty()
+        !self.by_name.is_empty() || !self.unnamed.is_empty()
     }
 
     /// The series that are kept.
@@ -92,7 +126,7 @@ impl Windows {
         &self.head
     }
 
-    /// Whether the windows took more memory than they may; nothing is kept until the rules change.
+    /// Whether the windows took more memory than they may; nothing is kept then.
     pub(crate) fn is_overflowed(&self) -> bool {
         self.overflowed
     }
@@ -101,7 +135,7 @@ impl Windows {
     pub(crate) fn trim(&mut self, before_ms: i64) {
         self.head.truncate_before(before_ms);
         if self.head.series() == 0 {
-            self.remembered.clear();
+            self.forget();
         }
     }
 
@@ -118,6 +152,12 @@ impl Windows {
         Visit { windows: self, touched }
     }
 
+    fn forget(&mut self) {
+        self.by_name.values_mut().for_each(|named| named.remembered.clear());
+        self.others.clear();
+        self.remembered = 0;
+    }
+
     fn rules_of(&mut self, labels: LabelsRef<'_>) -> Arc<[usize]> {
         let named =
             if self.by_name.is_empty() { None } else { labels.get(METRIC_NAME).and_then(|n| self.by_name.get(n)) };
@@ -125,20 +165,22 @@ impl Windows {
             return Arc::clone(&self.nothing);
         }
         let hash = labels.hash64();
-        if let Some(rules) = self.remembered.get(&hash) {
+        if let Some(rules) = named.map_or(&self.others, |named| &named.remembered).get(&hash) {
             return Arc::clone(rules);
         }
-        let candidates = named.into_iter().flatten().chain(&self.unnamed);
-        let meets =
-            |n: &&usize| self.selectors[**n].matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
-        let mut rules: Vec<usize> = candidates.filter(meets).map(|n| self.selectors[*n].rule).collect();
+        let meets = |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
+        let candidates = named.into_iter().flat_map(|named| &named.selectors).chain(&self.unnamed);
+        let mut rules: Vec<usize> =
+            candidates.filter(|(_, sets)| sets.iter().any(meets)).map(|(rule, _)| *rule).collect();
         rules.sort_unstable();
         rules.dedup();
         let rules: Arc<[usize]> = Arc::from(rules);
-        if self.remembered.len() >= REMEMBERED_MAX {
-            self.remembered.clear();
+        if self.remembered >= REMEMBERED_MAX {
+            self.forget();
         }
-        self.remembered.insert(hash, Arc::clone(&rules));
+        let named = labels.get(METRIC_NAME).and_then(|n| self.by_name.get_mut(n));
+        named.map_or(&mut self.others, |named| &mut named.remembered).insert(hash, Arc::clone(&rules));
+        self.remembered += 1;
         rules
     }
 
@@ -152,6 +194,11 @@ impl Windows {
             );
         }
     }
+}
+
+/// The name of the metric that a selector asks for.
+fn metric_name(need: &Need) -> Option<&str> {
+    need.matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal).map(|m| m.value.as_str())
 }
 
 struct Visit<'a> {
@@ -190,17 +237,14 @@ mod tests {
     use super::*;
     use model::Labels;
 
+    fn needs(text: &str) -> Vec<Need> {
+        let expr = promql::parse(text, &promql::Features::default()).expect(text);
+        crate::needs::needs(&expr, 300_000)
+    }
+
     fn windows(texts: &[&str], bytes_max: usize) -> Windows {
-        let needs: Vec<(usize, Need)> = texts
-            .iter()
-            .enumerate()
-            .flat_map(|(n, text)| {
-                let expr = promql::parse(text, &promql::Features::default()).expect(text);
-                crate::needs::needs(&expr, 300_000).into_iter().map(move |need| (n, need))
-            })
-            .collect();
         let mut windows = Windows::new(bytes_max);
-        windows.set_rules(needs.iter().map(|(n, need)| (*n, need)));
+        texts.iter().enumerate().for_each(|(rule, text)| windows.add(rule, &needs(text)));
         windows
     }
 
@@ -236,7 +280,35 @@ mod tests {
         assert!(windows.is_overflowed());
         assert_eq!(windows.head().series(), 0);
         assert_eq!(touch(&mut windows, &[("__name__", "up")]), [0]);
-        windows.set_rules(std::iter::empty());
+        windows.begin_again();
         assert!(!windows.is_overflowed());
+    }
+
+    #[test]
+    fn a_rule_that_comes_or_goes_is_seen_by_series_that_were_there_before() {
+        let mut windows = windows(&["up == 0", "{job=\"a\"}", "up + down"], 1 << 20);
+        let up: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+        let other: &[(&str, &str)] = &[("__name__", "other"), ("job", "a")];
+        assert_eq!((touch(&mut windows, up), touch(&mut windows, other)), (vec![0, 1, 2], vec![1]));
+        windows.add(3, &needs("up > other"));
+        assert_eq!((touch(&mut windows, up), touch(&mut windows, other)), (vec![0, 1, 2, 3], vec![1, 3]));
+        windows.remove(1, &needs("{job=\"a\"}"));
+        assert_eq!((touch(&mut windows, up), touch(&mut windows, other)), (vec![0, 2, 3], vec![3]));
+        windows.remove(3, &needs("up > other"));
+        assert_eq!((touch(&mut windows, up), touch(&mut windows, other)), (vec![0, 2], vec![]));
+        windows.remove(0, &needs("up == 0"));
+        windows.remove(2, &needs("up + down"));
+        assert!(!windows.has_rules());
+        assert_eq!(windows.remembered, 0);
+    }
+
+    #[test]
+    fn what_is_remembered_of_other_metrics_outlives_a_change_of_rules() {
+        let mut windows = windows(&["up", "down"], 1 << 20);
+        touch(&mut windows, &[("__name__", "up")]);
+        touch(&mut windows, &[("__name__", "down")]);
+        windows.add(2, &needs("up"));
+        assert_eq!((windows.by_name["up"].remembered.len(), windows.by_name["down"].remembered.len()), (0, 1));
+        assert_eq!(windows.remembered, 1);
     }
 }

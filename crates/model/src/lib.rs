@@ -18,6 +18,7 @@ pub use matcher::{InvalidRegex, MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use source::{
-    Cancel, Columns, LabelsRequest, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, Want,
+    Cancel, Columns, LabelsRequest, Listing, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError,
+    Want,
 };
 pub use time::{InvalidDuration, TimeRange};

@@ -125,6 +125,22 @@ pub struct SeriesSet {
     pub warnings: Vec<String>,
 }
 
+/// The answer to a question for names, values or metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// What was found.
+    pub items: Vec<T>,
+    /// As in [`SeriesSet::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// A list of which there is nothing more to know.
+impl<T> From<Vec<T>> for Listing<T> {
+    fn from(items: Vec<T>) -> Self {
+        Listing { items, warnings: Vec::new() }
+    }
+}
+
 /// Why a source could not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -148,12 +164,12 @@ pub trait SeriesSource: Send + Sync {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError>;
 
     /// The names of the labels of the series that meet the request, ascending.
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError>;
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError>;
 
     /// The values of one label over the series that meet the request, ascending.
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError>;
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError>;
 
     /// What is known of one metric family, or of all, ascending by family. A family of which clients say different
     /// things is there more than once.
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError>;
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError>;
 }

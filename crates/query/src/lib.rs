@@ -1,4 +1,5 @@
-//! The query component: Prometheus' HTTP query API, Weir's own plain one, and the status page.
+//! The query component: Prometheus' HTTP query API, Weir's own plain one, the status page, and the front door to the components
+//! whose routes it does not answer itself.
 //!
 //! Architecture invariant: a query sees everything that was acknowledged before it arrived, or says that it does not; and no
 //! request makes a thread of the HTTP server wait.
@@ -10,6 +11,7 @@ mod error;
 mod evaluate;
 mod execute;
 mod form;
+pub mod front_door;
 mod metrics;
 mod number;
 mod respond;
@@ -37,11 +39,14 @@ use crate::respond::response;
 
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
+pub use crate::front_door::FrontDoor;
 
 /// What the query component needs of others.
 pub struct Deps {
     /// The series to query.
     pub reader: Arc<dyn Reader>,
+    /// The components for which this one is the address; none where they are in the same process.
+    pub front_door: FrontDoor,
 }
 
 impl std::fmt::Debug for Deps {
@@ -82,10 +87,11 @@ fn start_at(
         waiting_max: args.query_waiting_max,
         threads: args.query_threads,
     };
+    let front_door = deps.front_door.router(registry)?;
     let executor = Executor::new(deps.reader.clone(), limits, shutdown, metrics.clone())?;
     let started_ms = now_ms();
     let api = Arc::new(Api { args, reader: deps.reader, executor, metrics, now_ms, started_ms });
-    let router = router(api.clone());
+    let router = router(api.clone()).merge(front_door);
     let drained = Box::pin(async move {
         api.executor.drained().await;
         Ok(())

@@ -63,27 +63,32 @@ pub(crate) fn write_list<T>(
 
 /// The HTTP response for a result.
 pub(crate) fn response(result: Result<Bytes, Error>) -> Response<Body> {
-    let (status, body) = match result {
-        Ok(body) => (StatusCode::OK, body),
+    let (status, mut response) = match result {
+        Ok(body) => (StatusCode::OK, json(StatusCode::OK, body)),
         Err(error) => {
             let (status, word) = error.status();
-            (status, error_body(word, &error.to_string()))
+            (status, error_response(status, word, &error.to_string()))
         }
     };
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
 
-fn error_body(word: &str, message: &str) -> Bytes {
+/// The HTTP response for an error: what failed in a word, and in a sentence.
+pub(crate) fn error_response(status: StatusCode, word: &str, message: &str) -> Response<Body> {
     let mut out = format!("{{\"status\":\"error\",\"errorType\":\"{word}\",\"error\":").into_bytes();
     write_string(&mut out, message);
     out.push(b'}');
-    out.into()
+    json(status, out.into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn write_annotations(out: &mut Vec<u8>, name: &str, one: &str, texts: &[String]) {

@@ -1,8 +1,11 @@
 //! Kafka's record batch, version 2, as it travels and as it lies on disk.
 //!
 //! Written as the protocol's documentation describes it: a header of 61 bytes in big endian, then the records, whose numbers
-//! are zigzag varints. No compression (payloads compress themselves), no producer, no headers on records; batches of other
-//! writers may have headers and keys, which are skipped. Not here: control batches and transactions.
+//! are zigzag varints. No compression (payloads compress themselves), no headers on records; batches of other writers may have
+//! headers and keys, which are skipped. Not here: control batches and transactions; what is asked of a batch that another
+//! writer made is in [`foreign`].
+
+pub(crate) mod foreign;
 
 use bytes::Bytes;
 
@@ -15,6 +18,18 @@ const BEFORE_LENGTH: usize = 12;
 /// Bytes before those that the checksum covers.
 const BEFORE_CHECKED: usize = 21;
 
+/// Bytes of the shortest record: its length, attributes, time, offset, no key, no value, no headers.
+const RECORD_MIN: usize = 7;
+
+/// Who wrote a batch, and which of its batches it is; how the log knows one that is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    /// Number of its first record among those of the producer in this partition; after `i32::MAX` comes 0.
+    pub(crate) sequence: i32,
+}
+
 /// What the header of a batch says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -23,6 +38,8 @@ pub(crate) struct Header {
     pub(crate) max_timestamp: i64,
     /// Size of the whole batch.
     pub(crate) bytes: usize,
+    /// `None` where the writer does not number its batches.
+    pub(crate) producer: Option<Producer>,
 }
 
 impl Header {
@@ -32,7 +49,8 @@ impl Header {
 }
 
 /// Appends one batch of records, given as time of append and payload, to `out`.
-pub(crate) fn write(out: &mut Vec<u8>, base_offset: i64, records: &[(i64, Bytes)]) {
+pub(crate) fn write(out: &mut Vec<u8>, base_offset: i64, producer: Option<Producer>, records: &[(i64, Bytes)]) {
+    let producer = producer.unwrap_or(Producer { id: -1, epoch: -1, sequence: -1 });
     let start = out.len();
     let count = records.len() as i32;
     let base_time = records.first().map_or(0, |(t, _)| *t);
@@ -46,9 +64,9 @@ pub(crate) fn write(out: &mut Vec<u8>, base_offset: i64, records: &[(i64, Bytes)
     out.extend_from_slice(&(count - 1).to_be_bytes());
     out.extend_from_slice(&base_time.to_be_bytes());
     out.extend_from_slice(&max_time.to_be_bytes());
-    out.extend_from_slice(&(-1i64).to_be_bytes()); // producer id: none
-    out.extend_from_slice(&(-1i16).to_be_bytes()); // producer epoch
-    out.extend_from_slice(&(-1i32).to_be_bytes()); // base sequence
+    out.extend_from_slice(&producer.id.to_be_bytes());
+    out.extend_from_slice(&producer.epoch.to_be_bytes());
+    out.extend_from_slice(&producer.sequence.to_be_bytes());
     out.extend_from_slice(&count.to_be_bytes());
     for (delta, (time, payload)) in records.iter().enumerate() {
         let (time, offset) = (time - base_time, delta as i64);
@@ -69,14 +87,18 @@ pub(crate) fn write(out: &mut Vec<u8>, base_offset: i64, records: &[(i64, Bytes)
     out[start + 17..start + 21].copy_from_slice(&checksum.to_be_bytes());
 }
 
+/// Gives a batch its place in the log: the two fields that the log and not the writer decides, which the checksum leaves out.
+pub(crate) fn place(batch: &mut [u8], base_offset: i64) {
+    batch[..8].copy_from_slice(&base_offset.to_be_bytes());
+    batch[12..16].copy_from_slice(&(-1i32).to_be_bytes()); // leader epoch: none
+}
+
 /// Reads the header at the start of `bytes` and checks everything that can be checked without the records.
 pub(crate) fn header(bytes: &[u8]) -> Result<Header, &'static str> {
-    if bytes.len() < HEADER {
-        return Err("batch header ends too early");
-    }
-    let i64_at = |at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let i32_at = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-    if bytes[16] != 2 {
+    let header = bytes.get(..HEADER).ok_or("batch header ends too early")?;
+    let i64_at = |at: usize| i64::from_be_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    let i32_at = |at: usize| i32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    if header[16] != 2 {
         return Err("not a record batch of version 2");
     }
     let size = usize::try_from(i32_at(8)).ok().map(|n| n + BEFORE_LENGTH).filter(|n| *n >= HEADER);
@@ -84,11 +106,19 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Header, &'static str> {
     if count < 1 || last_delta != count - 1 || i64_at(0) < 0 {
         return Err("batch header does not make sense");
     }
+    let bytes = size.ok_or("length of the batch does not make sense")?;
+    // Checked before anything is allocated for so many.
+    if count as usize > (bytes - HEADER) / RECORD_MIN {
+        return Err("batch is too short for its number of records");
+    }
+    let epoch = i16::from_be_bytes([header[51], header[52]]);
+    let producer = Producer { id: i64_at(43), epoch, sequence: i32_at(53) };
     Ok(Header {
         base_offset: i64_at(0),
         records: i64::from(count),
         max_timestamp: i64_at(35),
-        bytes: size.ok_or("length of the batch does not make sense")?,
+        bytes,
+        producer: (producer.id >= 0).then_some(producer),
     })
 }
 
@@ -103,7 +133,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Header, &'static str> {
     Ok(header)
 }
 
-/// Reads the records of a batch that was checked; their payloads are slices of it.
+/// Checks a batch and reads its records; their payloads are slices of it. A record without a value has an empty payload.
 pub(crate) fn records(batch: &Bytes) -> Result<Vec<Record>, &'static str> {
     let header = check(batch)?;
     let base_time = i64::from_be_bytes(batch[27..35].try_into().expect("eight bytes"));
@@ -122,7 +152,7 @@ pub(crate) fn records(batch: &Bytes) -> Result<Vec<Record>, &'static str> {
             return Err("record offsets are not dense");
         }
         skip(batch, &mut at)?; // key
-        let size = usize::try_from(varint(batch, &mut at)?).map_err(|_| "record without a value")?;
+        let size = usize::try_from(varint(batch, &mut at)?.max(0)).map_err(|_| "length does not make sense")?;
         let value_end = at.checked_add(size).filter(|value_end| *value_end <= end).ok_or("value ends too late")?;
         out.push(Record {
             offset: header.base_offset + delta,
@@ -175,7 +205,7 @@ mod tests {
 
     fn batch(records: &[(i64, Bytes)]) -> Bytes {
         let mut out = Vec::new();
-        write(&mut out, 7, records);
+        write(&mut out, 7, None, records);
         Bytes::from(out)
     }
 
@@ -282,7 +312,7 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = bytes;
             let _ = records(&Bytes::from(bytes.clone()));
-            if bytes.len() > HEADER {
+            if bytes.len() >= HEADER + 2 * RECORD_MIN {
                 // With a right checksum the records themselves are reached.
                 bytes[16] = 2;
                 bytes[21] = 0;

@@ -11,6 +11,9 @@ use crate::{Bounds, Error, Log, RECORD_BYTES_MAX, Record};
 /// Long enough that only a log that does not answer exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Parts of the suite, and so logs that it asks for.
+pub const PARTS: usize = 9;
+
 /// Runs the whole suite, each part on a log that `make` gives.
 pub async fn run<F: Future<Output = Arc<dyn Log>>>(mut make: impl FnMut() -> F) {
     appended_records_are_read_in_order(make().await).await;
@@ -19,6 +22,9 @@ pub async fn run<F: Future<Output = Arc<dyn Log>>>(mut make: impl FnMut() -> F) 
     a_fetch_is_bounded_and_makes_progress(make().await).await;
     commits_are_kept_by_group_and_partition(make().await).await;
     appends_at_once_each_get_an_offset_of_their_own(make().await).await;
+    a_fetch_that_waits_holds_up_nothing(make().await).await;
+    a_fetch_that_is_dropped_leaves_nothing_behind(make().await).await;
+    the_largest_record_passes(make().await).await;
 }
 
 async fn appended_records_are_read_in_order(log: Arc<dyn Log>) {
@@ -87,6 +93,11 @@ async fn appends_at_once_each_get_an_offset_of_their_own(log: Arc<dyn Log>) {
     }
     let read = log.fetch(0, 0, usize::MAX, PATIENCE).await.expect("read");
     assert_eq!(read.into_iter().map(|r| Some(r.payload)).collect::<Vec<_>>(), expect);
+    // Also from the middle of what was written at once.
+    for from in [1, 77, 198, 199] {
+        let read = log.fetch(0, from, 1, PATIENCE).await.expect("read");
+        assert_eq!(read.first().map(|r| r.offset), Some(from));
+    }
 }
 
 async fn commits_are_kept_by_group_and_partition(log: Arc<dyn Log>) {
@@ -96,4 +107,47 @@ async fn commits_are_kept_by_group_and_partition(log: Arc<dyn Log>) {
     assert_eq!(log.committed("a", 0).await.expect("read"), Some(3));
     assert_eq!(log.committed("a", 1).await.expect("read"), Some(4));
     assert_eq!(log.committed("b", 1).await.expect("read"), None);
+}
+
+async fn a_fetch_that_waits_holds_up_nothing(log: Arc<dyn Log>) {
+    let waiting = log.fetch(0, 0, usize::MAX, PATIENCE);
+    let others = async {
+        // The other partition first: what wakes the fetch comes last.
+        log.append(1, Bytes::from_static(b"y"), 1).await.expect("appended");
+        assert_eq!(log.fetch(1, 0, usize::MAX, PATIENCE).await.expect("read").len(), 1);
+        assert_eq!(log.bounds(0).await.expect("bounds"), Bounds { start: 0, end: 0 });
+        log.commit("a", 0, 0).await.expect("committed");
+        log.append(0, Bytes::from_static(b"x"), 1).await.expect("appended")
+    };
+    let (read, offset) = tokio::join!(waiting, others);
+    assert_eq!((read.expect("read").len(), offset), (1, 0));
+}
+
+async fn a_fetch_that_is_dropped_leaves_nothing_behind(log: Arc<dyn Log>) {
+    for i in 0..5i64 {
+        let waiting = log.fetch(0, i, usize::MAX, PATIENCE);
+        let appended = log.append(1, Bytes::from_static(b"y"), 1);
+        tokio::select! {
+            biased;
+            read = waiting => panic!("nothing is there: {read:?}"),
+            offset = appended => assert_eq!(offset.expect("appended"), i),
+        }
+        assert_eq!(log.append(0, Bytes::from(i.to_be_bytes().to_vec()), 1).await.expect("appended"), i);
+        let read = log.fetch(0, i, usize::MAX, PATIENCE).await.expect("read");
+        assert_eq!(read.into_iter().map(|r| r.payload).collect::<Vec<_>>(), [i.to_be_bytes().to_vec()]);
+    }
+}
+
+async fn the_largest_record_passes(log: Arc<dyn Log>) {
+    let largest = Bytes::from(vec![7; RECORD_BYTES_MAX]);
+    let appends = (0..3).map(|_| log.append(0, largest.clone(), 1));
+    let offsets = futures_util::future::join_all(appends).await;
+    assert!(offsets.into_iter().all(|offset| offset.is_ok()));
+    let mut next = 0;
+    while next < 3 {
+        // However little is asked for.
+        let read = log.fetch(0, next, 1, PATIENCE).await.expect("read");
+        assert!(!read.is_empty() && read.iter().all(|record| record.payload == largest));
+        next += read.len() as i64;
+    }
 }

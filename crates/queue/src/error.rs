@@ -50,6 +50,9 @@ pub enum Error {
     /// A write failed before, so that what is durable is unknown; only a restart, which reads it back, helps.
     #[error("log is stopped: {0}")]
     Poisoned(String),
+    /// The server of the log cannot be reached, or answers what it should not; whether an append is in the log is not known.
+    #[error("log at {0}")]
+    Remote(String),
     /// No such partition, or a record too large.
     #[error("{0}")]
     Invalid(String),
@@ -59,7 +62,7 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Io { .. } | Error::Poisoned(_) => Kind::Unavailable,
+            Error::Io { .. } | Error::Poisoned(_) | Error::Remote(_) => Kind::Unavailable,
             Error::Corrupt { .. } | Error::Payload { .. } => Kind::Corrupt,
             Error::Full(_) => Kind::Overloaded,
             Error::OutOfRange { .. } | Error::Invalid(_) => Kind::Invalid,

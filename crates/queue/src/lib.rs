@@ -6,21 +6,25 @@
 //! never carries on.
 
 mod batch;
+mod component;
 pub mod error;
 mod files;
 mod groups;
+pub mod kafka;
 mod local;
 pub mod log;
 mod metrics;
 mod partition;
 pub mod payload;
+mod producer_ids;
+mod producers;
 mod segment;
 mod status;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
+pub use component::{Args, Deps, Started, start};
 pub use error::Error;
-pub use local::{Args, Deps, Started, start};
 pub use log::{Bounds, BoxFuture, Log, Record};
 pub use partition::RECORD_BYTES_MAX;

@@ -1,130 +1,41 @@
-//! The log in process: partitions in a directory, retention, and the component's start.
+//! The log in process: partitions in a directory, and retention.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus::Registry;
-use runtime::{Component, Shutdown};
 
+use crate::component::Args;
 use crate::files::{create_dir, io, replace, sync_dir};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::partition::{Layout, Partition};
+use crate::producer_ids::ProducerIds;
 use crate::segment::corrupt;
-use crate::status;
 use crate::{Bounds, BoxFuture, Error, Log, Record};
 
-/// How often retention runs and commits are written.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How much more than its bound the log may hold for the sake of a consumer that has not read it.
 const HARD_LIMIT: u64 = 4;
-
-/// Configuration of the log.
-#[derive(Debug, Clone, clap::Args)]
-#[group(skip)]
-pub struct Args {
-    /// Where the log lies; set by the program that starts it.
-    #[arg(skip)]
-    pub dir: PathBuf,
-
-    /// Number of partitions of a new log; one that exists keeps its number
-    #[arg(long, env = "WEIR_QUEUE_PARTITIONS", default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub queue_partitions: u32,
-
-    /// Size of a segment file, after which a new one begins
-    #[arg(long, env = "WEIR_QUEUE_SEGMENT_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
-    pub queue_segment_bytes: u64,
-
-    /// How long records are kept after every consumer has read them, such as 6h
-    #[arg(long, env = "WEIR_QUEUE_RETENTION", default_value = "6h", value_name = "DURATION", value_parser = parse_duration)]
-    pub queue_retention: Duration,
-
-    /// Size of the whole log above which the oldest records that every consumer has read are removed; at four times
-    /// this size, unread ones are removed too
-    #[arg(long, env = "WEIR_QUEUE_RETENTION_BYTES", default_value_t = 4 << 30, value_name = "BYTES")]
-    pub queue_retention_bytes: u64,
-
-    /// Consumers whose commits hold records back
-    #[arg(skip = vec!["storage".to_owned(), "alerting".to_owned()])]
-    pub holding_groups: Vec<String>,
-}
-
-/// What the log needs of others: nothing.
-#[derive(Debug, Default)]
-pub struct Deps {}
-
-/// A started log.
-pub struct Started {
-    /// Its routes and its end.
-    pub component: Component,
-    /// The log.
-    pub log: Arc<dyn Log>,
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
-    Ok(Duration::from_millis(ms.unsigned_abs()))
-}
-
-/// Opens or creates the log in `args.dir`, cuts a torn tail, and starts a writer a partition.
-///
-/// Fails where another process has the directory open, or the log is damaged. `drained` resolves with an error as soon
-/// as a failed write has stopped a partition.
-pub async fn start(args: Args, _deps: Deps, registry: &Registry, mut shutdown: Shutdown) -> Result<Started, Error> {
-    let metrics = Metrics::new(registry).map_err(|e| Error::Invalid(e.to_string()))?;
-    let opened = {
-        let (args, metrics) = (args.clone(), metrics.clone());
-        tokio::task::spawn_blocking(move || LocalLog::open(&args, metrics)).await
-    };
-    let (log, writers) = opened.map_err(|e| Error::Invalid(format!("opening the log: {e}")))??;
-    let log = Arc::new(log);
-    let own = log.clone();
-    let task = tokio::spawn(async move {
-        let mut stopped = metrics.stopped.subscribe();
-        let mut failure = None;
-        loop {
-            tokio::select! {
-                () = shutdown.asked() => break,
-                Ok(error) = stopped.wait_for(Option::is_some) => { failure = error.clone(); break }
-                () = tokio::time::sleep(HOUSEKEEPING) => {}
-            }
-            let (log, args, now_ms) = (own.clone(), args.clone(), runtime::clock::now_ms());
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || log.keep_house(&args, now_ms)).await {
-                tracing::error!(%error, "housekeeping of the log failed; it is tried again");
-            }
-        }
-        own.partitions.iter().for_each(|p| p.close());
-        let ended = tokio::task::spawn_blocking(move || {
-            for writer in writers {
-                writer.join().map_err(|_| Error::Poisoned("writer panicked".to_owned()))?;
-            }
-            own.groups.save()
-        });
-        let ended = ended.await.unwrap_or_else(|e| Err(Error::Poisoned(e.to_string())));
-        failure.map_or(ended, Err)
-    });
-    let drained = Box::pin(async move { Ok(task.await??) });
-    Ok(Started { component: Component { name: "queue", router: status::router(log.clone()), drained }, log })
-}
 
 /// The log of one directory.
 pub(crate) struct LocalLog {
     pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) producer_ids: ProducerIds,
     metrics: Metrics,
     /// Held open for its lock.
     _lock: File,
 }
 
 impl LocalLog {
-    fn open(args: &Args, metrics: Metrics) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), Error> {
+    pub(crate) fn open(args: &Args, metrics: Metrics) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), Error> {
         create_dir(&args.dir)?;
         let lock = lock(&args.dir)?;
         let number = partitions(&args.dir, args.queue_partitions)?;
         let groups = Arc::new(Groups::open(&args.dir, number, &args.holding_groups, metrics.clone())?);
+        let producer_ids = ProducerIds::open(&args.dir)?;
         // What an earlier process created and was killed before it made durable.
         sync_dir(&args.dir)?;
         let layout = Layout { segment_bytes: args.queue_segment_bytes.max(1) };
@@ -135,9 +46,14 @@ impl LocalLog {
             partitions.push(partition);
             writers.push(writer);
         }
-        let log = LocalLog { partitions, groups, metrics, _lock: lock };
+        let log = LocalLog { partitions, groups, producer_ids, metrics, _lock: lock };
         log.gauge();
         Ok((log, writers))
+    }
+
+    /// Refuses appends from now on; the writers end when those that wait are done.
+    pub(crate) fn close(&self) {
+        self.partitions.iter().for_each(|partition| partition.close());
     }
 
     fn partition(&self, number: u32) -> Result<&Arc<Partition>, Error> {
@@ -156,7 +72,7 @@ impl LocalLog {
     }
 
     /// The commits to disk, and retention, which makes room and so does not wait for the former to succeed.
-    fn keep_house(&self, args: &Args, now_ms: i64) -> Result<(), Error> {
+    pub(crate) fn keep_house(&self, args: &Args, now_ms: i64) -> Result<(), Error> {
         let saved = self.groups.save();
         self.expire(args, now_ms)?;
         saved

@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     pub(crate) depth_records: IntGaugeVec,
     pub(crate) peak_depth_records: IntGaugeVec,
     pub(crate) processed_records: IntCounterVec,
+    pub(crate) duplicates: IntCounter,
+    pub(crate) forgotten_producers: IntCounter,
     rejected: IntCounterVec,
     /// Set when a partition stopped by itself.
     pub(crate) stopped: watch::Sender<Option<Error>>,
@@ -67,30 +69,44 @@ impl Metrics {
                 Opts::new("weir_queue_processed_records_total", "Records that a consumer group has committed."),
                 &["group"],
             )?,
+            duplicates: IntCounter::new(
+                "weir_queue_duplicate_batches_total",
+                "Batches that a producer sent again and that were in the log already.",
+            )?,
+            forgotten_producers: IntCounter::new(
+                "weir_queue_forgotten_producers_total",
+                "Producers whose batches are not remembered any more, since there are too many others.",
+            )?,
             rejected: IntCounterVec::new(
                 Opts::new("weir_queue_rejected_appends_total", "Appends that were refused, by reason."),
                 &["reason"],
             )?,
             stopped: watch::Sender::new(None),
         };
-        let m = &metrics;
-        registry.register(Box::new(m.records.clone()))?;
-        registry.register(Box::new(m.bytes.clone()))?;
-        registry.register(Box::new(m.batch_records.clone()))?;
-        registry.register(Box::new(m.fsync_seconds.clone()))?;
-        registry.register(Box::new(m.truncated_bytes.clone()))?;
-        registry.register(Box::new(m.poisoned.clone()))?;
-        registry.register(Box::new(m.disk_bytes.clone()))?;
-        registry.register(Box::new(m.segments.clone()))?;
-        registry.register(Box::new(m.forced_removals.clone()))?;
-        registry.register(Box::new(m.depth_records.clone()))?;
-        registry.register(Box::new(m.peak_depth_records.clone()))?;
-        registry.register(Box::new(m.processed_records.clone()))?;
-        registry.register(Box::new(m.rejected.clone()))?;
-        for reason in ["waiting", "disk_full", "too_large", "stopped"] {
-            m.rejected.with_label_values(&[reason]);
+        metrics.register(registry)?;
+        for reason in ["waiting", "disk_full", "too_large", "stopped", "sequence"] {
+            metrics.rejected.with_label_values(&[reason]);
         }
         Ok(metrics)
+    }
+
+    fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.records.clone()))?;
+        registry.register(Box::new(self.bytes.clone()))?;
+        registry.register(Box::new(self.batch_records.clone()))?;
+        registry.register(Box::new(self.fsync_seconds.clone()))?;
+        registry.register(Box::new(self.truncated_bytes.clone()))?;
+        registry.register(Box::new(self.poisoned.clone()))?;
+        registry.register(Box::new(self.disk_bytes.clone()))?;
+        registry.register(Box::new(self.segments.clone()))?;
+        registry.register(Box::new(self.forced_removals.clone()))?;
+        registry.register(Box::new(self.depth_records.clone()))?;
+        registry.register(Box::new(self.peak_depth_records.clone()))?;
+        registry.register(Box::new(self.processed_records.clone()))?;
+        registry.register(Box::new(self.duplicates.clone()))?;
+        registry.register(Box::new(self.forgotten_producers.clone()))?;
+        registry.register(Box::new(self.rejected.clone()))?;
+        Ok(())
     }
 
     pub(crate) fn rejected(&self, reason: &str, appends: usize) {

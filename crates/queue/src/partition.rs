@@ -6,44 +6,44 @@
 //! Consumers read the newest records, which are kept in memory as they were given, so that in the usual case nothing is read
 //! from disk or checked again. The price is a bounded amount of memory for each partition.
 
+mod reading;
+mod writer;
+
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
+#[cfg(test)]
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::batch::{self, Header};
-use crate::files::{create_dir, is_full, sync_dir};
+use crate::files::{create_dir, sync_dir};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
+use crate::producers::Producers;
 use crate::segment::{Segment, corrupt};
 use crate::{Bounds, Error, Record};
+pub(crate) use writer::Refused;
+use writer::{Append, PanicGuard};
 
 /// Largest payload of one record. A request of ten thousand series takes a tenth of it.
 pub const RECORD_BYTES_MAX: usize = 8 << 20;
 /// Appends that may wait for the writer of a partition, and so at most in one group: far more than there are requests at once.
-const WAITING_MAX: usize = 4096;
+pub(crate) const WAITING_MAX: usize = 4096;
 /// Payload that may wait for the writer of a partition: more than a second of a disk that writes 50 MB/s.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Payload of one batch: as much as the disk takes in some milliseconds, so that a group does not wait long for its sync.
-const BATCH_BYTES: usize = 4 << 20;
+pub(crate) const BATCH_BYTES: usize = 4 << 20;
+/// Last segments of which the producers are read back when the log is opened; see [`crate::producers`].
+const PRODUCER_SEGMENTS: usize = 2;
 /// Newest records kept in memory, a partition: some seconds at 100 MB/s over four partitions.
 const CACHE_BYTES: usize = 32 << 20;
 /// What a record in the cache takes beside its payload, so that empty ones are bounded too.
 const CACHE_RECORD_BYTES: usize = size_of::<Record>();
-
-struct Append {
-    payload: Bytes,
-    now_ms: i64,
-    done: oneshot::Sender<Result<i64, Error>>,
-}
 
 /// A partition that is open.
 pub(crate) struct Partition {
@@ -55,6 +55,8 @@ pub(crate) struct Partition {
     /// `None` once the partition is closed.
     appends: Mutex<Option<SyncSender<Append>>>,
     waiting_bytes: AtomicUsize,
+    /// Bytes that were appended since the log was opened.
+    written_bytes: AtomicU64,
     groups: Arc<Groups>,
     metrics: Metrics,
 }
@@ -83,6 +85,10 @@ impl Partition {
     ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
         create_dir(dir)?;
         let segments = open_segments(dir, &metrics)?;
+        let mut producers = Producers::new(metrics.forgotten_producers.clone());
+        for segment in segments.iter().skip(segments.len().saturating_sub(PRODUCER_SEGMENTS)) {
+            segment.each_header(|header| producers.wrote(header))?;
+        }
         let end = segments.back().map_or(0, |s| s.next);
         let (appends, waiting) = sync_channel(WAITING_MAX);
         let partition = Arc::new(Partition {
@@ -92,6 +98,7 @@ impl Partition {
             end: watch::Sender::new(end),
             appends: Mutex::new(Some(appends)),
             waiting_bytes: AtomicUsize::new(0),
+            written_bytes: AtomicU64::new(0),
             groups,
             metrics,
         });
@@ -101,7 +108,7 @@ impl Partition {
             .name(format!("queue-{number}"))
             .spawn(move || {
                 let _guard = PanicGuard(&own);
-                own.write_all(&waiting, layout);
+                own.write_all(&waiting, layout, producers);
             })
             .map_err(crate::files::io("starting the writer's thread"))?;
         Ok((partition, writer))
@@ -112,95 +119,17 @@ impl Partition {
         lock(&self.appends).take();
     }
 
-    pub(crate) async fn append(&self, payload: Bytes, now_ms: i64) -> Result<i64, Error> {
-        let size = payload.len();
-        if size > RECORD_BYTES_MAX {
-            self.metrics.rejected("too_large", 1);
-            return Err(Error::Invalid(format!("record of {} bytes, at most {RECORD_BYTES_MAX} are taken", size)));
-        }
-        let (done, written) = oneshot::channel();
-        {
-            let appends = lock(&self.appends);
-            let stopped = || {
-                self.metrics.rejected("stopped", 1);
-                Error::Poisoned(self.poisoned().unwrap_or_else(|| "shut down".to_owned()))
-            };
-            let full = |what: String| {
-                self.metrics.rejected("waiting", 1);
-                Error::Full(format!("{what} wait for partition {}", self.number))
-            };
-            let sender = appends.as_ref().ok_or_else(stopped)?;
-            // Only this place adds, and under the lock: what was read can have become less, never more.
-            let waiting = self.waiting_bytes.load(Ordering::Relaxed);
-            if waiting > 0 && waiting + size > WAITING_BYTES_MAX {
-                return Err(full(format!("{waiting} bytes")));
-            }
-            self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
-            sender.try_send(Append { payload, now_ms, done }).map_err(|e| {
-                self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
-                match e {
-                    TrySendError::Full(_) => full(format!("{WAITING_MAX} appends")),
-                    TrySendError::Disconnected(_) => stopped(),
-                }
-            })?;
-        }
-        written.await.unwrap_or_else(|_| Err(Error::Poisoned("writer ended".to_owned())))
-    }
-
     pub(crate) fn bounds(&self) -> Bounds {
         let end = *self.end.borrow();
         Bounds { start: self.state().segments.front().map_or(end, |s| s.base), end }
     }
 
-    pub(crate) async fn fetch(
-        self: &Arc<Self>,
-        from: i64,
-        bytes_max: usize,
-        wait: Duration,
-    ) -> Result<Vec<Record>, Error> {
-        let bounds = self.bounds();
-        if from < bounds.start || from > bounds.end {
-            let Bounds { start, end } = bounds;
-            return Err(Error::OutOfRange { partition: self.number, offset: from, start, end });
-        }
-        let mut end = self.end.subscribe();
-        if tokio::time::timeout(wait, end.wait_for(|end| *end > from)).await.is_err() {
-            return Ok(Vec::new());
-        }
-        if let Some(cached) = self.fetch_cached(from, bytes_max) {
-            return Ok(cached);
-        }
-        let own = self.clone();
-        tokio::task::spawn_blocking(move || own.fetch_from_disk(from, bytes_max))
-            .await
-            .unwrap_or_else(|_| Err(Error::Poisoned("reading was cancelled".to_owned())))
+    /// Bytes that were appended since the log was opened; only grows.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
     }
 
-    fn fetch_cached(&self, from: i64, bytes_max: usize) -> Option<Vec<Record>> {
-        let state = self.state();
-        let skip = usize::try_from(from - state.cache.front()?.offset).ok()?;
-        let mut size = 0;
-        let taken = state.cache.iter().skip(skip).take_while(|record| {
-            let take = size < bytes_max;
-            size += record.payload.len().max(1);
-            take
-        });
-        Some(taken.cloned().collect())
-    }
-
-    fn fetch_from_disk(&self, from: i64, bytes_max: usize) -> Result<Vec<Record>, Error> {
-        let segment = {
-            let state = self.state();
-            let after = state.segments.partition_point(|s| s.base <= from);
-            after.checked_sub(1).map(|at| state.segments[at].clone())
-        };
-        // Retention may have taken it since the bounds were looked at.
-        let Bounds { start, end } = self.bounds();
-        let gone = Error::OutOfRange { partition: self.number, offset: from, start, end };
-        segment.filter(|s| from < s.next).ok_or(gone)?.read(from, bytes_max)
-    }
-
-    /// Bytes, segments and the newest time of the partition.
+    /// Bytes and segments of the partition.
     pub(crate) fn size(&self) -> (u64, usize) {
         let state = self.state();
         (state.segments.iter().map(|s| s.bytes).sum(), state.segments.len())
@@ -244,151 +173,8 @@ impl Partition {
         result
     }
 
-    /// What the writer does after a write that failed so.
-    #[cfg(test)]
-    pub(crate) fn take_back(&self, error: std::io::Error) -> Error {
-        let active = Active::of(self.state().segments.back().expect("a segment"));
-        self.undo(&active, crate::files::io("writing")(error))
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-
-    /// The writer's loop.
-    fn write_all(&self, waiting: &Receiver<Append>, layout: Layout) {
-        let (mut buffer, mut group) = (Vec::new(), Vec::new());
-        while let Ok(first) = waiting.recv() {
-            let mut size = first.payload.len();
-            group.push(first);
-            while size < BATCH_BYTES
-                && group.len() < WAITING_MAX
-                && let Ok(next) = waiting.try_recv()
-            {
-                size += next.payload.len();
-                group.push(next);
-            }
-            let result = match self.poisoned() {
-                Some(reason) => Err(Error::Poisoned(reason)),
-                None => match self.write_group(&group, &mut buffer, layout) {
-                    Err(error) if !matches!(error, Error::Full(_)) => Err(self.poison(&error)),
-                    other => other,
-                },
-            };
-            self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
-            if matches!(result, Err(Error::Full(_))) {
-                self.metrics.rejected("disk_full", group.len());
-            }
-            for (append, delta) in group.drain(..).zip(0..) {
-                // The receiver is gone when the client hung up; the record is in the log all the same.
-                let _ = append.done.send(result.clone().map(|base: i64| base + delta));
-            }
-        }
-    }
-
-    /// Stops for good after a failure that leaves unknown what is on disk.
-    fn poison(&self, error: &Error) -> Error {
-        tracing::error!(partition = self.number, %error, "the log stops: what is on disk is not known any more");
-        self.state().poisoned = Some(error.to_string());
-        self.metrics.poisoned.set(1);
-        self.metrics.stopped.send_replace(Some(error.clone()));
-        Error::Poisoned(error.to_string())
-    }
-
-    /// Writes and syncs one batch, and returns its first offset.
-    fn write_group(&self, group: &[Append], buffer: &mut Vec<u8>, layout: Layout) -> Result<i64, Error> {
-        let active = self.active_segment(layout)?;
-        let base = active.next;
-        let records: Vec<(i64, Bytes)> = group.iter().map(|a| (a.now_ms, a.payload.clone())).collect();
-        buffer.clear();
-        batch::write(buffer, base, &records);
-        let header = batch::header(buffer).map_err(|reason| corrupt(&active.path, active.bytes, reason))?;
-        if let Err(error) = active.file.write_all_at(buffer, active.bytes) {
-            let failed = crate::files::io(format!("writing to {}", active.path.display()))(error);
-            return Err(self.undo(&active, failed));
-        }
-        let timer = self.metrics.fsync_seconds.start_timer();
-        active.file.sync_data().map_err(crate::files::io(format!("fsync of {}", active.path.display())))?;
-        timer.observe_duration();
-        self.written(header, records);
-        Ok(base)
-    }
-
-    /// Publishes what is durable now.
-    fn written(&self, header: Header, records: Vec<(i64, Bytes)>) {
-        self.metrics.records.inc_by(records.len() as u64);
-        self.metrics.bytes.inc_by(header.bytes as u64);
-        self.metrics.batch_records.observe(records.len() as f64);
-        let mut state = self.state();
-        if let Some(last) = state.segments.back_mut() {
-            last.wrote(header);
-        }
-        for ((timestamp_ms, payload), offset) in records.into_iter().zip(header.base_offset..) {
-            state.cache_bytes += payload.len() + CACHE_RECORD_BYTES;
-            state.cache.push_back(Record { offset, timestamp_ms, payload });
-        }
-        while state.cache_bytes > CACHE_BYTES && state.cache.len() > 1 {
-            state.cache_bytes -= state.cache.pop_front().map_or(0, |r| r.payload.len() + CACHE_RECORD_BYTES);
-        }
-        let start = state.segments.front().map_or(0, |s| s.base);
-        drop(state);
-        self.groups.moved(self.number, Bounds { start, end: header.next_offset() });
-        self.end.send_replace(header.next_offset());
-    }
-
-    /// Takes back a write that failed: a full disk is told and gets better, anything else stops the log.
-    fn undo(&self, active: &Active, failed: Error) -> Error {
-        let full = matches!(&failed, Error::Io { source, .. } if is_full(source));
-        if full && active.file.set_len(active.bytes).and_then(|()| active.file.sync_all()).is_ok() {
-            return Error::Full(failed.to_string());
-        }
-        failed
-    }
-
-    /// The end of the last segment, or of a new one where that is full.
-    fn active_segment(&self, layout: Layout) -> Result<Active, Error> {
-        let base = {
-            let state = self.state();
-            match state.segments.back() {
-                Some(last) if last.bytes < layout.segment_bytes => return Ok(Active::of(last)),
-                Some(last) => {
-                    if let Err(error) = last.write_index() {
-                        tracing::warn!(%error, "index of a segment is not written; it will be made when the log is opened");
-                    }
-                    last.next
-                }
-                None => 0,
-            }
-        };
-        let new = Segment::create(&self.dir, base)?;
-        let active = Active::of(&new);
-        self.state().segments.push_back(new);
-        Ok(active)
-    }
-}
-
-/// Stops the partition where a fault of this program ends its writer.
-struct PanicGuard<'a>(&'a Partition);
-
-impl Drop for PanicGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison(&Error::Poisoned("the writer's thread panicked".to_owned()));
-        }
-    }
-}
-
-/// Where the next batch goes.
-struct Active {
-    file: Arc<File>,
-    path: PathBuf,
-    bytes: u64,
-    next: i64,
-}
-
-impl Active {
-    fn of(segment: &Segment) -> Active {
-        Active { file: segment.file.clone(), path: segment.path.clone(), bytes: segment.bytes, next: segment.next }
     }
 }
 

@@ -7,6 +7,8 @@
 //! cut at the first batch that is not whole, *unless* a whole batch with a later offset follows: then it is not a torn
 //! write but damage, and an error. In segments before the last, every batch that is not whole is an error.
 
+mod batches;
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -22,8 +22,11 @@ pub struct Component {
     pub drained: Drained,
 }
 
+/// What a component, or another part of a process, has to say when it ends.
+pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 /// Resolves when a component has ended.
-pub type Drained = Pin<Box<dyn Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send>>;
+pub type Drained = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

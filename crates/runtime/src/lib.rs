@@ -1,4 +1,5 @@
-//! Process furniture: arguments, logs, the listener, health, metrics, signals. Knows nothing of samples.
+//! Process furniture: arguments, logs, the listener, health, metrics and where they are sent, the token between components, signals.
+//! Knows nothing of what a component does with samples.
 //!
 //! Architecture invariant: no workspace crate below this one; nothing here depends on what a component does.
 
@@ -6,12 +7,20 @@ pub mod backoff;
 pub mod clock;
 pub mod component;
 pub mod config;
+pub mod error;
 pub mod listener;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub mod routes;
+pub mod self_monitoring;
 pub mod signals;
+pub mod stages;
+pub mod token;
 
 pub use backoff::Backoff;
-pub use component::{Component, Drained, Shutdown, ShutdownTrigger};
+pub use component::{Component, Drained, Ended, Shutdown, ShutdownTrigger};
+pub use error::Error;
 pub use routes::Routes;
+pub use stages::Stages;
+pub use token::Token;

@@ -41,7 +41,8 @@ pub async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), String> {
     bound.await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
-/// Serves until the shutdown is asked for and the requests in flight have ended, or the time for that is over.
+/// Serves until the shutdown is asked for and the requests in flight have ended, or the time for that is over. Handlers that wait for
+/// something find the [`Shutdown`] among the extensions of their request, so that they need not hold up the drain.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
@@ -77,8 +78,11 @@ pub async fn serve(
                 continue;
             }
         };
-        let (routes, panics, open) = (routes.clone(), panics.clone(), open.clone());
-        let service = hyper::service::service_fn(move |request| answer(routes.clone(), request, panics.clone()));
+        let (routes, panics, open, draining) = (routes.clone(), panics.clone(), open.clone(), shutdown.clone());
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(draining.clone());
+            answer(routes.clone(), request, panics.clone())
+        });
         let connection =
             graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
         open.inc();

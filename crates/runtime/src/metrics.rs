@@ -20,6 +20,12 @@ pub struct Page {
     parts: Vec<Part>,
 }
 
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.parts.iter().map(|part| part.name)).finish()
+    }
+}
+
 impl Page {
     /// Adds a component, and returns the registry for its metrics.
     pub fn add(&mut self, name: &'static str) -> Registry {

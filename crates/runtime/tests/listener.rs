@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Extension, Router};
 use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, listener};
 use tokio::sync::Notify;
@@ -85,5 +85,28 @@ async fn requests_in_flight_end_before_the_listener_does() {
     served.trigger.ask();
     release.notify_one();
     assert_eq!(asked.await.expect("asked"), (200, "done".to_owned()));
+    served.done.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_is_told_when_the_listener_drains() {
+    let mut served = served().await;
+    let entered = Arc::new(Notify::new());
+    let told = entered.clone();
+    let wait = move |mut draining: Extension<Shutdown>| {
+        let told = told.clone();
+        async move {
+            told.notify_one();
+            draining.asked().await;
+            "drained"
+        }
+    };
+    let registry = served.page.add("x");
+    served.routes.ready(&served.page, Router::new().route("/wait", get(wait)), &registry).expect("ready");
+    let url = format!("{}/wait", served.url);
+    let asked = tokio::spawn(async move { get_text(&url).await });
+    entered.notified().await;
+    served.trigger.ask();
+    assert_eq!(asked.await.expect("asked"), (200, "drained".to_owned()));
     served.done.await.expect("ended");
 }

@@ -15,10 +15,8 @@ use crate::apply::{Consumer, Progress};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::Metrics;
-use crate::{Error, Reader};
-
-/// Name of the consumer group.
-pub(crate) const GROUP: &str = "storage";
+use crate::serve::Node;
+use crate::{Error, Reader, Replica};
 
 /// Configuration of storage.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,6 +41,24 @@ pub struct Args {
     /// Blocks are cut at multiples of this, so that they expire as a whole
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
+
+    /// Number of this replica, from 0
+    #[arg(long, env = "WEIR_STORAGE_REPLICA", default_value_t = 0, value_name = "N")]
+    pub storage_replica: u32,
+
+    /// How many replicas there are. Number n owns the partitions p of the log with (p - n) mod replicas < copies
+    #[arg(long, env = "WEIR_STORAGE_REPLICAS", default_value_t = 1, value_name = "N")]
+    pub storage_replicas: u32,
+
+    /// How many replicas hold each partition
+    #[arg(long, env = "WEIR_STORAGE_COPIES", default_value_t = 1, value_name = "N")]
+    pub storage_copies: u32,
+}
+
+impl Args {
+    fn replica(&self) -> Replica {
+        Replica { number: self.storage_replica, of: self.storage_replicas, copies: self.storage_copies }
+    }
 }
 
 /// How long samples are kept.
@@ -77,6 +93,15 @@ pub struct Started {
     pub component: Component,
     /// What queries read.
     pub reader: Arc<dyn Reader>,
+    replica: Replica,
+    partitions: u32,
+}
+
+impl Started {
+    /// What [`crate::serve`] offers to others.
+    pub fn node(&self) -> Node {
+        Node { reader: self.reader.clone(), replica: self.replica, partitions: self.partitions }
+    }
 }
 
 /// Opens the engine and reads the log from where the blocks end.
@@ -85,6 +110,8 @@ pub struct Started {
 /// so that the next start has nothing to read again. `drained` resolves with an error at once when the log cannot be read any more.
 #[expect(clippy::disallowed_methods, reason = "the duration of the replay is measured")]
 pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
+    let replica = args.replica();
+    replica.check()?;
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
     let began = Instant::now();
     let options = Options {
@@ -95,8 +122,9 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let dir = args.dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let db = Db::open(&dir, options)?;
+        replica.claim(&dir, !db.positions().is_empty())?;
         db.expire(runtime::clock::now_ms())?;
-        Ok::<_, tsdb::Error>(db)
+        Ok::<_, Error>(db)
     });
     let db = Arc::new(opened.await.map_err(|e| Error::Start(e.to_string()))??);
     for warning in db.warnings() {
@@ -108,11 +136,12 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let (mut progress, mut threads) = (Vec::new(), Vec::new());
     let mut ends = Vec::new();
     let positions = db.positions();
-    for partition in 0..deps.log.partitions() {
+    let partitions = deps.log.partitions();
+    for partition in (0..partitions).filter(|partition| replica.owns(*partition)) {
         let bounds = deps.log.bounds(partition).await?;
         let next = positions.get(&partition).copied().unwrap_or(bounds.start);
         let own = Arc::new(Progress::new(next, bounds.end));
-        progress.push(own.clone());
+        progress.push((partition, own.clone()));
         ends.push(bounds.end);
         let consumer = Consumer {
             partition,
@@ -129,6 +158,7 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let keeper = Arc::new(Keeper {
         db: db.clone(),
         log: deps.log.clone(),
+        replica,
         metrics: metrics.clone(),
         flush_interval: args.storage_flush_interval,
         work: work.clone(),
@@ -142,7 +172,8 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
     let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
-    Ok(Started { component: Component { name: GROUP, router: Router::new(), drained }, reader })
+    let component = Component { name: "storage", router: Router::new(), drained };
+    Ok(Started { component, reader, replica, partitions })
 }
 
 type Thread = tokio::sync::oneshot::Receiver<()>;

@@ -11,6 +11,12 @@ pub enum Error {
     /// The log that it reads.
     #[error("reading the log: {0}")]
     Log(#[from] queue::Error),
+    /// Flags that are wrong, all of them.
+    #[error("{0}")]
+    Arguments(String),
+    /// The directory is another replica's, or cannot be claimed.
+    #[error("{0}")]
+    Directory(String),
     /// A thread could not be started, or a metric is registered twice.
     #[error("{0}")]
     Start(String),
@@ -22,6 +28,7 @@ impl Error {
         match self {
             Error::Engine(e) => e.kind(),
             Error::Log(e) => e.kind(),
+            Error::Arguments(_) | Error::Directory(_) => Kind::Invalid,
             Error::Start(_) => Kind::Internal,
         }
     }

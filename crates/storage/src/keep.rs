@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tsdb::Db;
 
-use crate::component::GROUP;
+use crate::Replica;
 use crate::metrics::Metrics;
 
 /// How often retention is looked at, and the figures of the engine are told.
@@ -22,6 +22,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(crate) struct Keeper {
     pub(crate) db: Arc<Db>,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) replica: Replica,
     pub(crate) metrics: Metrics,
     pub(crate) flush_interval: Duration,
     /// Told when the head has reached its bound.
@@ -41,7 +42,7 @@ impl Keeper {
         self.flushed.send_modify(|n| *n += 1);
         self.merges.notify_one();
         for (partition, offset) in positions {
-            handle.block_on(self.log.commit(GROUP, partition, offset))?;
+            handle.block_on(self.log.commit(&self.replica.group(), partition, offset))?;
         }
         Ok(())
     }
@@ -90,6 +91,7 @@ impl Keeper {
         });
         while !shutdown.is_asked() {
             self.metrics.stats(self.db.stats());
+            self.pass_over(&mut shutdown, &handle);
             let pause = match self.merge_and_expire(&cancel) {
                 Ok(()) => {
                     backoff.reset();
@@ -111,6 +113,24 @@ impl Keeper {
             });
         }
         watcher.abort();
+    }
+
+    /// Tells the log that this replica never reads the partitions of others, so that it does not hold them back.
+    fn pass_over(&self, shutdown: &mut Shutdown, handle: &Handle) {
+        let group = self.replica.group();
+        let passed = handle.block_on(async {
+            let all = async {
+                for partition in (0..self.log.partitions()).filter(|partition| !self.replica.owns(*partition)) {
+                    let end = self.log.bounds(partition).await?.end;
+                    self.log.commit(&group, partition, end).await?;
+                }
+                Ok::<_, queue::Error>(())
+            };
+            tokio::select! { () = shutdown.asked() => Ok(()), passed = all => passed }
+        });
+        if let Err(error) = passed {
+            self.failed("commit", &error.into(), EXPIRE_INTERVAL);
+        }
     }
 
     fn merge_and_expire(&self, cancel: &Cancel) -> Result<(), tsdb::Error> {

@@ -10,7 +10,11 @@ mod keep;
 mod local;
 mod metrics;
 pub mod reader;
+pub mod replica;
+pub mod serve;
+mod wire;
 
 pub use component::{Args, Deps, Started, start};
 pub use error::Error;
 pub use reader::Reader;
+pub use replica::Replica;

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use model::{Kind, LabelsRequest, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use futures_util::future::try_join_all;
+use model::{Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
 use queue::{BoxFuture, Log};
 use runtime::Shutdown;
 use tokio::sync::watch;
@@ -19,7 +20,8 @@ use crate::{Error, Reader};
 pub(crate) struct LocalReader {
     pub(crate) db: Arc<Db>,
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) progress: Vec<Arc<Progress>>,
+    /// Of each partition that is read here.
+    pub(crate) progress: Vec<(u32, Arc<Progress>)>,
     pub(crate) metrics: Metrics,
 }
 
@@ -40,7 +42,7 @@ impl LocalReader {
     }
 
     async fn reach(&self, ends: &[i64]) {
-        for (progress, end) in self.progress.iter().zip(ends) {
+        for ((_, progress), end) in self.progress.iter().zip(ends) {
             let mut applied = progress.applied.subscribe();
             // The sender lives as long as this.
             let _ = applied.wait_for(|applied| applied >= end).await;
@@ -48,18 +50,19 @@ impl LocalReader {
     }
 
     async fn ends(&self) -> Result<Vec<i64>, queue::Error> {
-        let mut ends = Vec::with_capacity(self.progress.len());
-        for (progress, partition) in self.progress.iter().zip(0..) {
-            let end = self.log.bounds(partition).await?.end;
+        // At once, since each may be a question over the network.
+        try_join_all(self.progress.iter().map(async |(partition, progress)| {
+            let end = self.log.bounds(*partition).await?.end;
             progress.end.fetch_max(end, Ordering::Relaxed);
-            ends.push(end);
-        }
-        Ok(ends)
+            Ok(end)
+        }))
+        .await
     }
 
     /// Records up to the known end that are not visible yet.
     fn behind(&self) -> u64 {
-        let of = |p: &Arc<Progress>| (p.end.load(Ordering::Relaxed) - *p.applied.borrow()).max(0).unsigned_abs();
+        let of =
+            |(_, p): &(u32, Arc<Progress>)| (p.end.load(Ordering::Relaxed) - *p.applied.borrow()).max(0).unsigned_abs();
         let behind = self.progress.iter().map(of).sum();
         self.metrics.depth.set(behind as i64);
         behind
@@ -92,15 +95,15 @@ impl SeriesSource for LocalReader {
         self.db.select(request)
     }
 
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.db.label_names(request)
     }
 
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.db.label_values(name, request)
     }
 
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.db.metadata(family)
     }
 }

@@ -84,7 +84,7 @@ impl Metrics {
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
         };
-        for operation in ["flush", "merge", "expire"] {
+        for operation in ["flush", "merge", "expire", "commit"] {
             metrics.failures.with_label_values(&[operation]);
         }
         for collector in metrics.collectors() {

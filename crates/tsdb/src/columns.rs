@@ -18,7 +18,7 @@ pub(crate) fn clip(out: &mut Columns, from: usize, range: TimeRange) {
 }
 
 /// Merges samples that were written later into those from `from` on; of equal times the newer one stays.
-pub(crate) fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
+pub fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
     let Some(first) = newer.t.first() else { return };
     if out.t[from..].last().is_none_or(|last| last < first) {
         out.t.extend_from_slice(&newer.t);

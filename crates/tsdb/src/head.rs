@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use model::{
-    Columns, Labels, LabelsRef, LabelsRequest, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet,
+    Columns, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet,
     SeriesSource, SourceError, TimeRange, Want,
 };
 
@@ -280,20 +280,20 @@ impl SeriesSource for Head {
         Ok(SeriesSet { series, warnings: Vec::new() })
     }
 
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let mut names = BTreeSet::new();
         self.add_label_names(None, request, &mut names);
-        Ok(names.into_iter().collect())
+        Ok(names.into_iter().collect::<Vec<_>>().into())
     }
 
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let mut values = BTreeSet::new();
         self.add_label_values(name, None, request, &mut values);
-        Ok(values.into_iter().collect())
+        Ok(values.into_iter().collect::<Vec<_>>().into())
     }
 
     /// A head keeps none.
-    fn metadata(&self, _family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
-        Ok(Vec::new())
+    fn metadata(&self, _family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        Ok(Vec::new().into())
     }
 }

@@ -19,6 +19,7 @@ mod manifest;
 mod merge;
 mod postings;
 
+pub use columns::merge_newer;
 pub use db::{Batch, Db, Options, Stats};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};

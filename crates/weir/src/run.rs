@@ -1,47 +1,21 @@
 //! `weir run`: every component in one process, on one port. The whole wiring is [`start`]; the rest is how it ends.
 
 mod greeting;
-mod stages;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use prometheus::Registry;
 use runtime::metrics::Page;
-use runtime::{Routes, listener, signals};
+use runtime::{Routes, Stages, listener, process};
 
 use crate::cli::RunArgs;
 use crate::self_monitoring::SelfMonitoring;
-pub(crate) use stages::Ended;
-use stages::Stages;
-
-/// Exit status after a second signal, as a shell reports the end by SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Runs until a signal asks to stop, or a component cannot go on.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime::logs::init(&args.logs).map_err(anyhow::Error::msg)?;
-    let mut stages = Stages::default();
-    let served = async {
-        start(args, &mut stages).await?;
-        Err(stages.first_failure().await)
-    };
-    let ended = tokio::select! {
-        failed = served => failed,
-        signal = signals::asked_to_stop() => signal.map_err(anyhow::Error::new),
-    };
-    // Said in the log, where whoever runs a server looks; the rest is the exit status.
-    match &ended {
-        Ok(signal) => tracing::info!("{signal}: stopping; what is acknowledged is on disk"),
-        Err(error) => tracing::error!("stopping: {error:#}"),
-    }
-    tokio::select! {
-        stopped = stages.stop() => Ok(if ended.is_ok() && stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        _ = signals::asked_to_stop() => {
-            tracing::warn!("a second signal: ending at once");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-    }
+    Ok(process::supervise(async |stages| Ok(start(args, stages).await?)).await?)
 }
 
 /// The registries of the components, in the order of the data.
@@ -91,7 +65,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     router = router.merge(stages.push(storage.component));
 
     let query_args = query::Args { features, ..args.query };
-    let deps = query::Deps { reader: reader.clone() };
+    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
     router = router.merge(stages.push(query.context("starting query")?.component));
 
@@ -103,7 +77,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
         alerting_external_url: external_url.unwrap_or_else(|| format!("http://{address}")),
         ..args.alerting
     };
-    let deps = alerting::Deps { log: log.clone(), reader };
+    let deps = alerting::Deps { log: log.clone(), reader, token: None };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
     router = router.merge(stages.push(alerting.context("starting alerting")?.component));
 

@@ -1,6 +1,6 @@
 //! The engine's loop: the one place that reads the clock, waits, and makes the engine's changes durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use storage::Reader;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{Engine, Round};
+use super::{Changed, Engine, Round, RulesChange};
 use crate::Error;
 use crate::delivery::Channels;
 use crate::metrics::Metrics;
-use crate::state::Change;
-use crate::store::{Commit, Origin, Store};
-use crate::view::View;
+use crate::store::{Commit, Store};
+use crate::view::{RULE_STATES, View};
 
 /// The consumer group of the log.
 pub(crate) const GROUP: &str = "alerting";
@@ -40,13 +39,32 @@ pub(crate) enum Message {
         /// At least one.
         records: Vec<Record>,
     },
-    /// These rules take the place of those before.
-    Rules {
+    /// These rules take the place of those of files before.
+    Files {
         /// All rules and channels.
         loaded: Box<Loaded>,
         /// Told once they are in use.
         done: oneshot::Sender<()>,
     },
+    /// Some rules that were handed over come, change or go.
+    Change {
+        /// Which.
+        change: RulesChange,
+        /// The channels that are there for rules that name none.
+        default_channels: HashSet<String>,
+        /// Told once they are in use: those that were refused, by identity.
+        done: oneshot::Sender<Vec<(String, String)>>,
+    },
+}
+
+/// The rules with which the engine begins.
+#[derive(Default)]
+pub(crate) struct First {
+    /// Of files.
+    pub(crate) loaded: Loaded,
+    /// Handed over before.
+    pub(crate) handed: RulesChange,
+    pub(crate) default_channels: HashSet<String>,
 }
 
 /// What the loop needs.
@@ -77,14 +95,14 @@ struct Loop {
 pub(crate) fn run(
     engine: Engine,
     parts: Parts,
-    first: Loaded,
+    first: First,
     ready: oneshot::Sender<()>,
     mut messages: mpsc::Receiver<Message>,
     mut shutdown: Shutdown,
     handle: Handle,
 ) -> Result<(), Error> {
     let mut this = Loop { engine, parts, handle, decoder: Decoder::default(), moved: true, written_at_ms: 0 };
-    this.rules(&first)?;
+    this.first(first)?;
     // A start that was given up does not wait for the answer.
     let _ = ready.send(());
     loop {
@@ -113,7 +131,7 @@ pub(crate) fn run(
         }
         this.round()?;
     }
-    this.write(clock::now_ms(), Vec::new()).map(drop)
+    this.write(Commit { now_ms: clock::now_ms(), ..Commit::default() }).map(drop)
 }
 
 impl Loop {
@@ -125,10 +143,17 @@ impl Loop {
     fn take(&mut self, message: Message) -> Result<(), Error> {
         match message {
             Message::Records { partition, records } => self.records(partition, &records),
-            Message::Rules { loaded, done } => {
-                self.rules(&loaded)?;
+            Message::Files { loaded, done } => {
+                self.files(&loaded)?;
                 // Nobody waits for it at a change of files.
                 let _ = done.send(());
+            }
+            Message::Change { change, default_channels, done } => {
+                self.engine.set_default_channels(default_channels);
+                let changed = self.engine.change(change, clock::now_ms(), self.parts.reader.as_ref());
+                let refused = self.changed(changed)?;
+                // A source that has gone asks again what is held.
+                let _ = done.send(refused);
             }
         }
         Ok(())
@@ -154,21 +179,47 @@ impl Loop {
         }
     }
 
-    fn rules(&mut self, loaded: &Loaded) -> Result<(), Error> {
-        self.parts.channels.replace(&loaded.channels);
-        if !loaded.rules.is_empty()
-            && let Err(e) = self.handle.block_on(self.parts.reader.caught_up(CAUGHT_UP))
-        {
+    fn first(&mut self, first: First) -> Result<(), Error> {
+        let First { loaded, handed, default_channels } = first;
+        self.engine.set_default_channels(default_channels);
+        if !handed.put.is_empty() {
+            self.catch_up();
+            let changed = self.engine.change(handed, clock::now_ms(), self.parts.reader.as_ref());
+            self.changed(changed)?;
+        }
+        self.files(&loaded)
+    }
+
+    fn files(&mut self, loaded: &Loaded) -> Result<(), Error> {
+        self.parts.channels.set_files(&loaded.channels);
+        if !loaded.rules.is_empty() {
+            self.catch_up();
+        }
+        let changed = self.engine.set_files(loaded, clock::now_ms(), self.parts.reader.as_ref());
+        self.changed(changed)?;
+        let orphans = self.engine.end_orphans(&loaded.bad_files(), clock::now_ms());
+        self.changed(orphans)?;
+        self.parts.view.set_problems(loaded.problems.clone());
+        self.parts.metrics.files_bad.set(loaded.bad_files().len() as i64);
+        Ok(())
+    }
+
+    fn catch_up(&self) {
+        if let Err(e) = self.handle.block_on(self.parts.reader.caught_up(CAUGHT_UP)) {
             tracing::warn!(error = %e, "storage has not read the whole log; windows of rules may begin late");
         }
+    }
+
+    /// Makes a change of rules durable, then shows it. Returns the rules that were refused.
+    fn changed(&mut self, changed: Changed) -> Result<Vec<(String, String)>, Error> {
+        let Changed { changes, states, gone, shown, seeded, refused } = changed;
         let now_ms = clock::now_ms();
-        let changes = self.engine.set_rules(loaded, now_ms, self.parts.reader.as_ref());
-        let owed = self.write(now_ms, changes)?;
-        self.parts.view.replace(self.engine.picture(loaded));
-        self.parts.metrics.files_bad.set(loaded.bad_files().len() as i64);
+        self.parts.metrics.windows_seeded.inc_by(seeded);
+        let owed = self.write(Commit { now_ms, changes, states, gone, ..Commit::default() })?;
+        self.parts.view.update(shown, now_ms);
         self.show();
         self.tell(owed);
-        Ok(())
+        Ok(refused)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the duration of an evaluation is measured here")]
@@ -176,7 +227,7 @@ impl Loop {
         let now_ms = clock::now_ms();
         let began = std::time::Instant::now();
         let elapsed = || began.elapsed().as_secs_f64();
-        let Round { changes, shown, failures, delays_ms, took_seconds } =
+        let Round { changes, states, shown, failures, delays_ms, took_seconds } =
             self.engine.round(now_ms, self.parts.reader.as_ref(), &elapsed);
         let metrics = &self.parts.metrics;
         metrics.evaluations.inc_by(took_seconds.len() as u64);
@@ -185,11 +236,12 @@ impl Loop {
         delays_ms.iter().for_each(|ms| metrics.delay_seconds.observe((*ms).max(0) as f64 / 1e3));
         // Durable, then shown, then told: who was told finds what he looks for.
         let mut owed = false;
-        if !changes.is_empty() || (self.moved && now_ms - self.written_at_ms >= POSITIONS_MS) {
-            owed = self.write(now_ms, changes)?;
+        let changed = !changes.is_empty() || !states.is_empty();
+        if changed || (self.moved && now_ms - self.written_at_ms >= POSITIONS_MS) {
+            owed = self.write(Commit { now_ms, changes, states, ..Commit::default() })?;
         }
         if !shown.is_empty() {
-            self.parts.view.update(shown);
+            self.parts.view.update(shown, now_ms);
             self.show();
         }
         self.tell(owed);
@@ -203,13 +255,13 @@ impl Loop {
     }
 
     /// Makes changes durable with the positions that led to them, then tells the log. Returns whether anything is owed because of them.
-    fn write(&mut self, now_ms: i64, changes: Vec<(Origin, Change)>) -> Result<bool, Error> {
-        if changes.is_empty() && !self.moved {
+    fn write(&mut self, mut commit: Commit) -> Result<bool, Error> {
+        if commit.changes.is_empty() && commit.states.is_empty() && commit.gone.is_empty() && !self.moved {
             return Ok(false);
         }
-        let owed = changes.iter().any(|(_, c)| !c.notices.is_empty());
+        let (now_ms, owed) = (commit.now_ms, commit.changes.iter().any(|(_, c)| !c.notices.is_empty()));
         let positions = if self.moved { self.parts.positions.clone() } else { BTreeMap::new() };
-        let commit = Commit { now_ms, positions: positions.clone(), changes };
+        commit.positions.clone_from(&positions);
         let refused = self.handle.block_on(self.parts.store.commit(commit))?;
         (self.moved, self.written_at_ms) = (false, now_ms);
         if refused > 0 {
@@ -228,14 +280,13 @@ impl Loop {
 
     fn show(&self) {
         let metrics = &self.parts.metrics;
-        let picture = self.parts.view.picture();
-        for state in ["inactive", "pending", "firing", "recovering", "nodata", "error", "paused", "recording"] {
-            let count = picture.rules.iter().filter(|r| r.detail() == state).count();
-            metrics.rules.with_label_values(&[state]).set(count as i64);
+        let counts = self.parts.view.counts();
+        for state in RULE_STATES {
+            metrics.rules.with_label_values(&[state]).set(counts.rules.get(state).copied().unwrap_or(0));
         }
         for state in crate::state::State::ALL {
-            let count = picture.rules.iter().flat_map(|r| &r.alerts).filter(|a| a.state == state).count();
-            metrics.alerts.with_label_values(&[state.as_str()]).set(count as i64);
+            let count = counts.alerts.get(state.as_str()).copied().unwrap_or(0);
+            metrics.alerts.with_label_values(&[state.as_str()]).set(count);
         }
         let windows = self.engine.windows();
         metrics.window_series.set(windows.head().series() as i64);

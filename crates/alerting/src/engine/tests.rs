@@ -1,5 +1,5 @@
 use super::*;
-use model::{Labels, LabelsRequest, Metadata, Sample, SelectRequest, SeriesSet, SourceError};
+use model::{Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesSet, SourceError};
 use queue::payload::Visitor;
 use rules::Loaded;
 use tsdb::Head;
@@ -18,14 +18,32 @@ impl SeriesSource for Fake {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         self.0.select(request)
     }
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_names(request)
     }
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_values(name, request)
     }
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.0.metadata(family)
+    }
+}
+
+/// A storage that does not answer.
+struct Down;
+
+impl SeriesSource for Down {
+    fn select(&self, _: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        Err(SourceError { kind: model::Kind::Unavailable, message: "down".to_owned() })
+    }
+    fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        unreachable!("rules do not ask for names")
+    }
+    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        unreachable!("rules do not ask for values")
+    }
+    fn metadata(&self, _: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        unreachable!("rules do not ask for metadata")
     }
 }
 
@@ -66,8 +84,12 @@ impl Rig {
     }
 
     fn set(&mut self, rules: &str, now_ms: i64) -> Vec<String> {
-        let changes = self.engine.set_rules(&load(rules), now_ms, &self.storage);
-        changes.iter().map(shown).collect()
+        let changed = self.engine.set_files(&load(rules), now_ms, &self.storage);
+        changed.changes.iter().map(shown).collect()
+    }
+
+    fn entry(&self, number: usize) -> &Entry {
+        self.engine.entries.get(number).expect("a rule")
     }
 
     /// A record with one sample of `up{job=…}`.
@@ -123,6 +145,33 @@ fn a_sample_touches_only_the_rules_that_select_it() {
 }
 
 #[test]
+fn a_rule_whose_expression_changes_is_not_touched_by_what_it_read_before() {
+    let mut rig = Rig::new(&rule("A", "up == 0", ""));
+    rig.set(&rule("A", "down == 0", ""), T0 + 10);
+    assert_eq!(rig.evaluated(T0 + 10), 1, "at once, since it is another");
+    rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
+    assert_eq!(rig.evaluated(T0 + 120), 0);
+    rig.set("", T0 + 200);
+    assert!(!rig.engine.windows().has_rules());
+    assert_eq!(rig.engine.due_ms(), None);
+}
+
+#[test]
+fn windows_that_storage_does_not_give_are_read_again_later() {
+    let mut rig = Rig::empty();
+    let labels = Labels::new(&[("__name__", "up"), ("job", "a")]).expect("valid");
+    let changed = rig.engine.set_files(&load(&rule("Max", "max_over_time(up[1m]) > 4", "")), T0, &Down);
+    assert_eq!((changed.seeded, rig.entry(0).kept), (0, false));
+    rig.storage.0.append(labels.as_ref(), &[Sample { t: T0 - 10_000, v: 5.0 }]);
+    assert_eq!(rig.round(T0 + 1), ["Max a firing+"], "over storage");
+    assert!(!rig.entry(0).kept, "storage is left alone for a while");
+    rig.round(T0 + 15_000);
+    assert!(rig.entry(0).kept);
+    rig.sample(0, "a", T0 + 55_000, 1.0, T0 + 55_000);
+    assert_eq!(rig.round(T0 + 55_020), ["Max a resolved-"], "by the sample");
+}
+
+#[test]
 fn a_rule_is_evaluated_at_the_newest_time_that_all_its_partitions_reached() {
     let mut rig = Rig::new(&rule("Sum", "sum(up) == 1", ""));
     rig.sample(0, "a", T0 + 10, 1.0, T0 + 10);
@@ -147,10 +196,10 @@ fn evaluation_never_goes_back_and_never_into_the_future() {
     assert_eq!(rig.round(T0 + 120), NOTHING, "the sample is of the future");
     assert_eq!(rig.engine.due_ms(), Some(T0 + 500));
     assert_eq!(rig.round(T0 + 500), ["Down a firing+"]);
-    assert_eq!(rig.engine.entries[0].last_ms, T0 + 500);
+    assert_eq!(rig.entry(0).last_ms, T0 + 500);
     rig.sample(0, "a", T0 + 300, 1.0, T0 + 600);
     assert_eq!(rig.round(T0 + 620), NOTHING, "an older sample does not change what is now");
-    assert_eq!(rig.engine.entries[0].last_ms, T0 + 500);
+    assert_eq!(rig.entry(0).last_ms, T0 + 500);
 }
 
 #[test]
@@ -159,10 +208,10 @@ fn a_sample_that_comes_late_does_not_turn_the_time_back() {
     rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
     rig.round(T0 + 120);
     rig.round(T0 + 20_000);
-    assert_eq!(rig.engine.entries[0].last_ms, T0 + 20_000, "all are silent: it is now");
+    assert_eq!(rig.entry(0).last_ms, T0 + 20_000, "all are silent: it is now");
     rig.sample(0, "a", T0 + 19_000, 0.0, T0 + 20_100);
     rig.round(T0 + 20_120);
-    assert_eq!(rig.engine.entries[0].last_ms, T0 + 20_000);
+    assert_eq!(rig.entry(0).last_ms, T0 + 20_000);
 }
 
 #[test]
@@ -174,17 +223,17 @@ fn a_sender_with_a_wrong_clock_holds_nobody_back() {
     rig.sample(1, "early", T0 + 3_600_000, 1.0, T0 + 200);
     rig.sample(0, "a", T0 + 210, 1.0, T0 + 210);
     assert_eq!(rig.round(T0 + 230), ["Down a resolved-"]);
-    assert!(rig.engine.entries[0].last_ms <= T0 + 230);
+    assert!(rig.entry(0).last_ms <= T0 + 230);
 }
 
 #[test]
 fn a_rule_that_takes_long_rests_between_evaluations() {
     let mut rig = Rig::new(&rule("Down", "up == 0", ""));
-    rig.engine.entries[0].took_seconds = 0.01;
+    rig.engine.entries.get_mut(0).expect("there").took_seconds = 0.01;
     rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
     assert_eq!(rig.engine.due_ms(), Some(T0 + 200), "twenty times its ten milliseconds after the last");
-    rig.engine.entries[0].due_ms = T0 + 15_000;
-    rig.engine.entries[0].took_seconds = 3.0;
+    rig.engine.entries.set_due(0, T0 + 15_000);
+    rig.engine.entries.get_mut(0).expect("there").took_seconds = 3.0;
     rig.sample(0, "a", T0 + 101, 0.0, T0 + 101);
     assert_eq!(rig.engine.due_ms(), Some(T0 + 500), "and never longer than half a second");
 }
@@ -201,7 +250,7 @@ fn the_end_of_for_needs_no_sample() {
 #[test]
 fn absence_and_staleness_are_seen_on_the_interval() {
     let mut rig = Rig::new(&(rule("Gone", "absent(up)", "") + &rule("Up", "up", "")));
-    assert_eq!(rig.engine.entries[0].alerts.len(), 1, "absent from the first evaluation on");
+    assert_eq!(rig.entry(0).alerts.len(), 1, "absent from the first evaluation on");
     rig.sample(0, "a", T0 + 100, 1.0, T0 + 100);
     assert_eq!(rig.round(T0 + 120), ["Gone ? resolved-", "Up a firing+"]);
     let mut now = T0 + 120;
@@ -242,7 +291,7 @@ fn windows_are_seeded_from_storage() {
     rig.set(&rule("Max", "max_over_time(up[1m]) > 4", ""), T0);
     rig.storage = Fake::default();
     assert_eq!(rig.round(T0), ["Max a firing+"]);
-    assert_eq!(rig.engine.entries[0].reads.len(), 1);
+    assert_eq!(rig.entry(0).reads.len(), 1);
     assert_eq!(rig.round(T0 + 15_000), ["Max a resolved-"], "the window slid past the sample");
 }
 
@@ -274,7 +323,7 @@ fn an_evaluation_that_fails_keeps_the_alerts() {
     assert_eq!(rig.round(T0 + 120), ["Join a firing+"]);
     other(&mut rig, &labels.with("x", "2"), T0 + 200);
     assert_eq!(rig.round(T0 + 220), NOTHING);
-    let entry = &rig.engine.entries[0];
+    let entry = rig.entry(0);
     assert_eq!((entry.health, entry.alerts.len()), ("err", 1));
     assert!(entry.last_error.contains("duplicate"), "{}", entry.last_error);
 }
@@ -287,7 +336,7 @@ fn equal_labels_of_two_alerts_are_an_error() {
     rig.sample(0, "b", T0 + 200, 1.0, T0 + 200);
     assert_eq!(rig.round(T0 + 220), NOTHING);
     let error = "vector contains metrics with the same labelset after applying alert labels";
-    assert_eq!(rig.engine.entries[0].last_error, error);
+    assert_eq!(rig.entry(0).last_error, error);
 }
 
 #[tokio::test]
@@ -298,7 +347,10 @@ async fn a_restart_in_the_middle_of_for_keeps_its_beginning() {
     let mut rig = Rig::new(&text);
     rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
     let changes = rig.engine.round(T0 + 120, &rig.storage, &|| 0.0).changes;
-    store.commit(Commit { now_ms: T0 + 120, positions: [(0, 7)].into(), changes }).await.expect("written");
+    store
+        .commit(Commit { now_ms: T0 + 120, positions: [(0, 7)].into(), changes, ..Commit::default() })
+        .await
+        .expect("written");
     store.close().await;
 
     let store = Store::open(&dir.path().join("x/alerting")).expect("opened again");
@@ -309,7 +361,7 @@ async fn a_restart_in_the_middle_of_for_keeps_its_beginning() {
     assert_eq!(rig.set(&text, T0 + 5000), NOTHING);
     rig.sample(0, "a", T0 + 100, 0.0, T0 + 5000);
     assert_eq!(rig.round(T0 + 8000), NOTHING);
-    let pending = rig.engine.entries[0].alerts.values().next().expect("kept");
+    let pending = rig.entry(0).alerts.values().next().expect("kept");
     assert_eq!((pending.state, pending.active_at_ms), (State::Pending, T0 + 100));
     assert_eq!(rig.round(T0 + 10_120), ["Down a firing+"]);
 }
@@ -321,13 +373,40 @@ async fn at_start_the_alerts_of_a_rule_that_is_gone_end_but_not_those_of_a_bad_f
     let mut rig = Rig::new(&rule("Down", "up == 0", ""));
     rig.sample(0, "a", T0 + 100, 0.0, T0 + 100);
     let changes = rig.engine.round(T0 + 120, &rig.storage, &|| 0.0).changes;
-    store.commit(Commit { now_ms: T0 + 120, positions: Default::default(), changes }).await.expect("written");
+    store
+        .commit(Commit { now_ms: T0 + 120, positions: Default::default(), changes, ..Commit::default() })
+        .await
+        .expect("written");
     let bad = rules::load_text("a: [", "a.yaml", &promql::Features::default());
     assert_eq!(bad.bad_files().len(), 1);
     for (loaded, expect) in [(&bad, vec![]), (&Loaded::default(), vec!["Down a resolved-"])] {
         let mut rig = Rig::empty();
         rig.engine.restore(store.restore().await.expect("read").1);
-        let changes = rig.engine.set_rules(loaded, T0 + 200, &rig.storage);
+        let mut changes = rig.engine.set_files(loaded, T0 + 200, &rig.storage).changes;
+        changes.extend(rig.engine.end_orphans(&loaded.bad_files(), T0 + 200).changes);
         assert_eq!(changes.iter().map(shown).collect::<Vec<_>>(), expect);
     }
+}
+
+#[tokio::test]
+async fn the_state_of_a_rule_and_its_beginning_outlive_a_restart_but_not_the_rule() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("opened");
+    let text = rule("Down", "up == 0", "");
+    let mut rig = Rig::empty();
+    rig.set(&text, T0);
+    let states = rig.engine.round(T0, &rig.storage, &|| 0.0).states;
+    assert_eq!(states.iter().map(|s| (s.state, s.since_ms)).collect::<Vec<_>>(), [("nodata", T0)]);
+    store.commit(Commit { now_ms: T0, states, ..Commit::default() }).await.expect("written");
+    let again = async |text: &str| {
+        let mut rig = Rig::empty();
+        rig.engine.restore(store.restore().await.expect("read").1);
+        rig.set(text, T0 + 5000);
+        let gone = rig.engine.end_orphans(&Default::default(), T0 + 5000).gone;
+        store.commit(Commit { now_ms: T0, gone, ..Commit::default() }).await.expect("written");
+        rig.engine.round(T0 + 5000, &rig.storage, &|| 0.0).states.len()
+    };
+    assert_eq!(again(&text).await, 0, "nothing new");
+    assert_eq!(again("").await, 0, "the rule is gone");
+    assert_eq!(again(&text).await, 1, "a rule that comes again begins anew");
 }

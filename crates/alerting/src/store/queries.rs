@@ -1,6 +1,6 @@
 //! What is asked of the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use model::Labels;
 use rusqlite::{Connection, Row, params};
@@ -9,6 +9,7 @@ use super::Store;
 use crate::Error;
 use crate::state::{Alert, Alerts, Change, State};
 use crate::text;
+use crate::view::RULE_STATES;
 
 /// Rows of the ledger and of the transitions that are kept: at two hundred bytes each, some twenty megabytes.
 const HISTORY_MAX: i64 = 100_000;
@@ -25,6 +26,10 @@ pub(crate) struct Commit {
     pub(crate) positions: BTreeMap<u32, i64>,
     /// The changes, each with what the outbox says of its rule.
     pub(crate) changes: Vec<(Origin, Change)>,
+    /// The states that rules have from now on.
+    pub(crate) states: Vec<StateChange>,
+    /// Rules that are gone.
+    pub(crate) gone: Vec<String>,
 }
 
 /// What the database keeps of an alert's rule.
@@ -39,8 +44,33 @@ pub(crate) struct RuleFacts {
     pub(crate) generator_url: String,
 }
 
-/// The alerts of a rule as they were stored.
-pub(crate) type Stored = BTreeMap<String, (String, Alerts)>;
+/// A state that a rule has from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StateChange {
+    /// The identity of the rule.
+    pub(crate) rule: String,
+    /// One of [`RULE_STATES`].
+    pub(crate) state: &'static str,
+    pub(crate) since_ms: i64,
+}
+
+/// What was stored of rules, by their identities.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// The alerts, with the file or the source of the rule.
+    pub(crate) alerts: BTreeMap<String, (String, Alerts)>,
+    /// The state, and since when.
+    pub(crate) states: HashMap<String, (&'static str, i64)>,
+}
+
+/// What became of the notifications of a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// When one was delivered last.
+    pub(crate) delivered_ms: Option<i64>,
+    /// Why the last attempt failed; empty if it did not.
+    pub(crate) error: String,
+}
 
 /// A notification that is owed.
 #[derive(Debug, Clone)]
@@ -123,11 +153,19 @@ impl Store {
             let positions = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
             let mut statement = connection.prepare("SELECT * FROM alerts")?;
             let mut rows = statement.query([])?;
-            let mut stored = Stored::new();
+            let mut stored = Stored::default();
             while let Some(row) = rows.next()? {
                 let (rule, file): (String, String) = (row.get("rule")?, row.get("file")?);
-                let entry = stored.entry(rule).or_insert_with(|| (file, Alerts::new()));
+                let entry = stored.alerts.entry(rule).or_insert_with(|| (file, Alerts::new()));
                 entry.1.insert(read_labels(row, "series")?, read_alert(row)?);
+            }
+            let mut statement = connection.prepare("SELECT rule, state, since_ms FROM rule_states")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (rule, state, since_ms): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                if let Some(state) = RULE_STATES.into_iter().find(|known| *known == state) {
+                    stored.states.insert(rule, (state, since_ms));
+                }
             }
             Ok((positions, stored))
         })
@@ -191,6 +229,33 @@ impl Store {
         .await
     }
 
+    /// What the ledger says of the notifications of each rule.
+    pub(crate) async fn told(&self) -> Result<HashMap<String, Told>, Error> {
+        self.run(|connection| {
+            // Of the bare columns beside max(), SQLite takes those of the row with the maximum.
+            let sql = "SELECT rule, max(id), iif(outcome IN ('delivered', 'skipped'), '', error),
+                       (SELECT max(at_ms) FROM ledger d WHERE d.rule = l.rule AND d.outcome = 'delivered')
+                       FROM ledger l GROUP BY rule";
+            let mut statement = connection.prepare(sql)?;
+            let row = |r: &Row<'_>| Ok((r.get(0)?, Told { error: r.get(2)?, delivered_ms: r.get(3)? }));
+            Ok(statement.query_map([], row)?.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Lets what waits for a channel be tried at once.
+    pub(crate) async fn hurry(&self, channels: Vec<String>, now_ms: i64) -> Result<(), Error> {
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            for channel in &channels {
+                let sql = "UPDATE outbox SET next_at_ms = min(next_at_ms, ?2) WHERE channel = ?1";
+                transaction.prepare_cached(sql)?.execute(params![channel, now_ms])?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
     /// How much is owed.
     pub(crate) async fn summary(&self) -> Result<Summary, Error> {
         self.run(|connection| {
@@ -207,6 +272,13 @@ fn write(connection: &Connection, commit: &Commit) -> Result<u64, Error> {
     for (partition, offset) in &commit.positions {
         let sql = "INSERT INTO positions VALUES (?1, ?2) ON CONFLICT (partition) DO UPDATE SET next_offset = ?2";
         connection.prepare_cached(sql)?.execute(params![partition, offset])?;
+    }
+    for StateChange { rule, state, since_ms } in &commit.states {
+        let sql = "INSERT OR REPLACE INTO rule_states VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(sql)?.execute(params![rule, state, since_ms])?;
+    }
+    for rule in &commit.gone {
+        connection.prepare_cached("DELETE FROM rule_states WHERE rule = ?1")?.execute([rule])?;
     }
     if commit.changes.is_empty() {
         return Ok(0);

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::Error;
 
 /// Version of the tables, in `PRAGMA user_version`. A later one is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const FILE: &str = "alerting.db";
 
 const TABLES: &str = "
@@ -36,6 +36,17 @@ CREATE TABLE ledger (
   error TEXT NOT NULL, duration_ms INTEGER NOT NULL, alerts TEXT NOT NULL);
 ";
 
+/// What version 2 has more: the states of rules, and the rule sets that were handed over, without secrets.
+const TABLES_2: &str = "
+CREATE TABLE rule_states (rule TEXT PRIMARY KEY, state TEXT NOT NULL, since_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rule_sets (source TEXT PRIMARY KEY, epoch TEXT NOT NULL, generation INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE handed_rules (
+  source TEXT NOT NULL, uid TEXT NOT NULL, document TEXT NOT NULL, good TEXT, PRIMARY KEY (source, uid)) WITHOUT ROWID;
+CREATE TABLE handed_channels (
+  source TEXT NOT NULL, id TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (source, id)) WITHOUT ROWID;
+CREATE INDEX ledger_rule ON ledger (rule, id);
+";
+
 /// Opens or creates the database.
 ///
 /// SQLite syncs the folder for its journals but not for the database file itself, so the file is made, and its entry and those of the
@@ -54,18 +65,18 @@ pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => {
-            let transaction = connection.transaction()?;
+    if !(0..=VERSION).contains(&version) {
+        let message = format!("{} has version {version}, this program knows {VERSION}", path.display());
+        return Err(Error::Schema(message));
+    }
+    if version < VERSION {
+        let transaction = connection.transaction()?;
+        if version < 1 {
             transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            transaction.commit()?;
         }
-        VERSION => {}
-        later => {
-            let message = format!("{} has version {later}, this program knows {VERSION}", path.display());
-            return Err(Error::Schema(message));
-        }
+        transaction.execute_batch(TABLES_2)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
     }
     // The entry of the journal, whatever the version of SQLite does.
     sync_dir(dir)?;
@@ -93,4 +104,27 @@ fn create_dir(dir: &Path) -> Result<(), Error> {
 fn sync_dir(dir: &Path) -> Result<(), Error> {
     let synced = File::open(dir).and_then(|d| d.sync_all());
     synced.map_err(|e| Error::io(format!("syncing {}", dir.display()), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_version_1_keeps_what_it_has_and_one_of_a_later_version_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let old = Connection::open(dir.path().join(FILE)).expect("opened");
+        old.execute_batch(TABLES).expect("made");
+        old.execute("INSERT INTO positions VALUES (3, 7)", []).expect("written");
+        old.pragma_update(None, "user_version", 1).expect("set");
+        drop(old);
+        let new = open(dir.path()).expect("opened");
+        let next: i64 = new.query_row("SELECT next_offset FROM positions", [], |r| r.get(0)).expect("kept");
+        let sets: i64 = new.query_row("SELECT count(*) FROM rule_sets", [], |r| r.get(0)).expect("there");
+        assert_eq!((next, sets), (7, 0));
+        new.pragma_update(None, "user_version", VERSION + 1).expect("set");
+        drop(new);
+        let error = open(dir.path()).expect_err("refused").to_string();
+        assert!(error.ends_with("has version 3, this program knows 2"), "{error}");
+    }
 }

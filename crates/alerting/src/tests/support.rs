@@ -11,10 +11,10 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use model::{Labels, LabelsRequest, Metadata, Sample, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesSet, SeriesSource, SourceError};
 use queue::payload::Encoder;
 use queue::{Bounds, BoxFuture, Error, Log, Record};
-use runtime::{Component, Shutdown, ShutdownTrigger, clock};
+use runtime::{Component, Shutdown, ShutdownTrigger, Token, clock};
 use serde_json::Value;
 use storage::Reader;
 use tokio::sync::{mpsc, watch};
@@ -85,13 +85,13 @@ impl SeriesSource for MemoryReader {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         self.0.select(request)
     }
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_names(request)
     }
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         self.0.label_values(name, request)
     }
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         self.0.metadata(family)
     }
 }
@@ -128,6 +128,9 @@ pub(super) struct Rig {
     address: String,
     receiver: tokio::task::JoinHandle<()>,
     running: Option<(ShutdownTrigger, Component)>,
+    registry: prometheus::Registry,
+    /// What callers must show, and what [`Rig`] shows.
+    pub(super) token: Option<Token>,
     /// What the receiver got.
     pub(super) sink: mpsc::Receiver<Value>,
     /// So that no two samples have the same time.
@@ -152,6 +155,8 @@ impl Rig {
             address,
             receiver,
             running: None,
+            registry: prometheus::Registry::new(),
+            token: None,
             sink,
             last_ms: 0,
         };
@@ -181,15 +186,19 @@ impl Rig {
             features: promql::Features::default(),
             seed: 1,
         };
-        let deps =
-            Deps { log: Arc::clone(&self.log) as Arc<dyn Log>, reader: Arc::clone(&self.reader) as Arc<dyn Reader> };
+        let deps = Deps {
+            log: Arc::clone(&self.log) as Arc<dyn Log>,
+            reader: Arc::clone(&self.reader) as Arc<dyn Reader>,
+            token: self.token.clone(),
+        };
         let (trigger, shutdown) = Shutdown::new();
         let pace = Pace {
             first: Duration::from_millis(2),
             most: Duration::from_millis(10),
             horizon: Duration::from_secs(3600),
         };
-        let started = start_paced(args, deps, &prometheus::Registry::new(), shutdown, pace).await.expect("started");
+        self.registry = prometheus::Registry::new();
+        let started = start_paced(args, deps, &self.registry, shutdown, pace).await.expect("started");
         self.running = Some((trigger, started.component));
     }
 
@@ -220,21 +229,55 @@ impl Rig {
         tokio::time::timeout(PATIENCE, self.sink.recv()).await.expect("a payload in time").expect("a payload")
     }
 
-    async fn call(&self, method: &str, path: &str) -> (u16, Value) {
-        let router = self.running.as_ref().expect("running").1.router.clone();
-        let request = Request::builder().method(method).uri(path).body(axum::body::Body::empty()).expect("a request");
-        let response = router.oneshot(request).await.expect("answered");
+    /// The routes, to be asked from another task.
+    pub(super) fn router(&self) -> Router {
+        self.running.as_ref().expect("running").1.router.clone()
+    }
+
+    /// Sends a request; its answer must be JSON.
+    pub(super) async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, text) = self.send(method, path, body).await;
+        (status, serde_json::from_str(&text).expect("JSON"))
+    }
+
+    pub(super) async fn send(&self, method: &str, path: &str, body: String) -> (u16, String) {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token.header());
+        }
+        let request = request.body(axum::body::Body::from(body)).expect("a request");
+        let response = self.router().oneshot(request).await.expect("answered");
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, serde_json::from_slice(&body).expect("JSON"))
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    /// The address of the receiver.
+    pub(super) fn sink_url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// Whether a text is in a file of the database.
+    pub(super) fn is_stored(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(self.dir.path().join("data/alerting")).expect("a folder");
+        let mut contents = files.map(|file| std::fs::read(file.expect("a file").path()).expect("read"));
+        contents.any(|content| content.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    /// The value of a counter.
+    pub(super) fn counter(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap_or_else(|| panic!("no {name}"));
+        family.get_metric().iter().map(|m| m.get_counter().get_value()).sum()
     }
 
     pub(super) async fn get(&self, path: &str) -> Value {
-        self.call("GET", path).await.1
+        self.call("GET", path, &Value::Null).await.1
     }
 
     pub(super) async fn reload(&self) -> (u16, Value) {
-        self.call("POST", "/-/reload").await
+        self.call("POST", "/-/reload", &Value::Null).await
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Columns, Kind, Labels, LabelsRequest, Metadata, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource,
-    SourceError, TimeRange,
+    Columns, Kind, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesData, SeriesSet,
+    SeriesSource, SourceError, TimeRange,
 };
 
 /// Series by their labels.
@@ -39,15 +39,15 @@ impl SeriesSource for Memory {
         Ok(set)
     }
 
-    fn label_names(&self, _: &LabelsRequest) -> Result<Vec<String>, SourceError> {
-        Ok(Vec::new())
+    fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        Ok(Vec::new().into())
     }
 
-    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Vec<String>, SourceError> {
-        Ok(Vec::new())
+    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        Ok(Vec::new().into())
     }
 
-    fn metadata(&self, _: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
-        Ok(Vec::new())
+    fn metadata(&self, _: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        Ok(Vec::new().into())
     }
 }

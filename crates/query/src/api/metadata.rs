@@ -25,8 +25,9 @@ pub(crate) async fn metadata(api: Arc<Api>, form: Form) -> Result<Bytes, Error> 
     let work = move |_: &Context| {
         let found = api.reader.metadata(family.as_deref())?;
         let mut answer = Answer::new();
+        answer.warnings = found.warnings;
         answer.out.push(b'{');
-        for (at, entries) in found.chunk_by(|a, b| a.family == b.family).take(limit).enumerate() {
+        for (at, entries) in found.items.chunk_by(|a, b| a.family == b.family).take(limit).enumerate() {
             if at > 0 {
                 answer.out.push(b',');
             }

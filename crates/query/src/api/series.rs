@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Labels, LabelsRequest, Matcher, SelectRequest, TimeRange, Want};
+use model::{Labels, LabelsRequest, Listing, Matcher, SelectRequest, TimeRange, Want};
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
@@ -108,10 +108,11 @@ fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Quest
     Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
 }
 
-fn strings(mut found: Vec<String>, limit: Option<usize>) -> Bytes {
+fn strings(mut found: Listing<String>, limit: Option<usize>) -> Bytes {
     let mut answer = Answer::new();
-    cut(&mut found, limit, &mut answer);
-    write_list(&mut answer.out, &found, |out, text| write_string(out, text));
+    answer.warnings = found.warnings;
+    cut(&mut found.items, limit, &mut answer);
+    write_list(&mut answer.out, &found.items, |out, text| write_string(out, text));
     answer.finish()
 }
 

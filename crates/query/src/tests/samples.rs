@@ -95,7 +95,12 @@ async fn what_is_missing_from_an_answer_is_said() {
     let request = Request::get("/query?name=up&start=1800000000000").body(Body::empty()).expect("a request");
     let response = server.component.router.clone().oneshot(request).await.expect("an answer");
     assert_eq!(response.headers()["x-weir-warning"], "block 7 is in quarantine");
-    server.memory.behave(Behaviour::Warn);
     let expect = r#"{"status":"success","data":[],"warnings":["block 7 is in quarantine"]}"#;
-    check(&server, "/api/v1/series?match[]=nosuch", expect).await;
+    for path in ["series?match[]=nosuch", "label/nosuch/values"] {
+        server.memory.behave(Behaviour::Warn);
+        check(&server, &format!("/api/v1/{path}"), expect).await;
+    }
+    server.memory.behave(Behaviour::Warn);
+    let expect = r#"{"status":"success","data":{},"warnings":["block 7 is in quarantine"]}"#;
+    check(&server, "/api/v1/metadata?metric=nosuch", expect).await;
 }

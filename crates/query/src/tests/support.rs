@@ -7,15 +7,15 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
-    Cancel, Columns, Kind, Labels, LabelsRequest, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData,
-    SeriesSet, SeriesSource, SourceError, TimeRange,
+    Cancel, Columns, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, MetricType, SelectRequest, Series,
+    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{Args, Deps};
+use crate::{Args, Deps, FrontDoor};
 
 /// The time of every request that names none.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -34,6 +34,9 @@ pub(super) enum Behaviour {
     Panic,
     Fail(Kind),
 }
+
+/// What is said with [`Behaviour::Warn`].
+const WARNING: &str = "block 7 is in quarantine";
 
 /// Series in memory.
 pub(super) struct Memory {
@@ -120,7 +123,7 @@ impl SeriesSource for Memory {
         let behaviour = std::mem::take(&mut *self.behaviour.lock().expect("no test panics here"));
         match behaviour {
             Behaviour::Answer => {}
-            Behaviour::Warn => warnings.push("block 7 is in quarantine".to_owned()),
+            Behaviour::Warn => warnings.push(WARNING.to_owned()),
             Behaviour::Hold(begun, release) => {
                 begun.send(()).expect("the test listens");
                 release.recv().expect("the test releases");
@@ -142,18 +145,18 @@ impl SeriesSource for Memory {
         Ok(SeriesSet { series, warnings })
     }
 
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let found = self.found(&request.matcher_sets, request.range);
-        Ok(sorted(found.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned())).collect()))
+        Ok(self.listing(sorted(found.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned())).collect())))
     }
 
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let found = self.found(&request.matcher_sets, request.range);
-        Ok(sorted(found.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect()))
+        Ok(self.listing(sorted(found.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect())))
     }
 
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
-        Ok(self.metadata.iter().filter(|m| family.is_none_or(|f| m.family == f)).cloned().collect())
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        Ok(self.listing(self.metadata.iter().filter(|m| family.is_none_or(|f| m.family == f)).cloned().collect()))
     }
 }
 
@@ -172,6 +175,15 @@ impl Reader for Memory {
 
     fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+}
+
+impl Memory {
+    /// A list, with a warning where the test wants one.
+    fn listing<T>(&self, items: Vec<T>) -> Listing<T> {
+        let behaviour = std::mem::take(&mut *self.behaviour.lock().expect("no test panics here"));
+        let warns = matches!(behaviour, Behaviour::Warn);
+        Listing { items, warnings: warns.then(|| WARNING.to_owned()).into_iter().collect() }
     }
 }
 
@@ -200,7 +212,7 @@ impl Server {
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone() };
+        let deps = Deps { reader: memory.clone(), front_door: FrontDoor::default() };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
         Server { memory, component: started.component, registry, trigger }
     }

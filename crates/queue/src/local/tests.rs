@@ -1,8 +1,13 @@
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use clap::Parser;
 
+use prometheus::Registry;
+use runtime::Shutdown;
+
 use super::*;
+use crate::component::{Deps, Started, start};
 
 #[derive(Parser)]
 struct Cli {
@@ -64,7 +69,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn log_in_process_conforms() {
-    let dirs: Vec<_> = (0..6).map(|_| tempfile::tempdir().expect("directory")).collect();
+    let dirs: Vec<_> = (0..crate::conformance::PARTS).map(|_| tempfile::tempdir().expect("directory")).collect();
     let mut dirs_left = dirs.iter();
     let mut kept = Vec::new();
     crate::conformance::run(|| {
@@ -81,7 +86,7 @@ async fn log_in_process_conforms() {
         }
     })
     .await;
-    assert_eq!(kept.len(), 6);
+    assert_eq!(kept.len(), crate::conformance::PARTS);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{
-    Columns, Labels, LabelsRequest, Metadata, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError,
-    TimeRange,
+    Columns, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource,
+    SourceError, TimeRange,
 };
 
 use super::{Db, View, lock};
@@ -142,7 +142,7 @@ impl SeriesSource for Db {
         Ok(SeriesSet { series: series.collect(), warnings: view.warnings() })
     }
 
-    fn label_names(&self, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
         let (view, mut names) = self.with_head(|frozen| {
             let mut names = BTreeSet::new();
@@ -153,10 +153,10 @@ impl SeriesSource for Db {
             check(&request)?;
             add_names(&block.index, &request.matcher_sets, &mut names);
         }
-        Ok(names.into_iter().collect())
+        Ok(Listing { items: names.into_iter().collect(), warnings: view.warnings() })
     }
 
-    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Vec<String>, SourceError> {
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
         let (view, mut values) = self.with_head(|frozen| {
             let mut values = BTreeSet::new();
@@ -167,11 +167,12 @@ impl SeriesSource for Db {
             check(&request)?;
             add_values(&block.index, name, &request.matcher_sets, &mut values);
         }
-        Ok(values.into_iter().collect())
+        Ok(Listing { items: values.into_iter().collect(), warnings: view.warnings() })
     }
 
-    fn metadata(&self, family: Option<&str>) -> Result<Vec<Metadata>, SourceError> {
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         let known = lock(&self.metadata);
-        Ok(known.iter().filter(|m| family.is_none_or(|family| m.family == family)).cloned().collect())
+        let known = known.iter().filter(|m| family.is_none_or(|family| m.family == family));
+        Ok(known.cloned().collect::<Vec<_>>().into())
     }
 }

@@ -172,10 +172,10 @@ fn matchers_select_over_head_and_blocks() {
         check(&[(MatchOp::Equal, "series", "x")], &[]);
         check(&[(MatchOp::NotEqual, "absent", "")], &[]);
         let all = LabelsRequest { matcher_sets: vec![], range: TimeRange::ALL, cancel: Cancel::default() };
-        assert_eq!(db.label_names(&all).expect("names"), ["__name__", "half", "series"]);
-        assert_eq!(db.label_values("half", &all).expect("values"), ["even", "odd"]);
+        assert_eq!(db.label_names(&all).expect("names").items, ["__name__", "half", "series"]);
+        assert_eq!(db.label_values("half", &all).expect("values").items, ["even", "odd"]);
         let three = LabelsRequest { matcher_sets: vec![vec![Matcher::equal("series", "3")]], ..all };
-        assert_eq!(db.label_values("half", &three).expect("values"), ["odd"]);
+        assert_eq!(db.label_values("half", &three).expect("values").items, ["odd"]);
         db.flush().expect("flushes");
     }
     let mut limited = request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL);
@@ -324,6 +324,6 @@ fn metadata_survives_a_restart() {
     db.flush().expect("flushes");
     drop(db);
     let db = Db::open(dir.path(), options()).expect("opens");
-    assert_eq!(db.metadata(Some("m")).expect("answers"), [metadata]);
-    assert_eq!(db.metadata(Some("x")).expect("answers"), []);
+    assert_eq!(db.metadata(Some("m")).expect("answers").items, [metadata]);
+    assert_eq!(db.metadata(Some("x")).expect("answers").items, []);
 }

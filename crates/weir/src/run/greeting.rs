@@ -5,10 +5,9 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use runtime::Shutdown;
+use runtime::{Ended, Shutdown};
 use serde_json::Value;
 
-use super::stages::Ended;
 use crate::client::Client;
 use crate::output::out;
 

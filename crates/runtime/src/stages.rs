@@ -5,18 +5,16 @@
 
 use std::future::Future;
 
-use anyhow::anyhow;
 use axum::Router;
 use futures_util::future::select_all;
-use runtime::{Component, Shutdown, ShutdownTrigger};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
-/// What a part has to say when it ends.
-pub(crate) type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+use crate::error::chain;
+use crate::{Component, Ended, Error, Shutdown, ShutdownTrigger};
 
 /// The parts of a process.
 #[derive(Debug, Default)]
-pub(crate) struct Stages {
+pub struct Stages {
     /// In the order of their stopping from the end; the listener is put last whenever it was started.
     running: Vec<Stage>,
     listener: Option<Stage>,
@@ -43,7 +41,7 @@ impl Stage {
 
 impl Stages {
     /// Runs the listener, which is the first to be stopped.
-    pub(crate) fn serve<F>(&mut self, run: impl FnOnce(Shutdown) -> F)
+    pub fn serve<F>(&mut self, run: impl FnOnce(Shutdown) -> F)
     where
         F: Future<Output = Ended> + Send + 'static,
     {
@@ -51,7 +49,7 @@ impl Stages {
     }
 
     /// Runs something that is no component.
-    pub(crate) fn task<F>(&mut self, name: &'static str, run: impl FnOnce(Shutdown) -> F)
+    pub fn task<F>(&mut self, name: &'static str, run: impl FnOnce(Shutdown) -> F)
     where
         F: Future<Output = Ended> + Send + 'static,
     {
@@ -59,43 +57,43 @@ impl Stages {
     }
 
     /// For the component that is started next.
-    pub(crate) fn shutdown(&mut self) -> Shutdown {
+    pub fn shutdown(&mut self) -> Shutdown {
         let (trigger, shutdown) = Shutdown::new();
         self.starting = Some(trigger);
         shutdown
     }
 
     /// Takes the component that got the last [`Stages::shutdown`], and gives its routes.
-    pub(crate) fn push(&mut self, component: Component) -> Router {
+    pub fn push(&mut self, component: Component) -> Router {
         let trigger = self.starting.take().unwrap_or_else(|| Shutdown::new().0);
         self.running.push(Stage { name: component.name, trigger, ended: tokio::spawn(component.drained) });
         component.router
     }
 
-    /// Resolves when a part ends by itself, with its reason. Cancel-safe.
-    pub(crate) async fn first_failure(&mut self) -> anyhow::Error {
+    /// Resolves when a part ends by itself, with its reason. Cancel-safe. There must be a part.
+    pub async fn first_failure(&mut self) -> Error {
         let all = self.running.iter_mut().chain(self.listener.as_mut());
         let (ended, at, _) = select_all(all.map(|stage| &mut stage.ended)).await;
         let stage = if at < self.running.len() { Some(self.running.remove(at)) } else { self.listener.take() };
-        let name = stage.map_or("a part", |stage| stage.name);
-        match result(ended) {
-            Ok(()) => anyhow!("{name} ended unasked"),
-            Err(error) => error.context(format!("{name} cannot go on")),
+        let part = stage.map_or("a part", |stage| stage.name);
+        match flat(ended) {
+            Ok(()) => Error::EndedUnasked(part),
+            Err(source) => Error::Failed { part, source },
         }
     }
 
     /// Stops everything, the last that was started first. Goes on past a part that ends with an error, which is logged; whether all
     /// ended well.
-    pub(crate) async fn stop(&mut self) -> bool {
+    pub async fn stop(&mut self) -> bool {
         drop(self.starting.take());
         self.running.extend(self.listener.take());
         let mut well = true;
         while let Some(stage) = self.running.pop() {
             stage.trigger.ask();
-            match result(stage.ended.await) {
+            match flat(stage.ended.await) {
                 Ok(()) => tracing::debug!("{} has drained", stage.name),
                 Err(error) => {
-                    tracing::error!("stopping {}: {error:#}", stage.name);
+                    tracing::error!("stopping {}: {}", stage.name, chain(&*error));
                     well = false;
                 }
             }
@@ -104,8 +102,8 @@ impl Stages {
     }
 }
 
-fn result(ended: Result<Ended, tokio::task::JoinError>) -> anyhow::Result<()> {
-    ended?.map_err(|error| anyhow!(error))
+fn flat(ended: Result<Ended, JoinError>) -> Ended {
+    ended?
 }
 
 #[cfg(test)]
@@ -148,7 +146,7 @@ mod tests {
         let shutdown = stages.shutdown();
         let _ = stages.push(notes.component("queue", shutdown, Err("disk on fire".into())));
         stages.task("storage", |_| async { Err("corrupt".into()) });
-        assert_eq!(format!("{:#}", stages.first_failure().await), "storage cannot go on: corrupt");
+        assert_eq!(chain(&stages.first_failure().await), "storage cannot go on: corrupt");
         assert!(!stages.stop().await, "the queue ended badly");
         assert_eq!(*notes.0.lock().expect("not poisoned"), ["queue"]);
     }

@@ -1,0 +1,47 @@
+//! Query as a process of its own, over storage nodes on the network, and the front door to alerting and ingest. Everything but the
+//! wiring is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use query::{FrontDoor, front_door};
+use runtime::process;
+use storage::reader;
+
+#[global_allocator]
+static ALLOCATOR: process::Allocator = process::Allocator;
+
+/// Answers PromQL on Prometheus' HTTP API, and is the one address for Grafana, the status page and the command line
+#[derive(Debug, Parser)]
+#[command(name = "weir-query", version)]
+struct Command {
+    #[command(flatten)]
+    process: process::Args,
+
+    #[command(flatten, next_help_heading = "Storage")]
+    storage: reader::Args,
+
+    #[command(flatten, next_help_heading = "Front door")]
+    front_door: front_door::Args,
+
+    #[command(flatten, next_help_heading = "Query")]
+    query: query::Args,
+
+    /// Experimental features of Prometheus to switch on, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    enable_feature: String,
+}
+
+fn main() -> ExitCode {
+    let args = Command::parse();
+    process::run("query", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
+        let features = promql::Features::from_names(&args.enable_feature)?;
+        let (registry, token) = (starting.registry.clone(), starting.token.clone());
+        let reader = reader::connect(&args.storage, token.clone(), &registry)?;
+        let deps = query::Deps { reader, front_door: FrontDoor { args: args.front_door, token } };
+        let query_args = query::Args { features, ..args.query };
+        let query = query::start(query_args, deps, &registry, starting.shutdown()).await?;
+        starting.push(query.component);
+        Ok(())
+    })
+}

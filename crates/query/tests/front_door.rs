@@ -1,0 +1,211 @@
+//! The front door before real components: what Grafana and senders ask of query's address alone, with the token between components. Once
+//! in this process, and once of the process `weir-query`, which reads storage over the network too.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use query::{FrontDoor, front_door};
+use runtime::{Component, Shutdown, ShutdownTrigger, Token};
+use serde_json::{Value, json};
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const RULES: &str = "groups:
+- name: hosts
+  rules:
+  - alert: Busy
+    expr: cpu > 90
+    labels: {severity: page}
+";
+
+#[derive(clap::Parser)]
+struct Arguments {
+    #[command(flatten)]
+    queue: queue::Args,
+    #[command(flatten)]
+    storage: storage::Args,
+    #[command(flatten)]
+    ingest: ingest::Args,
+    #[command(flatten)]
+    alerting: alerting::Args,
+    #[command(flatten)]
+    query: query::Args,
+    #[command(flatten)]
+    front_door: front_door::Args,
+}
+
+/// All components, query with an address of its own and nothing but addresses of two others.
+struct Cluster {
+    /// Of query in this process, and of the process.
+    urls: [String; 2],
+    alerting_url: String,
+    process: Child,
+    http: reqwest::Client,
+    parts: Vec<(ShutdownTrigger, Component)>,
+    servers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+async fn serve(router: Router, servers: &mut Vec<tokio::task::JoinHandle<()>>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    servers.push(tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") }));
+    url
+}
+
+async fn cluster(dir: &Path) -> Cluster {
+    // Another test of this process may have done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let rules = dir.join("rules.yaml");
+    std::fs::write(&rules, RULES).expect("written");
+    let parse = |words: &[&str]| <Arguments as clap::Parser>::parse_from([&["x"], words].concat());
+    let args = parse(&["--rules", rules.to_str().expect("UTF-8")]);
+    let (mut parts, mut servers) = (Vec::new(), Vec::new());
+    let registry = prometheus::Registry::new();
+    let token = Token::fixed("s3cret").expect("a token");
+
+    let (trigger, shutdown) = Shutdown::new();
+    let queue_args = queue::Args { dir: dir.join("queue"), ..args.queue };
+    let queue = queue::start(queue_args, queue::Deps {}, &registry, shutdown).await.expect("queue");
+    parts.push((trigger, queue.component));
+    let log = queue.log;
+
+    let (trigger, shutdown) = Shutdown::new();
+    let storage_args = storage::Args { dir: dir.join("storage"), ..args.storage };
+    let storage = storage::start(storage_args, storage::Deps { log: log.clone() }, &registry, shutdown).await;
+    let storage = storage.expect("storage");
+    let node = storage::serve::router(storage.node(), Some(token.clone()), &registry).expect("routes");
+    let storage_url = serve(node, &mut servers).await;
+    parts.push((trigger, storage.component));
+    let reader = storage.reader;
+
+    let (trigger, shutdown) = Shutdown::new();
+    let alerting_args = alerting::Args { dir: dir.join("alerting"), ..args.alerting };
+    let deps = alerting::Deps { log: log.clone(), reader: Arc::clone(&reader), token: Some(token.clone()) };
+    let mut alerting = alerting::start(alerting_args, deps, &registry, shutdown).await.expect("alerting").component;
+    let alerting_url = serve(std::mem::take(&mut alerting.router), &mut servers).await;
+    parts.push((trigger, alerting));
+
+    let (trigger, shutdown) = Shutdown::new();
+    let ingest = ingest::start(args.ingest, ingest::Deps { log }, &registry, shutdown).await.expect("ingest");
+    let mut ingest = ingest.component;
+    let ingest_url = serve(std::mem::take(&mut ingest.router), &mut servers).await;
+    parts.push((trigger, ingest));
+
+    let (trigger, shutdown) = Shutdown::new();
+    let addresses = parse(&["--alerting-url", &alerting_url, "--ingest-url", &ingest_url]).front_door;
+    let deps = query::Deps { reader, front_door: FrontDoor { args: addresses, token: Some(token) } };
+    let mut query = query::start(args.query, deps, &registry, shutdown).await.expect("query").component;
+    let url = serve(std::mem::take(&mut query.router), &mut servers).await;
+    parts.push((trigger, query));
+    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+    let flags = ["--storage-urls", &storage_url, "--alerting-url", &alerting_url, "--ingest-url", &ingest_url];
+    let (process, process_url) = start_process(dir, &flags);
+    let cluster = Cluster { urls: [url, process_url], alerting_url, process, http, parts, servers };
+    let ready = format!("{}/ready", cluster.urls[1]);
+    let is_ready = async {
+        while cluster.http.get(&ready).send().await.expect("answered").status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_ready).await.expect("ready in time");
+    cluster
+}
+
+/// `weir-query`, and its address.
+fn start_process(dir: &Path, flags: &[&str]) -> (Child, String) {
+    let file = dir.join("token");
+    std::fs::write(&file, "s3cret\n").expect("written");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-query"))
+        .args(["--listen", "127.0.0.1:0", "--token-file"])
+        .arg(file)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    (child, first.trim().rsplit_once(' ').expect("a URL at the end").1.to_owned())
+}
+
+impl Cluster {
+    async fn get(&self, url: &str, path: &str) -> (u16, Value) {
+        let answer = self.http.get(format!("{url}{path}")).send().await.expect("answered");
+        (answer.status().as_u16(), answer.json().await.expect("JSON"))
+    }
+
+    async fn post(&self, url: &str, path: &str, kind: &str, body: &'static str) -> (u16, String) {
+        let request = self.http.post(format!("{url}{path}")).header("content-type", kind).body(body);
+        let answer = request.send().await.expect("answered");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    async fn stop(mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+        assert_eq!(self.process.wait().expect("waited for").code(), Some(0));
+        self.servers.iter().for_each(tokio::task::JoinHandle::abort);
+        while let Some((trigger, component)) = self.parts.pop() {
+            trigger.ask();
+            tokio::time::timeout(PATIENCE, component.drained).await.expect("in time").expect("drained");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_grafana_and_of_senders_works_against_querys_address_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = cluster(dir.path()).await;
+    for url in cluster.urls.clone() {
+        grafana_and_senders(&cluster, &url).await;
+    }
+    cluster.stop().await;
+}
+
+async fn grafana_and_senders(cluster: &Cluster, url: &str) {
+    let json_type = "application/json";
+
+    let (status, answer) =
+        cluster.post(url, "/metrics", json_type, r#"{"name":"cpu","value":95,"labels":{"host":"a"}}"#).await;
+    assert_eq!((status, answer.as_str()), (202, r#"{"status":"accepted","count":1}"#));
+    let (status, answer) = cluster.post(url, "/api/v1/import/prometheus", "text/plain", "cpu{host=\"b\"} 5\n").await;
+    assert!(status < 300, "{status} {answer}");
+    let (status, answer) = cluster.post(url, "/api/v1/write", "application/x-protobuf", "no snappy").await;
+    assert_eq!(status, 400, "ingest's own refusal: {answer}");
+
+    // Saving and testing the data source, then the rules and alerts that its alerting pages ask for.
+    let (status, answer) = cluster.get(url, "/api/v1/query?query=count(cpu)").await;
+    assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &json!("2")));
+    assert_eq!(cluster.get(url, "/api/v1/status/buildinfo").await.0, 200);
+    let (status, answer) = cluster.get(url, "/api/v1/rules?type=alert").await;
+    assert_eq!((status, &answer["data"]["groups"][0]["rules"][0]["name"]), (200, &json!("Busy")));
+    assert_eq!(cluster.get(url, "/api/v1/rules?type=x").await.0, 400, "alerting's own refusal");
+    let firing = async {
+        loop {
+            let (status, answer) = cluster.get(url, "/api/v1/alerts").await;
+            assert_eq!(status, 200);
+            if answer["data"]["alerts"][0]["state"] == "firing" {
+                return answer["data"]["alerts"][0]["labels"].clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let labels = tokio::time::timeout(PATIENCE, firing).await.expect("fires in time");
+    assert_eq!(labels, json!({"alertname": "Busy", "host": "a", "severity": "page"}));
+    assert_eq!(cluster.get(url, "/api/v1/notifications?limit=5").await.0, 200);
+    let (status, answer) = cluster.post(url, "/-/reload", json_type, "").await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = cluster.get(url, "/health").await;
+    assert_eq!((status, answer), (200, json!({"status": "healthy", "queue_size": 0})));
+
+    // What components say to each other has no way through the front door.
+    assert_eq!(cluster.get(url, "/api/v1/rulesets/kubernetes/states").await.0, 404);
+    // And past it nobody comes without the token.
+    let refused = cluster.http.get(format!("{}/api/v1/rules", cluster.alerting_url)).send().await.expect("answered");
+    assert_eq!(refused.status(), 401);
+}

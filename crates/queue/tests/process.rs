@@ -1,0 +1,121 @@
+//! The process `weir-queue`, as programs of others see it: started, written to and read from by kcat, killed, started again.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A running `weir-queue`; killed when it is dropped.
+struct Process {
+    child: Child,
+    kafka: String,
+}
+
+impl Process {
+    fn start(dir: &Path, token: Option<&Path>) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-queue"));
+        command.args(["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--data"]).arg(dir);
+        if let Some(file) = token {
+            command.arg("--token-file").arg(file);
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut lines = log.lines().map(|line| line.expect("UTF-8"));
+        let kafka = lines.find_map(|line| Some(line.split_once("Kafka protocol is served at ")?.1.to_owned()));
+        lines.find(|line| line.contains("ready at http://")).expect("becomes ready");
+        // What it logs later is read, so that it never waits for the pipe, until its end.
+        std::thread::spawn(move || lines.for_each(drop));
+        Process { child, kafka: kafka.expect("says where it serves") }
+    }
+
+    /// Ends it as a failure would, without a chance to put anything in order.
+    fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The path of kcat; where it is absent the test is named in the report of skipped ones.
+fn kcat(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("KCAT_BIN").map(PathBuf::from).filter(|p| p.is_file());
+    if path.is_none() {
+        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
+            std::fs::create_dir_all(&report).expect("created");
+            std::fs::write(report.join(test), "KCAT_BIN names no program").expect("written");
+        }
+        eprintln!("skipped: {test}: KCAT_BIN names no program (see CONTRIBUTING.md)");
+    }
+    path
+}
+
+/// Runs kcat with words and input, and gives what it says.
+fn run(bin: &Path, process: &Process, words: &[&str], input: &str) -> Output {
+    let mut command = Command::new(bin);
+    command.args(["-b", &process.kafka]).args(words);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    // One that ends before it reads its input says why.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("ends")
+}
+
+fn ok(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+const READ: [&str; 9] = ["-C", "-t", "weir", "-o", "beginning", "-e", "-q", "-X", "check.crcs=true"];
+
+#[test]
+fn kcat_writes_and_reads_over_a_kill() {
+    let Some(bin) = kcat("kcat_writes_and_reads_over_a_kill") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let process = Process::start(dir.path(), None);
+    let listed = ok(run(&bin, &process, &["-L"], ""));
+    assert!(listed.contains("topic \"weir\" with 4 partitions"), "{listed}");
+    let write = ["-P", "-t", "weir", "-p", "1", "-K:", "-H", "a=b"];
+    ok(run(&bin, &process, &write, "k:one\n:two\n"));
+    ok(run(&bin, &process, &[&write[..], &["-X", "enable.idempotence=true"]].concat(), "k:three\n"));
+    process.kill();
+    let process = Process::start(dir.path(), None);
+    let read = |words: &[&str]| ok(run(&bin, &process, &[&READ[..], words].concat(), ""));
+    assert_eq!(read(&["-p", "1", "-f", "%o %k %s %h\n"]), "0 k one a=b\n1  two a=b\n2 k three a=b\n");
+    assert_eq!(read(&["-p", "0"]), "");
+    let end = |partition: u32| ok(run(&bin, &process, &["-Q", "-t", &format!("weir:{partition}:-1")], ""));
+    assert_eq!((end(1), end(0)), ("weir [1] offset 3\n".to_owned(), "weir [0] offset 0\n".to_owned()));
+}
+
+#[test]
+fn kcat_needs_the_token_where_there_is_one() {
+    let Some(bin) = kcat("kcat_needs_the_token_where_there_is_one") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let token = dir.path().join("token");
+    std::fs::write(&token, "s3cret\n").expect("written");
+    let process = Process::start(&dir.path().join("data"), Some(&token));
+    let sasl = |password: &'static str| {
+        let plain = ["-X", "security.protocol=sasl_plaintext", "-X", "sasl.mechanisms=PLAIN", "-X"];
+        [&plain[..], &["sasl.username=weir", "-X", password]].concat()
+    };
+    let list = |words: &[&str]| run(&bin, &process, &[words, &["-L", "-m", "5"]].concat(), "");
+    assert!(ok(list(&sasl("sasl.password=s3cret"))).contains("topic \"weir\""));
+    let refused = list(&sasl("sasl.password=wrong"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("wrong user or token"), "{refused:?}");
+    assert!(!list(&[]).status.success());
+}
+
+#[test]
+fn an_address_that_makes_no_sense_is_refused_with_its_text() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-queue"));
+    command.arg("--data").arg(dir.path()).args(["--kafka", "nonsense", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(child.wait().expect("ends").code(), Some(1), "{said}");
+    assert!(said.contains("cannot listen on nonsense"), "{said}");
+}

@@ -1,0 +1,55 @@
+//! From the answers of several nodes to one.
+
+use model::{Columns, Labels, Series, SeriesData, SourceError, TimeRange};
+use tsdb::merge_newer;
+
+use crate::wire::answer::Encoded;
+
+/// A series of which copies differ: one is behind, or was written anew from a part of the log.
+struct Copies(Vec<Encoded>);
+
+impl SeriesData for Copies {
+    /// Each time once; where copies differ in a value, that of the later copy.
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
+        let (start, mut one) = (out.len(), Columns::default());
+        for copy in &self.0 {
+            one.clear();
+            copy.read(range, &mut one)?;
+            merge_newer(out, start, &one);
+        }
+        Ok(())
+    }
+}
+
+/// Each label set once, ascending by canonical text, as each answer is. Of answers in which a series differs, the later one counts more.
+pub(super) fn series(mut answers: Vec<Vec<(Labels, Encoded)>>) -> Vec<Series> {
+    if answers.len() == 1 {
+        let only = answers.remove(0).into_iter();
+        return only.map(|(labels, data)| Series { labels, data: Box::new(data) }).collect();
+    }
+    let mut all: Vec<(Labels, Encoded)> = answers.into_iter().flatten().collect();
+    // Stable, so that copies stay in the order of the answers; and it finds the runs that are sorted already.
+    all.sort_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
+    let mut merged: Vec<Series> = Vec::with_capacity(all.len());
+    let mut all = all.into_iter().peekable();
+    while let Some((labels, data)) = all.next() {
+        let mut copies = vec![data];
+        while let Some((_, copy)) = all.next_if(|(next, _)| *next == labels) {
+            // The same samples are the same bytes, of which one is enough.
+            copies.retain(|other| *other != copy);
+            copies.push(copy);
+        }
+        let data: Box<dyn SeriesData> =
+            if copies.len() == 1 { Box::new(copies.remove(0)) } else { Box::new(Copies(copies)) };
+        merged.push(Series { labels, data });
+    }
+    merged
+}
+
+/// Each element once, ascending.
+pub(super) fn list<T: Ord>(answers: impl Iterator<Item = Vec<T>>) -> Vec<T> {
+    let mut all: Vec<T> = answers.flatten().collect();
+    all.sort();
+    all.dedup();
+    all
+}

@@ -1,0 +1,85 @@
+//! One storage node that has everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    Cancel, Kind, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesSet, SeriesSource, SourceError,
+};
+use prometheus::Registry;
+use queue::BoxFuture;
+use runtime::Token;
+use tokio::runtime::Handle;
+
+use super::metrics::Metrics;
+use super::node::{Fault, Node, block};
+use super::poll::Poll;
+use super::{Reader, nodes};
+use crate::Error;
+use crate::wire::answer::Answer;
+use crate::wire::question::Question;
+
+/// A storage component over the network. Its calls block; see [`super::connect`].
+pub struct Remote {
+    node: Arc<Node>,
+    handle: Handle,
+    poll: Poll,
+}
+
+impl Remote {
+    /// A reader of the node at `url`; must be called on a runtime.
+    pub fn new(url: &str, token: Option<Token>, registry: &Registry) -> Result<Remote, Error> {
+        let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
+        let mut nodes = nodes(&[url.to_owned()], 1, token, &metrics)?;
+        let handle = Handle::current();
+        let poll = Poll::start(&nodes, &handle);
+        Ok(Remote { node: nodes.remove(0), handle, poll })
+    }
+
+    async fn ask(&self, question: Question<'_>) -> Result<Answer, SourceError> {
+        self.node.ask(&question).await.map_err(|fault| match fault {
+            Fault::Failed(error) => error,
+            Fault::Unreachable(reason) => {
+                let message = format!("storage node {} is unreachable: {reason}", self.node.name);
+                SourceError { kind: Kind::Unavailable, message }
+            }
+        })
+    }
+
+    fn call(&self, question: Question<'_>, cancel: &Cancel) -> Result<Answer, SourceError> {
+        block(&self.handle, cancel, self.ask(question))
+    }
+}
+
+impl SeriesSource for Remote {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        let answer = self.call(Question::Select(request), &request.cancel)?;
+        let series = answer.series.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) });
+        Ok(SeriesSet { series: series.collect(), warnings: answer.warnings })
+    }
+
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        let answer = self.call(Question::LabelNames(request), &request.cancel)?;
+        Ok(Listing { items: answer.texts, warnings: answer.warnings })
+    }
+
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        let answer = self.call(Question::LabelValues(name, request), &request.cancel)?;
+        Ok(Listing { items: answer.texts, warnings: answer.warnings })
+    }
+
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        let answer = self.call(Question::Metadata(family), &Cancel::default())?;
+        Ok(Listing { items: answer.metadata, warnings: answer.warnings })
+    }
+}
+
+impl Reader for Remote {
+    fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async move { self.ask(Question::CaughtUp(timeout)).await.map(drop) })
+    }
+
+    fn backlog(&self) -> u64 {
+        self.poll.total()
+    }
+}

@@ -1,0 +1,282 @@
+//! Frames of an answer, written and read.
+
+use bytes::Bytes;
+use model::{Columns, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SourceError, TimeRange};
+use tsdb::chunk;
+
+use super::fields::{Fields, Malformed, put_bytes, put_number};
+use super::frame::{Frame, FrameKind, TARGET, begin, finish, frame, payload_bytes};
+use super::{KINDS, kind_code};
+use crate::replica::Replica;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// Which of the replicas.
+    pub(crate) replica: Replica,
+    /// Of the log.
+    pub(crate) partitions: u32,
+}
+
+impl Begin {
+    pub(crate) fn encode(self) -> Bytes {
+        frame(FrameKind::Begin, |out| {
+            for n in [self.replica.number, self.replica.of, self.replica.copies, self.partitions] {
+                put_number(out, u64::from(n));
+            }
+        })
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Result<Begin, Malformed> {
+        let replica = Replica { number: fields.small()?, of: fields.small()?, copies: fields.small()? };
+        Ok(Begin { replica, partitions: fields.small()? })
+    }
+}
+
+/// Writes series into frames. A series that is larger than a frame goes on in the next.
+#[derive(Default)]
+pub(crate) struct SeriesWriter {
+    frames: Vec<Bytes>,
+    open: Option<Vec<u8>>,
+    /// Labels of the series before in the open frame.
+    before: String,
+    scratch: chunk::Scratch,
+    chunks: Vec<u8>,
+    pub(crate) bytes: usize,
+}
+
+impl SeriesWriter {
+    /// Appends a series with its samples, ascending.
+    pub(crate) fn push(&mut self, labels: &Labels, samples: &Columns) {
+        let (mut from, mut first) = (0, true);
+        while first || from < samples.len() {
+            first = false;
+            self.chunks.clear();
+            let start = from;
+            while from < samples.len() && self.chunks.len() < TARGET {
+                let to = samples.len().min(from + chunk::SAMPLES_MAX);
+                chunk::encode(&samples.t[from..to], &samples.v[from..to], &mut self.scratch, &mut self.chunks);
+                from = to;
+            }
+            self.entry(labels.canonical(), from - start);
+        }
+    }
+
+    fn entry(&mut self, labels: &str, samples: usize) {
+        let out = self.open.get_or_insert_with(|| begin(FrameKind::Series));
+        let shared = self.before.bytes().zip(labels.bytes()).take_while(|(a, b)| a == b).count();
+        put_number(out, shared as u64);
+        put_bytes(out, &labels.as_bytes()[shared..]);
+        put_number(out, samples as u64);
+        put_bytes(out, &self.chunks);
+        self.before.clear();
+        self.before.push_str(labels);
+        if payload_bytes(out) >= TARGET {
+            self.end_frame();
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if let Some(frame) = self.open.take() {
+            self.bytes += frame.len();
+            self.frames.push(finish(frame));
+            // Each frame can be read without those before it.
+            self.before.clear();
+        }
+    }
+
+    /// The frames.
+    pub(crate) fn finish(mut self) -> Vec<Bytes> {
+        self.end_frame();
+        self.frames
+    }
+}
+
+/// Frames of a list, each element written by `write`.
+fn list<T>(kind: FrameKind, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) -> Vec<Bytes> {
+    let (mut frames, mut open) = (Vec::new(), begin(kind));
+    for item in items {
+        write(&mut open, item);
+        if payload_bytes(&open) >= TARGET {
+            frames.push(finish(std::mem::replace(&mut open, begin(kind))));
+        }
+    }
+    if payload_bytes(&open) > 0 {
+        frames.push(finish(open));
+    }
+    frames
+}
+
+/// Frames of label names or values.
+pub(crate) fn texts(items: &[String]) -> Vec<Bytes> {
+    list(FrameKind::Texts, items, |out, text| put_bytes(out, text.as_bytes()))
+}
+
+/// Frames of warnings.
+pub(crate) fn warnings(items: &[String]) -> Vec<Bytes> {
+    list(FrameKind::Warnings, items, |out, text| put_bytes(out, text.as_bytes()))
+}
+
+/// Frames of metadata.
+pub(crate) fn metadata(items: &[Metadata]) -> Vec<Bytes> {
+    list(FrameKind::Metadata, items, |out, m| {
+        for text in [&m.family, m.kind.as_str(), &m.help, &m.unit] {
+            put_bytes(out, text.as_bytes());
+        }
+    })
+}
+
+/// Records that are acknowledged and not visible yet.
+pub(crate) fn backlog(records: u64) -> Bytes {
+    frame(FrameKind::Backlog, |out| put_number(out, records))
+}
+
+/// The last frame of a whole answer: how many series, or elements of a list, it had, and how many samples.
+pub(crate) fn end(items: u64, samples: u64) -> Bytes {
+    frame(FrameKind::End, |out| {
+        put_number(out, items);
+        put_number(out, samples);
+    })
+}
+
+/// The last frame of an answer that failed.
+pub(crate) fn error(error: &SourceError) -> Bytes {
+    frame(FrameKind::Error, |out| {
+        out.push(kind_code(error.kind));
+        put_bytes(out, error.message.as_bytes());
+    })
+}
+
+/// Samples of one series as they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    first: Bytes,
+    /// Of a series that was larger than a frame.
+    more: Vec<Bytes>,
+}
+
+impl SeriesData for Encoded {
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
+        let start = out.len();
+        for bytes in std::iter::once(&self.first).chain(&self.more) {
+            let mut at = 0;
+            while at < bytes.len() {
+                at += chunk::decode(&bytes[at..], out).map_err(corrupt)?;
+            }
+        }
+        let outside = |t: &i64| !range.contains(*t);
+        if out.t[start..].first().is_some_and(outside) || out.t.last().is_some_and(outside) {
+            let own = &out.t[start..];
+            let first = own.partition_point(|t| *t < range.start_ms);
+            let end = own.partition_point(|t| *t <= range.end_ms).max(first);
+            out.t.truncate(start + end);
+            out.v.truncate(start + end);
+            out.t.drain(start..start + first);
+            out.v.drain(start..start + first);
+        }
+        Ok(())
+    }
+}
+
+fn corrupt(reason: &str) -> SourceError {
+    SourceError { kind: Kind::Corrupt, message: format!("samples that a storage node sent cannot be read: {reason}") }
+}
+
+/// What was read of an answer so far.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) begin: Option<Begin>,
+    /// Ascending by canonical text, each label set once.
+    pub(crate) series: Vec<(Labels, Encoded)>,
+    pub(crate) texts: Vec<String>,
+    pub(crate) metadata: Vec<Metadata>,
+    pub(crate) warnings: Vec<String>,
+    /// As told last.
+    pub(crate) backlog: Option<u64>,
+    samples: u64,
+}
+
+/// What a frame makes of an answer.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// There is more to come.
+    More,
+    /// It is whole.
+    Whole,
+    /// The node failed.
+    Failed(SourceError),
+}
+
+impl Answer {
+    /// Takes the next frame.
+    pub(crate) fn take(&mut self, frame: Frame) -> Result<Step, Malformed> {
+        let mut fields = Fields::new(&frame.payload);
+        if self.begin.is_none() != (frame.kind == FrameKind::Begin) {
+            return Err("the first frame and no other says who answers");
+        }
+        match frame.kind {
+            FrameKind::Begin => self.begin = Some(Begin::read(&mut fields)?),
+            FrameKind::Series => self.read_series(&frame.payload)?,
+            FrameKind::Texts => each(&mut fields, &frame, |fields| {
+                self.texts.push(fields.text()?.to_owned());
+                Ok(())
+            })?,
+            FrameKind::Warnings => each(&mut fields, &frame, |fields| {
+                self.warnings.push(fields.text()?.to_owned());
+                Ok(())
+            })?,
+            FrameKind::Metadata => each(&mut fields, &frame, |fields| {
+                let family = fields.text()?.to_owned();
+                let kind = MetricType::from_name(fields.text()?).ok_or("a type of metric is not known")?;
+                let (help, unit) = (fields.text()?.to_owned(), fields.text()?.to_owned());
+                self.metadata.push(Metadata { family, kind, help, unit });
+                Ok(())
+            })?,
+            FrameKind::Backlog => self.backlog = Some(fields.number()?),
+            FrameKind::End => {
+                let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64;
+                let told = (fields.number()?, fields.number()?);
+                return if told == (items, self.samples) { Ok(Step::Whole) } else { Err("a frame is missing") };
+            }
+            FrameKind::Error => {
+                let kind = *KINDS.get(usize::from(fields.byte()?)).ok_or("a kind of error is not known")?;
+                return Ok(Step::Failed(SourceError { kind, message: fields.text()?.to_owned() }));
+            }
+        }
+        Ok(Step::More)
+    }
+
+    fn read_series(&mut self, payload: &Bytes) -> Result<(), Malformed> {
+        let mut fields = Fields::new(payload);
+        let mut labels: Vec<u8> = Vec::new();
+        while fields.at() < payload.len() {
+            let shared = fields.number()?;
+            let shared = usize::try_from(shared).ok().filter(|n| *n <= labels.len()).ok_or("shared labels")?;
+            labels.truncate(shared);
+            labels.extend_from_slice(fields.bytes()?);
+            self.samples += fields.number()?;
+            let chunks = payload.slice_ref(fields.bytes()?);
+            let text = std::str::from_utf8(&labels).map_err(|_| "labels are not UTF-8")?;
+            match self.series.last_mut() {
+                Some((before, encoded)) if before.canonical() == text => encoded.more.push(chunks),
+                Some((before, _)) if before.canonical() > text => return Err("series do not ascend"),
+                _ => {
+                    let labels = LabelsRef::from_canonical(text).to_labels();
+                    self.series.push((labels, Encoded { first: chunks, more: Vec::new() }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn each<'a>(
+    fields: &mut Fields<'a>,
+    frame: &Frame,
+    mut one: impl FnMut(&mut Fields<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    while fields.at() < frame.payload.len() {
+        one(fields)?;
+    }
+    Ok(())
+}

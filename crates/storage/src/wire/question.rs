@@ -1,0 +1,172 @@
+//! Questions to a storage node.
+
+use std::time::Duration;
+
+use model::{Cancel, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
+
+use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
+
+/// Largest question that is read. A selector of query has a bound of the same order.
+pub(crate) const BYTES_MAX: usize = 4 << 20;
+
+/// What is asked. [`Question::path`] says where.
+#[derive(Debug, Clone)]
+pub(crate) enum Question<'a> {
+    Select(&'a SelectRequest),
+    LabelNames(&'a LabelsRequest),
+    LabelValues(&'a str, &'a LabelsRequest),
+    Metadata(Option<&'a str>),
+    /// Within this time.
+    CaughtUp(Duration),
+    Backlog,
+}
+
+/// A question that cannot be read or met; the text says why.
+pub(crate) type Refused = String;
+
+impl Question<'_> {
+    /// Below the prefix.
+    pub(crate) fn path(&self) -> &'static str {
+        match self {
+            Question::Select(_) => "/select",
+            Question::LabelNames(_) => "/label-names",
+            Question::LabelValues(..) => "/label-values",
+            Question::Metadata(_) => "/metadata",
+            Question::CaughtUp(_) => "/caught-up",
+            Question::Backlog => "/backlog",
+        }
+    }
+
+    /// The body that is posted.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Question::Select(request) => {
+                put_range(&mut out, request.range);
+                out.push(u8::from(request.want == Want::Samples));
+                put_number(&mut out, request.series_max as u64);
+                put_matchers(&mut out, &request.matchers);
+            }
+            Question::LabelNames(request) => put_labels_request(&mut out, request),
+            Question::LabelValues(name, request) => {
+                put_bytes(&mut out, name.as_bytes());
+                put_labels_request(&mut out, request);
+            }
+            Question::Metadata(family) => {
+                out.push(u8::from(family.is_some()));
+                family.iter().for_each(|family| put_bytes(&mut out, family.as_bytes()));
+            }
+            Question::CaughtUp(timeout) => {
+                put_number(&mut out, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+            }
+            Question::Backlog => {}
+        }
+        out
+    }
+}
+
+fn put_range(out: &mut Vec<u8>, range: TimeRange) {
+    put_signed(out, range.start_ms);
+    put_signed(out, range.end_ms);
+}
+
+fn put_labels_request(out: &mut Vec<u8>, request: &LabelsRequest) {
+    put_range(out, request.range);
+    put_number(out, request.matcher_sets.len() as u64);
+    request.matcher_sets.iter().for_each(|matchers| put_matchers(out, matchers));
+}
+
+fn put_matchers(out: &mut Vec<u8>, matchers: &[Matcher]) {
+    put_number(out, matchers.len() as u64);
+    for matcher in matchers {
+        out.push(match matcher.op {
+            MatchOp::Equal => 0,
+            MatchOp::NotEqual => 1,
+            MatchOp::Regex => 2,
+            MatchOp::NotRegex => 3,
+        });
+        put_bytes(out, matcher.name.as_bytes());
+        put_bytes(out, matcher.value.as_bytes());
+    }
+}
+
+/// Reads a select.
+pub(crate) fn select(body: &[u8], cancel: Cancel) -> Result<SelectRequest, Refused> {
+    read(body, |fields| {
+        let range = range(fields)?;
+        let want = match fields.byte()? {
+            0 => Want::LabelsOnly,
+            1 => Want::Samples,
+            _ => return Err("what is wanted of the series is not known".into()),
+        };
+        let series_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        Ok(SelectRequest { matchers: matchers(fields)?, range, want, series_max, cancel })
+    })
+}
+
+/// Reads a question for label names.
+pub(crate) fn label_names(body: &[u8], cancel: Cancel) -> Result<LabelsRequest, Refused> {
+    read(body, |fields| labels_request(fields, cancel))
+}
+
+/// Reads a question for the values of a label.
+pub(crate) fn label_values(body: &[u8], cancel: Cancel) -> Result<(String, LabelsRequest), Refused> {
+    read(body, |fields| Ok((fields.text()?.to_owned(), labels_request(fields, cancel)?)))
+}
+
+/// Reads a question for metadata.
+pub(crate) fn metadata(body: &[u8]) -> Result<Option<String>, Refused> {
+    read(body, |fields| match fields.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(fields.text()?.to_owned())),
+        _ => Err("which families are wanted is not known".into()),
+    })
+}
+
+/// Reads a question whether everything is visible.
+pub(crate) fn caught_up(body: &[u8]) -> Result<Duration, Refused> {
+    read(body, |fields| Ok(Duration::from_millis(fields.number()?)))
+}
+
+fn read<T>(body: &[u8], fields: impl FnOnce(&mut Fields<'_>) -> Result<T, Fault>) -> Result<T, Refused> {
+    let mut at = Fields::new(body);
+    let read = fields(&mut at).and_then(|read| at.end().map(|()| read).map_err(Fault::from));
+    read.map_err(|Fault(reason)| format!("the question cannot be read at byte {}: {reason}", at.at()))
+}
+
+struct Fault(String);
+
+impl From<Malformed> for Fault {
+    fn from(reason: Malformed) -> Self {
+        Fault(reason.to_owned())
+    }
+}
+
+fn range(fields: &mut Fields<'_>) -> Result<TimeRange, Malformed> {
+    Ok(TimeRange { start_ms: fields.signed()?, end_ms: fields.signed()? })
+}
+
+fn labels_request(fields: &mut Fields<'_>, cancel: Cancel) -> Result<LabelsRequest, Fault> {
+    let range = range(fields)?;
+    let sets = fields.number()?;
+    let mut matcher_sets = Vec::new();
+    for _ in 0..sets {
+        matcher_sets.push(matchers(fields)?);
+    }
+    Ok(LabelsRequest { matcher_sets, range, cancel })
+}
+
+fn matchers(fields: &mut Fields<'_>) -> Result<Vec<Matcher>, Fault> {
+    let raw = fields.list(|fields| Ok((fields.byte()?, fields.text()?, fields.text()?)))?;
+    let matcher = |(op, name, value): (u8, &str, &str)| {
+        let op = match op {
+            0 => MatchOp::Equal,
+            1 => MatchOp::NotEqual,
+            2 => MatchOp::Regex,
+            3 => MatchOp::NotRegex,
+            _ => return Err(Fault("how a matcher compares is not known".to_owned())),
+        };
+        Matcher::new(op, name, value).map_err(|e| Fault(e.to_string()))
+    };
+    raw.into_iter().map(matcher).collect()
+}

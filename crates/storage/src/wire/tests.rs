@@ -1,0 +1,257 @@
+//! The bytes of the wire, fixed; what is damaged or cut is never read as something else.
+
+use bytes::Bytes;
+use model::{
+    Cancel, Columns, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, SelectRequest, SeriesData,
+    SourceError, TimeRange, Want,
+};
+use proptest::prelude::*;
+
+use super::answer::{self, Answer, Begin, SeriesWriter, Step};
+use super::frame::{Assembler, FrameKind, frame};
+use super::question::{self, Question};
+use crate::replica::Replica;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::new(pairs).expect("valid")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn begin() -> Bytes {
+    Begin { replica: Replica { number: 1, of: 3, copies: 2 }, partitions: 300 }.encode()
+}
+
+/// Reads an answer that arrives in pieces of this size.
+fn read(bytes: &[u8], piece: usize) -> Result<Answer, String> {
+    let (mut assembler, mut answer) = (Assembler::default(), Answer::default());
+    for piece in bytes.chunks(piece) {
+        assembler.push(piece);
+        while let Some(frame) = assembler.next()? {
+            match answer.take(frame)? {
+                Step::More => {}
+                Step::Whole => return Ok(answer),
+                Step::Failed(error) => return Err(error.message),
+            }
+        }
+    }
+    Err("cut off".to_owned())
+}
+
+fn samples(data: &impl SeriesData, range: TimeRange) -> Vec<(i64, u64)> {
+    let mut out = Columns::default();
+    data.read(range, &mut out).expect("reads");
+    out.t.into_iter().zip(out.v.into_iter().map(f64::to_bits)).collect()
+}
+
+fn select() -> SelectRequest {
+    SelectRequest {
+        matchers: vec![
+            Matcher::equal("__name__", "up"),
+            Matcher::new(MatchOp::NotRegex, "job", "a.*").expect("compiles"),
+        ],
+        range: TimeRange { start_ms: -1, end_ms: 64 },
+        want: Want::Samples,
+        series_max: 300,
+        cancel: Cancel::default(),
+    }
+}
+
+#[test]
+fn questions_are_golden() {
+    let check = |question: &Question<'_>, path: &str, expect: &str| {
+        assert_eq!((question.path(), hex(&question.encode())), (path, expect.to_owned()));
+    };
+    let request = select();
+    let expect = "01 80 01 01 ac 02 02 00 08 5f 5f 6e 61 6d 65 5f 5f 02 75 70 03 03 6a 6f 62 03 61 2e 2a";
+    check(&Question::Select(&request), "/select", expect);
+    let request = LabelsRequest {
+        matcher_sets: vec![vec![Matcher::equal("a", "b")], vec![]],
+        range: TimeRange::ALL,
+        cancel: Cancel::default(),
+    };
+    let all = format!("{}{}", "ff ".repeat(9) + "01 ", "fe ".to_owned() + &"ff ".repeat(8) + "01");
+    let sets = "02 01 00 01 61 01 62 00";
+    check(&Question::LabelNames(&request), "/label-names", &format!("{all} {sets}"));
+    check(&Question::LabelValues("job", &request), "/label-values", &format!("03 6a 6f 62 {all} {sets}"));
+    check(&Question::Metadata(None), "/metadata", "00");
+    check(&Question::Metadata(Some("up")), "/metadata", "01 02 75 70");
+    check(&Question::CaughtUp(std::time::Duration::from_millis(300)), "/caught-up", "ac 02");
+    check(&Question::Backlog, "/backlog", "");
+}
+
+#[test]
+fn questions_are_read_as_they_were_asked() {
+    let request = select();
+    let read = question::select(&Question::Select(&request).encode(), Cancel::default()).expect("reads");
+    assert_eq!((&read.matchers, read.range, read.want), (&request.matchers, request.range, request.want));
+    assert_eq!(read.series_max, request.series_max);
+    let request =
+        LabelsRequest { matcher_sets: vec![vec![], request.matchers], range: TimeRange::ALL, cancel: read.cancel };
+    let (name, read) =
+        question::label_values(&Question::LabelValues("é", &request).encode(), Cancel::default()).expect("reads");
+    assert_eq!((name.as_str(), &read.matcher_sets, read.range), ("é", &request.matcher_sets, request.range));
+    assert_eq!(question::metadata(&Question::Metadata(Some("up")).encode()), Ok(Some("up".to_owned())));
+    assert_eq!(question::metadata(&[0]), Ok(None));
+}
+
+#[test]
+fn a_question_that_cannot_be_read_is_refused_with_the_place() {
+    let whole = Question::Select(&select()).encode();
+    for end in 0..whole.len() {
+        let error = question::select(&whole[..end], Cancel::default()).expect_err("cut").to_string();
+        assert!(error.starts_with("the question cannot be read at byte "), "{error}");
+    }
+    let check = |body: &[u8], expect: &str| {
+        assert_eq!(question::metadata(body).expect_err("refused"), expect);
+    };
+    check(&[0, 0], "the question cannot be read at byte 1: there is more than was expected");
+    check(&[7], "the question cannot be read at byte 1: which families are wanted is not known");
+    check(&[1, 2, b'a'], "the question cannot be read at byte 2: ends too early");
+    check(&[1, 1, 0xff], "the question cannot be read at byte 3: a text is not UTF-8");
+    let mut bad = Question::Select(&select()).encode();
+    let last = bad.len() - 3;
+    bad[last] = b'(';
+    let error = question::select(&bad, Cancel::default()).expect_err("refused");
+    assert!(error.contains("invalid regular expression \"(.*\""), "{error}");
+}
+
+#[test]
+fn frames_are_golden() {
+    assert_eq!(hex(&begin()), "05 00 00 00 7a 03 9b f4 00 01 03 02 ac 02");
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1000, 2000, 3000], v: vec![1.0, 1.0, 1.0] });
+    writer.push(&labels(&[("a", "c")]), &Columns::default());
+    let frames = writer.finish();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(
+        hex(&frames[0]),
+        "1e 00 00 00 fe e0 42 5f 01 00 04 01 61 01 62 03 11 03 d0 0f 05 e8 07 02 00 00 00 00 00 00 00 00 f0 3f 03 01 63 00 00"
+    );
+    let check = |frame: Bytes, expect: &str| assert_eq!(hex(&frame[8..]), expect);
+    check(answer::texts(&["a".to_owned(), String::new()]).remove(0), "02 01 61 00");
+    let up = Metadata { family: "up".into(), kind: MetricType::Gauge, help: "h".into(), unit: String::new() };
+    check(answer::metadata(&[up]).remove(0), "03 02 75 70 05 67 61 75 67 65 01 68 00");
+    check(answer::warnings(&["w".to_owned()]).remove(0), "04 01 77");
+    check(answer::backlog(300), "05 ac 02");
+    check(answer::end(2, 300), "06 02 ac 02");
+    let error = SourceError { kind: Kind::Corrupt, message: "bad".to_owned() };
+    check(answer::error(&error), "07 03 03 62 61 64");
+}
+
+fn whole() -> Vec<u8> {
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1, 2, 3], v: vec![0.5, -0.0, f64::NAN] });
+    writer.push(&labels(&[("a", "bc")]), &Columns { t: vec![9], v: vec![1.0] });
+    let mut frames = vec![begin()];
+    frames.extend(answer::warnings(&["w".to_owned()]));
+    frames.extend(writer.finish());
+    frames.push(answer::end(2, 4));
+    frames.concat()
+}
+
+#[test]
+fn an_answer_is_read_from_pieces_of_any_size() {
+    for piece in [1, 2, 7, 1000] {
+        let answer = read(&whole(), piece).expect("whole");
+        assert_eq!(answer.begin.expect("told").partitions, 300);
+        assert_eq!(answer.warnings, ["w"]);
+        let names: Vec<&str> = answer.series.iter().map(|(labels, _)| labels.get("a").expect("has it")).collect();
+        assert_eq!(names, ["b", "bc"]);
+        let first = &answer.series[0].1;
+        let bits = |t, v: f64| (t, v.to_bits());
+        assert_eq!(samples(first, TimeRange::ALL), [bits(1, 0.5), bits(2, -0.0), bits(3, f64::NAN)]);
+        assert_eq!(samples(first, TimeRange { start_ms: 2, end_ms: 2 }), [bits(2, -0.0)]);
+        assert_eq!(samples(first, TimeRange { start_ms: 4, end_ms: 9 }), []);
+    }
+}
+
+#[test]
+fn a_cut_or_damaged_answer_is_never_taken_for_a_whole_one() {
+    let whole = whole();
+    for end in 0..whole.len() {
+        assert_eq!(read(&whole[..end], 1000).expect_err("not whole"), "cut off", "at {end}");
+    }
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        read(&damaged, 1000).expect_err(&format!("byte {at} is wrong"));
+    }
+}
+
+#[test]
+fn a_missing_frame_is_noticed() {
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1], v: vec![1.0] });
+    let series = writer.finish().concat();
+    let check = |frames: &[&[u8]], expect: &str| {
+        assert_eq!(read(&frames.concat(), 1000).expect_err("refused"), expect);
+    };
+    check(&[&begin(), &answer::end(1, 1)], "a frame is missing");
+    check(&[&begin(), &series, &answer::end(1, 2)], "a frame is missing");
+    check(&[&series, &answer::end(1, 1)], "the first frame and no other says who answers");
+    check(&[&begin(), &begin()], "the first frame and no other says who answers");
+    check(&[&begin(), &series, &series, &answer::end(1, 1)], "a frame is missing");
+    let other = frame(FrameKind::Series, |out| out.extend_from_slice(&[0, 1, 0, 0, 0]));
+    check(&[&begin(), &series, &other], "series do not ascend");
+}
+
+#[test]
+fn a_series_that_is_larger_than_a_frame_goes_on_in_the_next() {
+    // A full mantissa each, so that every sample takes its eight bytes.
+    let v: Vec<f64> = (0..100_000u32).map(|n| f64::from(n).sqrt()).collect();
+    let all = Columns { t: (0..100_000).collect(), v };
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &all);
+    writer.push(&labels(&[("a", "c")]), &Columns { t: vec![1], v: vec![1.0] });
+    let frames = writer.finish();
+    assert!(frames.len() >= 5, "{} frames", frames.len());
+    assert!(frames.iter().all(|frame| frame.len() < 200 << 10), "frames are bounded");
+    let bytes = [vec![begin()], frames, vec![answer::end(2, 100_001)]].concat().concat();
+    let answer = read(&bytes, 10_000).expect("whole");
+    assert_eq!(answer.series.len(), 2);
+    let mut out = Columns::default();
+    answer.series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
+    assert_eq!(out, all);
+}
+
+fn any_series() -> impl Strategy<Value = Vec<(String, Vec<(i64, u64)>)>> {
+    let samples = prop::collection::vec((any::<i32>().prop_map(i64::from), any::<u64>()), 0..40);
+    prop::collection::vec(("[a-cé]{1,4}", samples), 0..20)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(series in any_series(), piece in 1usize..300) {
+        let mut expect: Vec<(Labels, Vec<(i64, u64)>)> = Vec::new();
+        for (name, mut samples) in series {
+            samples.sort_by_key(|s| s.0);
+            samples.dedup_by_key(|s| s.0);
+            expect.push((labels(&[("n", &name)]), samples));
+        }
+        expect.sort_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
+        expect.dedup_by(|a, b| a.0 == b.0);
+        let (mut writer, mut number) = (SeriesWriter::default(), 0);
+        for (labels, samples) in &expect {
+            let (t, v) = samples.iter().map(|(t, bits)| (*t, f64::from_bits(*bits))).unzip();
+            writer.push(labels, &Columns { t, v });
+            number += samples.len() as u64;
+        }
+        let frames = [vec![begin()], writer.finish(), vec![answer::end(expect.len() as u64, number)]].concat();
+        let answer = read(&frames.concat(), piece).expect("whole");
+        let got: Vec<_> = answer.series.iter().map(|(l, data)| (l.clone(), samples(data, TimeRange::ALL))).collect();
+        prop_assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read(&bytes, 50);
+        let _ = question::select(&bytes, Cancel::default());
+        let _ = question::label_values(&bytes, Cancel::default());
+        for kind in [FrameKind::Begin, FrameKind::Series, FrameKind::Texts, FrameKind::Metadata, FrameKind::End, FrameKind::Error] {
+            let _ = read(&[begin(), frame(kind, |out| out.extend_from_slice(&bytes))].concat(), 50);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! A log, storage nodes that read it, and what a test does with them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use model::{
+    Cancel, Columns, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Sample, SelectRequest, Series,
+    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+};
+use prometheus::Registry;
+use queue::payload::Encoder;
+use queue::{BoxFuture, Log};
+use runtime::metrics::Page;
+use runtime::{Routes, Shutdown, ShutdownTrigger, Token, listener};
+use storage::reader::{FanOut, Remote};
+use storage::serve::{self, Node};
+use storage::{Reader, Replica};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Longest wait for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Partitions of the log, as by default.
+pub(crate) const PARTITIONS: u32 = 4;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    queue: queue::Args,
+    #[command(flatten)]
+    storage: storage::Args,
+}
+
+fn arguments(flags: &[String]) -> Cli {
+    let none = ["test".to_owned(), "--retention".to_owned(), "off".to_owned()];
+    Cli::parse_from(none.iter().chain(flags))
+}
+
+/// A log in a directory, and the directories of the nodes beside it.
+pub(crate) struct Bed {
+    dir: TempDir,
+    pub(crate) log: Arc<dyn Log>,
+    _queue: (ShutdownTrigger, runtime::Component),
+}
+
+/// A storage that reads the log.
+pub(crate) struct Storage {
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) node: Node,
+    pub(crate) registry: Registry,
+    trigger: ShutdownTrigger,
+    component: runtime::Component,
+}
+
+/// Something that is served on a port.
+pub(crate) struct Served {
+    pub(crate) url: String,
+    pub(crate) registry: Registry,
+    trigger: ShutdownTrigger,
+    done: JoinHandle<()>,
+}
+
+impl Bed {
+    pub(crate) async fn new() -> Bed {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut args = arguments(&[]).queue;
+        args.dir = dir.path().join("queue");
+        let (trigger, shutdown) = Shutdown::new();
+        let started = queue::start(args, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
+        Bed { dir, log: started.log, _queue: (trigger, started.component) }
+    }
+
+    /// A replica over its own directory.
+    pub(crate) async fn storage(&self, replica: Replica) -> Result<Storage, storage::Error> {
+        self.storage_in(&format!("storage-{}", replica.number), replica).await
+    }
+
+    pub(crate) async fn storage_in(&self, dir: &str, replica: Replica) -> Result<Storage, storage::Error> {
+        let flag = |name: &str, n: u32| format!("--storage-{name}={n}");
+        let flags = [flag("replica", replica.number), flag("replicas", replica.of), flag("copies", replica.copies)];
+        let mut args = arguments(&flags).storage;
+        args.dir = self.dir.path().join(dir);
+        let (trigger, shutdown) = Shutdown::new();
+        let registry = Registry::new();
+        let started = storage::start(args, storage::Deps { log: self.log.clone() }, &registry, shutdown).await?;
+        let node = started.node();
+        Ok(Storage { reader: started.reader, node, registry, trigger, component: started.component })
+    }
+
+    /// Makes a record of samples durable.
+    pub(crate) async fn write(&self, labels: &Labels, samples: &[Sample]) {
+        let mut encoder = Encoder::new();
+        encoder.push(labels.as_ref(), samples);
+        self.append(labels.as_ref().partition(PARTITIONS), encoder).await;
+    }
+
+    pub(crate) async fn write_metadata(&self, partition: u32, metadata: &Metadata) {
+        let mut encoder = Encoder::new();
+        encoder.push_metadata(metadata);
+        self.append(partition, encoder).await;
+    }
+
+    async fn append(&self, partition: u32, mut encoder: Encoder) {
+        self.log.append(partition, encoder.finish(), 1).await.expect("acknowledged");
+    }
+}
+
+impl Storage {
+    pub(crate) async fn stop(self) {
+        self.trigger.ask();
+        self.component.drained.await.expect("storage drains");
+    }
+}
+
+/// Serves a node; the token is what it asks for.
+pub(crate) async fn serve(node: Node, token: Option<Token>) -> Served {
+    serve_at("127.0.0.1:0", node, token).await
+}
+
+pub(crate) async fn serve_at(address: &str, node: Node, token: Option<Token>) -> Served {
+    let mut page = Page::default();
+    let registry = page.add("storage");
+    let routes = Routes::starting(&page);
+    let router = serve::router(node, token, &registry).expect("serves");
+    routes.ready(&page, router, &registry).expect("ready");
+    let (trigger, shutdown) = Shutdown::new();
+    let (socket, address) = listener::bind(address).await.expect("bound");
+    let own = registry.clone();
+    let done = tokio::spawn(async move { listener::serve(socket, routes, &own, shutdown).await.expect("serves") });
+    Served { url: format!("http://{address}"), registry, trigger, done }
+}
+
+impl Served {
+    /// Nobody listens there any more when this returns.
+    pub(crate) async fn stop(self) {
+        self.trigger.ask();
+        self.done.await.expect("ends");
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        metric(&self.registry, name)
+    }
+}
+
+pub(crate) fn metric(registry: &Registry, name: &str) -> f64 {
+    let family = registry.gather().into_iter().find(|f| f.name() == name).expect("registered");
+    family.get_metric().iter().map(|m| m.get_counter().get_value() + m.get_gauge().get_value()).sum()
+}
+
+pub(crate) fn install_crypto() {
+    // Only the first of the tests installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+pub(crate) fn remote(url: &str, token: Option<Token>) -> Remote {
+    install_crypto();
+    Remote::new(url, token, &Registry::new()).expect("an address")
+}
+
+pub(crate) fn fan_out(urls: &[String], copies: u32) -> FanOut {
+    install_crypto();
+    FanOut::new(urls, copies, None, &Registry::new()).expect("addresses")
+}
+
+/// Nodes of a cluster, with those who serve them.
+pub(crate) struct Cluster {
+    _storages: Vec<Storage>,
+    pub(crate) served: Vec<Option<Served>>,
+    pub(crate) urls: Vec<String>,
+    pub(crate) reader: Arc<FanOut>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(bed: &Bed, of: u32, copies: u32) -> Cluster {
+        let (mut storages, mut served, mut urls) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..of {
+            let storage = bed.storage(Replica { number, of, copies }).await.expect("starts");
+            let serving = serve(storage.node.clone(), None).await;
+            urls.push(serving.url.clone());
+            served.push(Some(serving));
+            storages.push(storage);
+        }
+        let reader = Arc::new(fan_out(&urls, copies));
+        Cluster { _storages: storages, served, urls, reader }
+    }
+
+    /// The node does not listen any more.
+    pub(crate) async fn take_down(&mut self, number: usize) {
+        self.served[number].take().expect("it is up").stop().await;
+    }
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::new(pairs).expect("valid")
+}
+
+/// Series number n of a test.
+pub(crate) fn series(n: usize) -> Labels {
+    labels(&[("__name__", "m"), ("n", &n.to_string())])
+}
+
+pub(crate) fn request(matchers: Vec<Matcher>, range: TimeRange, want: Want) -> SelectRequest {
+    SelectRequest { matchers, range, want, series_max: 1_000_000, cancel: Cancel::default() }
+}
+
+/// Everything with the name `m`.
+pub(crate) fn everything() -> SelectRequest {
+    request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL, Want::Samples)
+}
+
+/// Calls what blocks away from the runtime's threads.
+pub(crate) async fn blocking<R: Reader + ?Sized, T: Send + 'static>(
+    reader: &Arc<R>,
+    call: impl FnOnce(&R) -> T + Send + 'static,
+) -> T {
+    let reader = reader.clone();
+    tokio::task::spawn_blocking(move || call(&reader)).await.expect("does not panic")
+}
+
+/// Samples by series, values as bits.
+pub(crate) type Samples = BTreeMap<Labels, Vec<(i64, u64)>>;
+
+/// Reads every series of an answer in a range, and fails where a label set is there twice.
+pub(crate) fn read(set: SeriesSet, range: TimeRange) -> Result<Samples, SourceError> {
+    let mut out = Samples::new();
+    for series in set.series {
+        let mut columns = Columns::default();
+        series.data.read(range, &mut columns)?;
+        assert!(columns.t.is_sorted_by(|a, b| a < b), "{} does not ascend", series.labels);
+        let samples = columns.t.into_iter().zip(columns.v.into_iter().map(f64::to_bits)).collect();
+        assert!(out.insert(series.labels.clone(), samples).is_none(), "{} is there twice", series.labels);
+    }
+    Ok(out)
+}
+
+/// Everything with the name `m` that is acknowledged, with the warnings.
+pub(crate) async fn select<R: Reader + ?Sized>(reader: &Arc<R>) -> Result<(Samples, Vec<String>), SourceError> {
+    reader.caught_up(PATIENCE).await?;
+    blocking(reader, |reader| {
+        let set = reader.select(&everything())?;
+        let warnings = set.warnings.clone();
+        Ok((read(set, TimeRange::ALL)?, warnings))
+    })
+    .await
+}
+
+/// A reader that does what a test wants.
+pub(crate) struct Fake {
+    series: Vec<(Labels, Columns)>,
+    /// It does not catch up.
+    pub(crate) stuck: AtomicBool,
+    /// Reading samples fails.
+    pub(crate) corrupt: AtomicBool,
+    /// A select waits until it is cancelled.
+    pub(crate) holds: AtomicBool,
+    held: watch::Sender<usize>,
+}
+
+struct Data(Columns, bool);
+
+impl SeriesData for Data {
+    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
+        if self.1 {
+            return Err(SourceError { kind: Kind::Corrupt, message: "block 7 is bad".to_owned() });
+        }
+        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
+            out.push(*t, *v);
+        }
+        Ok(())
+    }
+}
+
+impl Fake {
+    /// With one series.
+    pub(crate) fn new(samples: &[(i64, f64)]) -> Fake {
+        let columns = Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() };
+        let no = || AtomicBool::new(false);
+        Fake {
+            series: vec![(series(1), columns)],
+            stuck: no(),
+            corrupt: no(),
+            holds: no(),
+            held: watch::Sender::new(0),
+        }
+    }
+
+    /// Resolves once so many selects wait.
+    pub(crate) async fn until_held(&self, number: usize) {
+        let mut held = self.held.subscribe();
+        let reached = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held == number)).await;
+        reached.expect("in time").expect("the sender lives");
+    }
+}
+
+impl SeriesSource for Fake {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        if self.holds.load(Ordering::SeqCst) {
+            self.held.send_modify(|held| *held += 1);
+            while !request.cancel.is_cancelled() {
+                std::thread::yield_now();
+            }
+            self.held.send_modify(|held| *held -= 1);
+            return Err(SourceError::cancelled());
+        }
+        let corrupt = self.corrupt.load(Ordering::SeqCst);
+        let series = self
+            .series
+            .iter()
+            .map(|(labels, columns)| Series { labels: labels.clone(), data: Box::new(Data(columns.clone(), corrupt)) });
+        Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })
+    }
+
+    fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        Ok(Vec::new().into())
+    }
+
+    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        Ok(Vec::new().into())
+    }
+
+    fn metadata(&self, _: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        Ok(Vec::new().into())
+    }
+}
+
+impl Reader for Fake {
+    fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async move {
+            if self.stuck.load(Ordering::SeqCst) {
+                tokio::time::sleep(timeout).await;
+                return Err(SourceError { kind: Kind::Unavailable, message: "behind".to_owned() });
+            }
+            Ok(())
+        })
+    }
+
+    fn backlog(&self) -> u64 {
+        0
+    }
+}
