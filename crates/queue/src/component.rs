@@ -54,8 +54,15 @@ pub struct Args {
     #[arg(skip)]
     pub token: Option<Token>,
 
-    /// Consumers whose commits hold records back
-    #[arg(skip = vec!["storage".to_owned(), "alerting".to_owned()])]
+    /// Consumers without whose commits nothing is removed. Of several replicas of storage each is one: storage-0,storage-1,alerting
+    #[arg(
+        long = "queue-holding-groups",
+        env = "WEIR_QUEUE_HOLDING_GROUPS",
+        default_value = "storage,alerting",
+        value_name = "GROUP,…",
+        value_delimiter = ',',
+        value_parser = parse_group
+    )]
     pub holding_groups: Vec<String>,
 }
 
@@ -76,6 +83,12 @@ pub struct Started {
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
     Ok(Duration::from_millis(ms.unsigned_abs()))
+}
+
+fn parse_group(text: &str) -> Result<String, String> {
+    // One that could never commit would hold everything for ever.
+    let is_name = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_whitespace);
+    if is_name { Ok(text.to_owned()) } else { Err("not the name of a group".to_owned()) }
 }
 
 fn parse_address(text: &str) -> Result<(String, u16), String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use prometheus::Registry;
 use queue::Log;
-use runtime::{Component, Shutdown};
+use runtime::{Component, Shutdown, Token};
 use tokio::sync::{Notify, watch};
 use tsdb::{Db, Options};
 
@@ -15,7 +15,7 @@ use crate::apply::{Consumer, Progress};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::Metrics;
-use crate::serve::Node;
+use crate::serve::{self, Node};
 use crate::{Error, Reader, Replica};
 
 /// Configuration of storage.
@@ -102,6 +102,12 @@ impl Started {
     pub fn node(&self) -> Node {
         Node { reader: self.reader.clone(), replica: self.replica, partitions: self.partitions }
     }
+
+    /// The component with the routes of [`crate::serve`], for those who have the token where there is one.
+    pub fn serve(self, token: Option<Token>, registry: &Registry) -> Result<Component, Error> {
+        let routes = serve::router(self.node(), token, registry)?;
+        Ok(Component { router: self.component.router.merge(routes), ..self.component })
+    }
 }
 
 /// Opens the engine and reads the log from where the blocks end.
@@ -168,7 +174,8 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let (flusher, merger) = (keeper.clone(), keeper.clone());
     let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
     let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
-    let reader = Arc::new(LocalReader { db, log: deps.log, progress, metrics: metrics.clone() });
+    let reader =
+        Arc::new(LocalReader { db, log: deps.log, progress, metrics: metrics.clone(), tells_at_once: true.into() });
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
     let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));

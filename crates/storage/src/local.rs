@@ -1,7 +1,7 @@
 //! Reading in process.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -23,6 +23,8 @@ pub(crate) struct LocalReader {
     /// Of each partition that is read here.
     pub(crate) progress: Vec<(u32, Arc<Progress>)>,
     pub(crate) metrics: Metrics,
+    /// Whether the log tells its bounds without waiting, as one in this process does.
+    pub(crate) tells_at_once: AtomicBool,
 }
 
 impl LocalReader {
@@ -84,8 +86,10 @@ impl Reader for LocalReader {
     }
 
     fn backlog(&self) -> u64 {
-        // In process the bounds are known at once; where they are not, the ends seen last stand.
-        let _ = self.ends().now_or_never();
+        // Where the bounds are not known at once, the ends seen last stand, and the log is not bothered with questions that nobody waits for.
+        if self.tells_at_once.load(Ordering::Relaxed) && self.ends().now_or_never().is_none() {
+            self.tells_at_once.store(false, Ordering::Relaxed);
+        }
         self.behind()
     }
 }

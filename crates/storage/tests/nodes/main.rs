@@ -2,6 +2,7 @@
 
 mod conformance;
 mod failures;
+mod process;
 mod proxy;
 mod replicas;
 mod serving;

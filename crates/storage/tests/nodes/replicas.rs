@@ -3,7 +3,7 @@
 use model::{Kind, Sample};
 use storage::Replica;
 
-use crate::support::{Bed, PARTITIONS, PATIENCE, metric, select, series};
+use crate::support::{Bed, PARTITIONS, PATIENCE, holding_groups, metric, select, series};
 
 async fn fill(bed: &Bed) -> Vec<u32> {
     let mut number = vec![0; PARTITIONS as usize];
@@ -65,4 +65,14 @@ async fn a_directory_of_other_numbers_is_refused_and_left_alone() {
     alone.stop().await;
     let error = bed.storage_in("two", Replica { number: 5, of: 2, copies: 1 }).await.err().expect("refused");
     assert_eq!(error.to_string(), "--storage-replica 5 is not below --storage-replicas 2; the first is 0");
+}
+
+#[test]
+fn the_log_can_be_told_to_wait_for_every_replica() {
+    assert_eq!(holding_groups("--retention=off").expect("the default"), ["storage", "alerting"]);
+    let flag = "--queue-holding-groups=storage-0,storage-1,alerting";
+    assert_eq!(holding_groups(flag).expect("names"), ["storage-0", "storage-1", "alerting"]);
+    for bad in ["", "a,,b", "a b"] {
+        holding_groups(&format!("--queue-holding-groups={bad}")).expect_err(bad);
+    }
 }

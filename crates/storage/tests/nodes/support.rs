@@ -1,6 +1,8 @@
 //! A log, storage nodes that read it, and what a test does with them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,10 +42,16 @@ fn arguments(flags: &[String]) -> Cli {
     Cli::parse_from(none.iter().chain(flags))
 }
 
+/// The groups that hold records of the log back, as the flag says.
+pub(crate) fn holding_groups(flag: &str) -> Result<Vec<String>, clap::Error> {
+    Cli::try_parse_from(["test", flag]).map(|cli| cli.queue.holding_groups)
+}
+
 /// A log in a directory, and the directories of the nodes beside it.
 pub(crate) struct Bed {
     dir: TempDir,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) kafka: Option<SocketAddr>,
     _queue: (ShutdownTrigger, runtime::Component),
 }
 
@@ -66,12 +74,23 @@ pub(crate) struct Served {
 
 impl Bed {
     pub(crate) async fn new() -> Bed {
+        Bed::start(None).await
+    }
+
+    /// Served by the Kafka protocol too, to those who have the token of a file.
+    pub(crate) async fn served(token: &Path) -> Bed {
+        Bed::start(Some(Token::read(token).expect("a token"))).await
+    }
+
+    async fn start(token: Option<Token>) -> Bed {
         let dir = tempfile::tempdir().expect("directory");
         let mut args = arguments(&[]).queue;
         args.dir = dir.path().join("queue");
+        args.kafka = token.is_some().then(|| "127.0.0.1:0".to_owned());
+        args.token = token;
         let (trigger, shutdown) = Shutdown::new();
         let started = queue::start(args, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
-        Bed { dir, log: started.log, _queue: (trigger, started.component) }
+        Bed { dir, log: started.log, kafka: started.kafka, _queue: (trigger, started.component) }
     }
 
     /// A replica over its own directory.

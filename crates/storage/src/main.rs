@@ -1,0 +1,44 @@
+//! Storage as a process of its own, which reads a log over the Kafka protocol and serves series to query and alerting. Everything but the
+//! wiring is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use queue::kafka;
+use runtime::process;
+
+#[global_allocator]
+static ALLOCATOR: process::Allocator = process::Allocator;
+
+/// Keeps the samples of a share of the log, and serves them to query and alerting
+#[derive(Debug, Parser)]
+#[command(name = "weir-storage", version)]
+struct Command {
+    /// Folder for the blocks, which are in its subfolder storage
+    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    data: PathBuf,
+
+    #[command(flatten)]
+    process: process::Args,
+
+    #[command(flatten, next_help_heading = "Log")]
+    queue: kafka::Args,
+
+    #[command(flatten, next_help_heading = "Storage")]
+    storage: storage::Args,
+}
+
+fn main() -> ExitCode {
+    let args = Command::parse();
+    process::run("storage", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
+        let (registry, token) = (starting.registry.clone(), starting.token.clone());
+        let config = kafka::Config::new(args.queue, token.clone());
+        let log = Arc::new(kafka::Client::connect(config, &registry).await?);
+        let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
+        let storage = storage::start(storage_args, storage::Deps { log }, &registry, starting.shutdown()).await?;
+        starting.push(storage.serve(token, &registry)?);
+        Ok(())
+    })
+}
