@@ -22,7 +22,7 @@
 {{/* Name of an object that belongs to the whole cluster: (list $ "controller"). */}}
 {{- define "weir.clusterName" -}}
 {{- $root := index . 0 -}}
-{{- printf "%s-%s-%s" ($root.Release.Namespace | trunc 63) (include "weir.fullname" $root) (index . 1) -}}
+{{- printf "%s-%s-%s" (include "weir.fullname" $root) (index . 1) $root.Release.Namespace | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What selects a component's pods; never changes, since selectors cannot: (list $ "ingest"). */}}
