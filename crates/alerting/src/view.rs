@@ -351,3 +351,6 @@ fn differs(told: &RuleState, now: &RuleState, since_told_ms: i64) -> bool {
     let transition = RuleState { value: now.value.clone(), ..value.clone() };
     transition != *now || (value != *now && since_told_ms >= VALUE_MS)
 }
+
+#[cfg(test)]
+mod tests;

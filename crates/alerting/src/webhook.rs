@@ -1,5 +1,8 @@
 //! Webhooks: Alertmanager's payload, version 4, and what an answer means.
 
+mod resolver;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::Labels;
@@ -30,6 +33,7 @@ pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(resolver::Guarded))
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
         .build()
 }

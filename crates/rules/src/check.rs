@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use promql::Features;
 use promql::ast::{Expr, ValueType};
 
-use crate::document::{API_VERSION, AlertRule, Metadata, NotificationChannel, WebhookSpec};
+use crate::document::{API_VERSION, AlertRule, Metadata, NotificationChannel, SecretKeyRef, WebhookSpec};
 use crate::prometheus::{FileRule, Group, Text};
-use crate::{Alerting, Channel, Error, Kind, Rule, Template, Webhook};
+use crate::{Alerting, Channel, Error, Kind, Rule, Template, Webhook, target};
 
 /// Alerts of one webhook request, where the channel does not say. At some kilobyte each half a megabyte, which receivers accept.
 const ALERTS_MAX_DEFAULT: usize = 500;
@@ -78,6 +78,26 @@ impl Faults {
             if name.is_empty() || name.len() > 253 || !name.chars().all(allowed) {
                 self.add(path, format!("{name:?} is not a name: 1 to 253 of the characters a-z A-Z 0-9 - . _"));
             }
+        }
+    }
+
+    /// The value of a secret, without the line end that files have.
+    fn secret(&mut self, path: &str, key: &SecretKeyRef, secrets: Option<&BTreeMap<String, String>>) -> Option<String> {
+        let Some(secrets) = secrets else {
+            self.add(path, "refers to a Secret, which only Kubernetes has; a file gives the value itself");
+            return None;
+        };
+        let value = secrets.get(&key.to_string()).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+        if value.is_none() {
+            self.add(path, format!("there is no key {:?} in a Secret {:?} of this namespace", key.key, key.name));
+        }
+        value
+    }
+
+    fn header(&mut self, path: &str, name: &str, value: &str) {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(token) || value.chars().any(|c| c.is_control() && c != '\t') {
+            self.add(path, "is not a header that HTTP allows");
         }
     }
 
@@ -155,8 +175,13 @@ pub(crate) fn alert_rule(
     faults.done(rule)
 }
 
-/// Checks a channel document.
-pub(crate) fn channel(document: &NotificationChannel, file: &str) -> Result<Channel, Vec<Error>> {
+/// Checks a channel document. `secrets` has the values of what it refers to, by `secret/key`; `None` where there are no secrets, which
+/// is so for files.
+pub(crate) fn channel(
+    document: &NotificationChannel,
+    file: &str,
+    secrets: Option<&BTreeMap<String, String>>,
+) -> Result<Channel, Vec<Error>> {
     let mut faults = Faults::default();
     faults.version(&document.api_version);
     faults.metadata(&document.metadata);
@@ -167,7 +192,7 @@ pub(crate) fn channel(document: &NotificationChannel, file: &str) -> Result<Chan
         }
     }
     let webhook = match &spec.webhook {
-        Some(webhook) => check_webhook(webhook, &mut faults),
+        Some(webhook) => check_webhook(webhook, secrets, &mut faults),
         None if faults.0.is_empty() => {
             faults.add("spec", "needs a receiver: webhook");
             None
@@ -182,16 +207,39 @@ pub(crate) fn channel(document: &NotificationChannel, file: &str) -> Result<Chan
     faults.done(webhook.map(|webhook| Channel { id, file: file.to_owned(), webhook }))
 }
 
-fn check_webhook(spec: &WebhookSpec, faults: &mut Faults) -> Option<Webhook> {
-    let host = spec.url.strip_prefix("http://").or_else(|| spec.url.strip_prefix("https://"));
-    if host.is_none_or(|h| h.is_empty() || h.starts_with('/') || h.contains(char::is_whitespace)) {
+fn check_webhook(
+    spec: &WebhookSpec,
+    secrets: Option<&BTreeMap<String, String>>,
+    faults: &mut Faults,
+) -> Option<Webhook> {
+    let (path, url) = match (&spec.url, &spec.url_from) {
+        (Some(url), None) => ("spec.webhook.url", Some(url.clone())),
+        (None, Some(from)) => {
+            let path = "spec.webhook.urlFrom";
+            (path, faults.secret(path, &from.secret_key_ref, secrets))
+        }
+        _ => {
+            faults.add("spec.webhook", "needs exactly one of url and urlFrom");
+            ("spec.webhook.url", None)
+        }
+    };
+    if let Some(Err(reason)) = url.as_deref().map(target::check_url) {
         // Without the text, which may hold a secret.
-        faults.add("spec.webhook.url", "must be http://HOST… or https://HOST…");
+        faults.add(path, reason);
     }
+    let mut headers = Vec::new();
     for (name, value) in &spec.headers {
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) || value.chars().any(|c| c.is_control() && c != '\t') {
-            faults.add(&format!("spec.webhook.headers.{name}"), "is not a header that HTTP allows");
+        faults.header(&format!("spec.webhook.headers.{name}"), name, value);
+        headers.push((name.clone(), value.clone()));
+    }
+    for (name, from) in &spec.headers_from {
+        let path = format!("spec.webhook.headersFrom.{name}");
+        if spec.headers.keys().any(|other| other.eq_ignore_ascii_case(name)) {
+            faults.add(&path, "stands under headers too");
+        }
+        if let Some(value) = faults.secret(&path, &from.secret_key_ref, secrets) {
+            faults.header(&path, name, &value);
+            headers.push((name.clone(), value));
         }
     }
     let timeout_ms = faults.duration("spec.webhook.timeout", spec.timeout.as_deref());
@@ -202,8 +250,8 @@ fn check_webhook(spec: &WebhookSpec, faults: &mut Faults) -> Option<Webhook> {
         faults.add("spec.webhook.maxAlerts", "must be from 1 to 10000");
     }
     Some(Webhook {
-        url: spec.url.clone(),
-        headers: spec.headers.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
+        url: url?,
+        headers,
         send_resolved: spec.send_resolved,
         timeout_ms: timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT),
         alerts_max: spec.max_alerts.unwrap_or(ALERTS_MAX_DEFAULT),

@@ -16,7 +16,7 @@ use promql::Features;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{AlertRule, NotificationChannel};
-use crate::{Error, Rule, check};
+use crate::{Channel, Error, Rule, check};
 
 /// Labels that a rule's selectors must have, by name: the namespace that a rule is confined to.
 pub type Scope = BTreeMap<String, String>;
@@ -99,7 +99,7 @@ pub struct Held {
     pub epoch: String,
     /// Of the set it has.
     pub generation: i64,
-    /// Whether it has the secret values too: not after it was started anew.
+    /// Whether it has the secret values too: not after it was started anew, if a channel refers to any.
     pub has_secrets: bool,
 }
 
@@ -109,7 +109,8 @@ pub struct Held {
 pub struct Accepted {
     /// What alerting has now.
     pub held: Held,
-    /// Documents that it refused, by UID of the rule or `namespace/name` of the channel, with the reason; all others are in use.
+    /// Documents of the request that it refused, by UID of the rule or `namespace/name` of the channel, with the reason; of these, what
+    /// they said before stays in use. All others are in use.
     pub refused: BTreeMap<String, String>,
 }
 
@@ -121,7 +122,7 @@ pub struct RuleState {
     pub uid: String,
     /// Generation of the document that is in use.
     pub generation: i64,
-    /// Whether that generation was evaluated at least once.
+    /// Whether that generation was evaluated at least once, or is paused and so needs not be.
     pub evaluated: bool,
     /// `Inactive`, `Pending`, `Firing`, `Recovering`, `NoData`, `Error` or `Paused`.
     pub state: String,
@@ -167,6 +168,32 @@ pub fn rule(handed: &HandedRule, source: &str, features: &Features) -> Result<Ru
     Ok(rule)
 }
 
+/// Checks a channel that was handed over, with the values of its secrets. Its file is `source`.
+pub fn channel(handed: &HandedChannel, source: &str) -> Result<Channel, Vec<Error>> {
+    check::channel(&handed.document, source, Some(&handed.secrets))
+}
+
+/// The selectors of a rule as PromQL writes them, each once, such as `{__name__="http_requests_total",namespace="shop"}`.
+pub fn selectors(rule: &Rule) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for selector in promql::selectors(&rule.expr) {
+        let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+        let text = format!("{{{}}}", matchers.join(","));
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
+/// The ids under which the channel of a rule is looked for, the nearest first: in its own namespace, then as `namespace/name`. Without a
+/// name, that of the default channel.
+pub fn channel_ids(namespace: &str, channel: Option<&str>) -> Vec<String> {
+    let wanted = channel.unwrap_or(crate::load::DEFAULT_CHANNEL);
+    let own = if namespace.is_empty() { wanted.to_owned() } else { format!("{namespace}/{wanted}") };
+    if channel.is_some() && wanted.contains('/') { vec![own, wanted.to_owned()] } else { vec![own] }
+}
+
 /// Adds the labels of a scope to every selector. A selector with another matcher for one of them is refused: it asks for what it may not see.
 pub fn confine(rule: &mut Rule, scope: &Scope) -> Result<(), Vec<Error>> {
     let refused = promql::confine(&mut rule.expr, scope);
@@ -205,6 +232,35 @@ mod tests {
         let texts: Vec<String> = faults.expect_err("refused").iter().map(ToString::to_string).collect();
         let expect = "spec.expr: 1:5: parse error: label \"namespace\" must be \"shop\" here\n  a + b{namespace=~\"sh.*\"}\n      ^";
         assert_eq!(texts, [expect]);
+    }
+
+    #[test]
+    fn a_channel_gets_the_values_of_its_secrets_and_tells_which_are_absent() {
+        let text = "apiVersion: weir.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: c, namespace: shop}\nspec: {webhook: {urlFrom: {secretKeyRef: {name: s, key: url}}, headersFrom: {Authorization: {secretKeyRef: {name: s, key: token}}}}}\n";
+        let document: NotificationChannel = serde_yaml::from_str(text).expect("a document");
+        let value = |key: &str, value: &str| (format!("s/{key}"), value.to_owned());
+        let secrets = BTreeMap::from([value("url", "http://h/x\n"), value("token", "Bearer t")]);
+        let resolved = channel(&HandedChannel { document: document.clone(), secrets }, "kubernetes").expect("valid");
+        assert_eq!((resolved.id.as_str(), resolved.webhook.url.as_str()), ("shop/c", "http://h/x"));
+        assert_eq!(resolved.webhook.headers, [("Authorization".to_owned(), "Bearer t".to_owned())]);
+        let fault = |secrets| {
+            let faults =
+                channel(&HandedChannel { document: document.clone(), secrets }, "kubernetes").expect_err("refused");
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            fault(BTreeMap::from([value("url", "http://h")])),
+            ["spec.webhook.headersFrom.Authorization: there is no key \"token\" in a Secret \"s\" of this namespace"]
+        );
+        let secret = fault(BTreeMap::from([value("url", "http://169.254.169.254/hunter2"), value("token", "t")]));
+        assert!(secret.len() == 1 && !secret[0].contains("hunter2"), "{secret:?}");
+    }
+
+    #[test]
+    fn channels_are_looked_for_in_the_own_namespace_first() {
+        assert_eq!(channel_ids("shop", Some("pager")), ["shop/pager"]);
+        assert_eq!(channel_ids("shop", Some("ops/pager")), ["shop/ops/pager", "ops/pager"]);
+        assert_eq!(channel_ids("shop", None), ["shop/default"]);
     }
 
     #[test]

@@ -11,9 +11,12 @@ mod check;
 pub mod document;
 pub mod error;
 pub mod handover;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod load;
 pub mod prometheus;
 pub mod rule;
+pub mod target;
 pub mod template;
 pub mod yaml;
 

@@ -187,7 +187,7 @@ impl Loader<'_> {
             }
             (_, "NotificationChannel") => {
                 let document: NotificationChannel = yaml::from_str(text).map_err(|e| vec![e])?;
-                match check::channel(&document, place.file) {
+                match check::channel(&document, place.file, None) {
                     Ok(channel) if self.loaded.channels.iter().any(|c| c.id == channel.id) => {
                         let message = "a channel of this name was loaded before";
                         self.refuse(place, Some(channel.id), vec![Error::field("metadata.name", message)]);

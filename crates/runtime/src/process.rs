@@ -16,7 +16,8 @@
 //! ```
 //!
 //! `/live` and `/metrics` are served before the component starts, so that probes and people see a process that is starting. SIGTERM
-//! or SIGINT stop the listener, then the component, then what was started before it; a second signal ends at once. Exit status: 0
+//! or SIGINT make `/ready` say no, and after `--drain-delay` stop the listener, then the component, then what was started before it; a second
+//! signal ends at once. Exit status: 0
 //! it went well, 1 it did not, 2 the command line cannot be read, 130 a second signal cut the drain short. Not here: configuration files;
 //! in a cluster a component is configured by its arguments and environment.
 
@@ -66,6 +67,10 @@ pub struct Args {
     /// The label instance of its own metrics, such as the name of the pod; the address that it listens on where it is not given
     #[arg(long, env = "WEIR_INSTANCE", value_name = "NAME")]
     pub instance: Option<String>,
+
+    /// How long requests are still taken after SIGTERM while /ready says no, so that whoever balances load has looked elsewhere
+    #[arg(long, env = "WEIR_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = config::duration)]
+    pub drain_delay: Duration,
 
     /// How logs are written.
     #[command(flatten, next_help_heading = "Logs")]
@@ -119,16 +124,25 @@ where
     if let Err(reason) = logs::init(&args.logs) {
         return failed(component, &reason);
     }
-    let code = runtime.block_on(supervise(async |stages| serve(component, version, args, stages, start).await));
+    let mut page = Page::default();
+    let registry = page.add(component);
+    let (routes, delay) = (Routes::starting(&page), args.drain_delay);
+    let process = Process { component, version, page, registry, routes: routes.clone() };
+    let drain = async || {
+        routes.drain();
+        tokio::time::sleep(delay).await;
+    };
+    let code = runtime.block_on(supervise(async |stages| process.serve(args, stages, start).await, drain));
     runtime.shutdown_timeout(LAST_THREADS);
     code.unwrap_or_else(|error| failed(component, &error.to_string()))
 }
 
-/// Starts, waits for a signal or a part that cannot go on, and stops what was started; the exit status for that. Fails where signals cannot
-/// be waited for.
-pub async fn supervise<S>(start: S) -> Result<ExitCode, Error>
+/// Starts, waits for a signal or a part that cannot go on, and stops what was started; the exit status for that. `drain` comes between a
+/// signal and the stop. Fails where signals cannot be waited for.
+pub async fn supervise<S, D>(start: S, drain: D) -> Result<ExitCode, Error>
 where
     S: AsyncFnOnce(&mut Stages) -> Result<(), Failure>,
+    D: AsyncFnOnce(),
 {
     let mut signals = Signals::new().map_err(|e| Error::System(format!("waiting for signals: {e}")))?;
     let mut stages = Stages::default();
@@ -145,8 +159,14 @@ where
         Ok(signal) => tracing::info!("{signal}: stopping; what is acknowledged is on disk"),
         Err(error) => tracing::error!("stopping: {}", chain(&**error)),
     }
+    let stop = async {
+        if ended.is_ok() {
+            drain().await;
+        }
+        stages.stop().await
+    };
     tokio::select! {
-        stopped = stages.stop() => Ok(if ended.is_ok() && stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        stopped = stop => Ok(if ended.is_ok() && stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         _ = signals.next() => {
             tracing::warn!("a second signal: ending at once");
             Ok(ExitCode::from(INTERRUPTED))
@@ -154,46 +174,50 @@ where
     }
 }
 
-async fn serve<S>(
+/// What a process has from its first moment.
+struct Process<'a> {
     component: &'static str,
-    version: &str,
-    args: Args,
-    stages: &mut Stages,
-    start: S,
-) -> Result<(), Failure>
-where
-    S: AsyncFnOnce(&mut Starting<'_>) -> Result<(), Failure>,
-{
-    let mut page = Page::default();
-    let registry = page.add(component);
-    metrics::register_process(&registry, version)?;
-    let token = args.token_file.as_deref().map(Token::read).transpose()?;
-    let (socket, address) = listener::bind(&args.listen).await.map_err(Error::System)?;
-    let instance = args.instance.unwrap_or_else(|| address.to_string());
-    let monitoring = match args.self_monitoring_url.filter(|_| !args.self_monitoring_interval.is_zero()) {
-        Some(url) => Some(SelfMonitoring::new(page.clone(), &url, instance, args.self_monitoring_interval, &registry)?),
-        None => None,
-    };
-    // For people, and for programs that gave port 0.
-    let mut out = io::stdout();
-    writeln!(out, "weir-{component} {version} listens on http://{address}").and_then(|()| out.flush())?;
+    version: &'a str,
+    page: Page,
+    registry: Registry,
+    routes: Routes,
+}
 
-    let routes = Routes::starting(&page);
-    let (early, own) = (routes.clone(), registry.clone());
-    stages.serve(|shutdown| async move { Ok(listener::serve(socket, early, &own, shutdown).await?) });
-    if let Some(token) = token.clone() {
-        let own = registry.clone();
-        stages.task("token", |shutdown| token.follow(own, shutdown));
+impl Process<'_> {
+    async fn serve<S>(self, args: Args, stages: &mut Stages, start: S) -> Result<(), Failure>
+    where
+        S: AsyncFnOnce(&mut Starting<'_>) -> Result<(), Failure>,
+    {
+        let Process { component, version, page, registry, routes } = self;
+        metrics::register_process(&registry, version)?;
+        let token = args.token_file.as_deref().map(Token::read).transpose()?;
+        let (socket, address) = listener::bind(&args.listen).await.map_err(Error::System)?;
+        let (instance, interval) =
+            (args.instance.unwrap_or_else(|| address.to_string()), args.self_monitoring_interval);
+        let monitoring = match args.self_monitoring_url.filter(|_| !interval.is_zero()) {
+            Some(url) => Some(SelfMonitoring::new(page.clone(), &url, instance, interval, &registry)?),
+            None => None,
+        };
+        // For people, and for programs that gave port 0.
+        let mut out = io::stdout();
+        writeln!(out, "weir-{component} {version} listens on http://{address}").and_then(|()| out.flush())?;
+
+        let (early, own) = (routes.clone(), registry.clone());
+        stages.serve(|shutdown| async move { Ok(listener::serve(socket, early, &own, shutdown).await?) });
+        if let Some(token) = token.clone() {
+            let own = registry.clone();
+            stages.task("token", |shutdown| token.follow(own, shutdown));
+        }
+        // Begun before the component is ready: one that reads a long log at its start is not a silent one.
+        if let Some(monitoring) = monitoring {
+            stages.task("self-monitoring", |shutdown| monitoring.run(shutdown));
+        }
+        let mut starting = Starting { registry: registry.clone(), address, token, stages, router: Router::new() };
+        start(&mut starting).await?;
+        routes.ready(&page, starting.router, &registry)?;
+        tracing::info!("ready at http://{address}");
+        Ok(())
     }
-    // Begun before the component is ready: one that reads a long log at its start is not a silent one.
-    if let Some(monitoring) = monitoring {
-        stages.task("self-monitoring", |shutdown| monitoring.run(shutdown));
-    }
-    let mut starting = Starting { registry: registry.clone(), address, token, stages, router: Router::new() };
-    start(&mut starting).await?;
-    routes.ready(&page, starting.router, &registry)?;
-    tracing::info!("ready at http://{address}");
-    Ok(())
 }
 
 /// Says why it did not go well.

@@ -1,5 +1,6 @@
 //! What a process answers: from its first moment that it lives, and everything else once its components are ready.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
@@ -14,7 +15,10 @@ use crate::metrics::Page;
 
 /// Routes that can be exchanged while the listener runs; clones share them.
 #[derive(Clone)]
-pub struct Routes(Arc<RwLock<Router>>);
+pub struct Routes {
+    current: Arc<RwLock<Router>>,
+    draining: Arc<AtomicBool>,
+}
 
 /// Counts requests and logs them.
 #[derive(Clone)]
@@ -30,7 +34,13 @@ impl Routes {
             let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
             (StatusCode::SERVICE_UNAVAILABLE, retry, "starting: reading what was acknowledged before the last stop\n")
         };
-        Routes(Arc::new(RwLock::new(process_routes(page).fallback(starting))))
+        let current = Arc::new(RwLock::new(process_routes(page).fallback(starting)));
+        Routes { current, draining: Arc::default() }
+    }
+
+    /// The process will stop: `/ready` and `/-/ready` answer 503 from now on, and everything else as before.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// The process is ready: `/ready` and `/-/ready` answer 200, and the components' routes are served. Each request is counted and logged.
@@ -48,16 +58,21 @@ impl Routes {
         };
         registry.register(Box::new(observer.requests.clone()))?;
         registry.register(Box::new(observer.seconds.clone()))?;
-        let ready = || async { "ready\n" };
-        let router = process_routes(page).route("/ready", get(ready)).route("/-/ready", get(ready)).merge(components);
+        let draining = Arc::clone(&self.draining);
+        let ready = async move || match draining.load(Ordering::Relaxed) {
+            false => (StatusCode::OK, "ready\n"),
+            true => (StatusCode::SERVICE_UNAVAILABLE, "draining: the process was asked to stop\n"),
+        };
+        let router =
+            process_routes(page).route("/ready", get(ready.clone())).route("/-/ready", get(ready)).merge(components);
         let router = router.layer(middleware::from_fn_with_state(observer, observe));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = router;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = router;
         Ok(())
     }
 
     /// The routes of now.
     pub fn current(&self) -> Router {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -32,9 +32,10 @@ fn main() -> ExitCode {
     if let Ok(role) = std::env::var(ROLE) {
         return component(&role);
     }
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("a_process_is_ready_once_its_component_is_and_drains_at_a_signal", ready_and_drain),
         ("a_second_signal_ends_at_once", second_signal),
+        ("requests_are_taken_for_a_while_after_ready_says_no", drain_delay),
         ("a_component_that_cannot_start_or_go_on_ends_with_status_1_and_the_reason", failures),
         ("what_the_command_line_says_wrong_is_told_before_anything_runs", bad_arguments),
         ("the_metrics_of_the_process_arrive_by_remote_write_though_the_first_try_fails", self_monitoring),
@@ -171,6 +172,25 @@ fn second_signal() {
     block_on(until_ready(&process.url));
     process.signal();
     assert_eq!(process.lines.recv_timeout(PATIENCE).expect("told"), "draining");
+    process.signal();
+    assert_eq!(process.ended().0, Some(130));
+}
+
+fn drain_delay() {
+    let process = start("plain", &["--drain-delay", "1h"]);
+    let url = process.url.clone();
+    block_on(async {
+        until_ready(&url).await;
+        process.signal();
+        let not_ready = async {
+            while status(&format!("{url}/ready"), None).await != 503 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, not_ready).await.expect("in time");
+        assert_eq!(status(&format!("{url}/inner"), None).await, 200);
+        assert_eq!(status(&format!("{url}/live"), None).await, 200);
+    });
     process.signal();
     assert_eq!(process.ended().0, Some(130));
 }

@@ -15,7 +15,7 @@ use crate::self_monitoring::SelfMonitoring;
 /// Runs until a signal asks to stop, or a component cannot go on.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     runtime::logs::init(&args.logs).map_err(anyhow::Error::msg)?;
-    Ok(process::supervise(async |stages| Ok(start(args, stages).await?)).await?)
+    Ok(process::supervise(async |stages| Ok(start(args, stages).await?), async || {}).await?)
 }
 
 /// The registries of the components, in the order of the data.

@@ -260,21 +260,24 @@ impl Engine {
         self.seed(number, now_ms, storage, &mut Read::new());
     }
 
-    /// Reads the windows of a rule from storage; whether it could. If not, the rule is evaluated over storage for the time being.
+    /// Reads the windows of a rule from storage; whether it could. If not, the rule is evaluated over storage, for the time being where
+    /// storage may give them later.
     fn seed(&mut self, number: usize, now_ms: i64, storage: &dyn SeriesSource, read: &mut Read) -> bool {
         let wait = now_ms < self.seed_again_ms;
         let outcome = if wait { None } else { Some(self.read_windows(number, now_ms, storage, read)) };
         if let Some(Ok(())) = outcome {
             return true;
         }
+        // What storage will never give is not asked for again.
+        let later = outcome.as_ref().is_none_or(|o| o.as_ref().is_err_and(|error| error.kind.is_retryable()));
         let Some(entry) = self.entries.get_mut(number) else { return false };
-        (entry.kept, entry.unread) = (false, true);
+        (entry.kept, entry.unread) = (false, later);
         let (needs, uid) = (entry.needs.clone(), entry.rule.uid.clone());
         self.windows.remove(number, &needs);
         if let Some(Err(error)) = outcome {
-            tracing::warn!(rule = uid, %error, "the windows of a rule cannot be read, it is evaluated over storage for now");
+            tracing::warn!(rule = uid, %error, "the windows of a rule cannot be read, it is evaluated over storage");
             // Others would find the same; one tries again.
-            if error.kind.is_retryable() {
+            if later {
                 self.seed_again_ms = now_ms + SEED_AGAIN_MS;
             }
         }

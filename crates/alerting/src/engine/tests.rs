@@ -29,12 +29,12 @@ impl SeriesSource for Fake {
     }
 }
 
-/// A storage that does not answer.
-struct Down;
+/// A storage that gives no series.
+struct Refusing(model::Kind);
 
-impl SeriesSource for Down {
+impl SeriesSource for Refusing {
     fn select(&self, _: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        Err(SourceError { kind: model::Kind::Unavailable, message: "down".to_owned() })
+        Err(SourceError { kind: self.0, message: "refused".to_owned() })
     }
     fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         unreachable!("rules do not ask for names")
@@ -145,6 +145,18 @@ fn a_sample_touches_only_the_rules_that_select_it() {
 }
 
 #[test]
+fn a_thousand_idle_rules_are_evaluated_in_rounds_that_they_share() {
+    let mut rig = Rig::new(&(0..1000).map(|n| rule(&format!("r{n}"), "up == 0", "")).collect::<String>());
+    let (mut rounds, mut evaluations) = (0, 0);
+    while let Some(due_ms) = rig.engine.due_ms().filter(|due_ms| *due_ms <= T0 + 15_000) {
+        rounds += 1;
+        evaluations += rig.evaluated(due_ms);
+    }
+    assert_eq!(evaluations, 1000, "each once an interval");
+    assert!(rounds <= 15_000 / DEBOUNCE_MS, "{rounds}");
+}
+
+#[test]
 fn a_rule_whose_expression_changes_is_not_touched_by_what_it_read_before() {
     let mut rig = Rig::new(&rule("A", "up == 0", ""));
     rig.set(&rule("A", "down == 0", ""), T0 + 10);
@@ -160,7 +172,11 @@ fn a_rule_whose_expression_changes_is_not_touched_by_what_it_read_before() {
 fn windows_that_storage_does_not_give_are_read_again_later() {
     let mut rig = Rig::empty();
     let labels = Labels::new(&[("__name__", "up"), ("job", "a")]).expect("valid");
-    let changed = rig.engine.set_files(&load(&rule("Max", "max_over_time(up[1m]) > 4", "")), T0, &Down);
+    let changed = rig.engine.set_files(
+        &load(&rule("Max", "max_over_time(up[1m]) > 4", "")),
+        T0,
+        &Refusing(model::Kind::Unavailable),
+    );
     assert_eq!((changed.seeded, rig.entry(0).kept), (0, false));
     rig.storage.0.append(labels.as_ref(), &[Sample { t: T0 - 10_000, v: 5.0 }]);
     assert_eq!(rig.round(T0 + 1), ["Max a firing+"], "over storage");
@@ -169,6 +185,15 @@ fn windows_that_storage_does_not_give_are_read_again_later() {
     assert!(rig.entry(0).kept);
     rig.sample(0, "a", T0 + 55_000, 1.0, T0 + 55_000);
     assert_eq!(rig.round(T0 + 55_020), ["Max a resolved-"], "by the sample");
+}
+
+#[test]
+fn windows_that_storage_will_never_give_are_not_asked_for_again() {
+    let mut rig = Rig::empty();
+    rig.engine.set_files(&load(&rule("All", "{job=~\".+\"} > 4", "")), T0, &Refusing(model::Kind::Invalid));
+    rig.round(T0);
+    rig.round(T0 + 15_000);
+    assert!(!rig.entry(0).kept && !rig.entry(0).unread);
 }
 
 #[test]

@@ -43,7 +43,7 @@ struct HeldRule {
 #[derive(Debug)]
 struct HeldChannel {
     latest: HandedChannel,
-    /// Why it is not in use; empty if it is.
+    /// Why it is not in use; empty if it is, or waits for the values of secrets.
     refused: String,
 }
 
@@ -261,18 +261,28 @@ impl Plan {
         }
     }
 
-    fn add_channel(&mut self, source: &str, id: String, handed: HandedChannel) {
+    /// Whether it waits for the values of secrets.
+    fn add_channel(&mut self, source: &str, id: String, handed: HandedChannel) -> bool {
+        let references = handed.document.spec.webhook.iter().flat_map(|webhook| webhook.references());
+        let missing: Vec<String> =
+            references.map(|(_, key)| key.to_string()).filter(|key| !handed.secrets.contains_key(key)).collect();
         let mut refused = String::new();
-        match channel(&handed, source) {
+        match handover::channel(&handed, source) {
             Ok(channel) => self.told.push((id.clone(), Some(Ok(channel)))),
-            Err(reason) => {
+            Err(_) if !missing.is_empty() => {
+                let reason = format!("waits for the values of secrets: {}", missing.join(", "));
+                self.told.push((id.clone(), Some(Err(reason))));
+            }
+            Err(errors) => {
                 // What it said before stays in use, and stored.
-                refused = reason;
+                refused = lines(&errors);
                 self.refused.insert(id.clone(), refused.clone());
                 self.stored_channels.remove(&id);
             }
         }
+        let waits = refused.is_empty() && !missing.is_empty();
         self.channels.push((id, HeldChannel { latest: handed, refused }));
+        waits
     }
 }
 
@@ -306,7 +316,8 @@ pub(super) fn restored(source: &str, stored: RestoredSet, features: &Features) -
         match serde_json::from_str::<NotificationChannel>(&document) {
             Ok(document) => {
                 plan.checked += 1;
-                plan.add_channel(source, id, HandedChannel { document, secrets: BTreeMap::new() });
+                let waits = plan.add_channel(source, id, HandedChannel { document, secrets: BTreeMap::new() });
+                plan.has_secrets &= !waits;
             }
             Err(error) => drop(plan.refused.insert(id, error.to_string())),
         }
@@ -317,26 +328,14 @@ pub(super) fn restored(source: &str, stored: RestoredSet, features: &Features) -
 /// The rule of a document, with its channels by their ids.
 fn incoming(handed: &HandedRule, source: &str, features: &Features) -> Result<Incoming, String> {
     let mut rule = handover::rule(handed, source, features).map_err(|errors| lines(&errors))?;
-    let default_channel = Some(channel_id(&rule.namespace, rules::load::DEFAULT_CHANNEL));
+    let default_channel = handover::channel_ids(&rule.namespace, None).pop();
     if let rules::Kind::Alerting(alerting) = &mut rule.kind
         && let Some(name) = alerting.channel.take()
     {
-        alerting.channel = Some(channel_id(&rule.namespace, &name));
+        // The last is the one that is meant: `namespace/name` says so itself.
+        alerting.channel = handover::channel_ids(&rule.namespace, Some(&name)).pop();
     }
     Ok(Incoming { rule, source: Some(Arc::from(source)), generation: handed.generation, position: 0, default_channel })
-}
-
-/// The channel of a document.
-fn channel(handed: &HandedChannel, source: &str) -> Result<Channel, String> {
-    let text = serde_json::to_string(&handed.document).map_err(|error| error.to_string())?;
-    let rules::Loaded { mut channels, problems, .. } = rules::load_text(&text, source, &Features::default());
-    let reason = || problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("\n");
-    channels.pop().ok_or_else(reason)
-}
-
-/// The id of a rule's channel: of the rule's own namespace, unless the name says another one.
-fn channel_id(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() || name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 /// A document, or what it is called, its uid and why it cannot be read.

@@ -29,6 +29,16 @@ fn channel(name: &str, url: &str) -> Value {
     }})
 }
 
+/// A channel whose URL is a secret.
+fn secret_channel(name: &str, url: Option<&str>) -> Value {
+    let mut channel = channel(name, "");
+    channel["document"]["spec"] = json!({"webhook": {"urlFrom": {"secretKeyRef": {"name": "hooks", "key": "url"}}}});
+    if let Some(url) = url {
+        channel["secrets"] = json!({"hooks/url": url});
+    }
+    channel
+}
+
 fn set(generation: i64, rules: &[Value], channels: &[Value]) -> Value {
     json!({"epoch": "e", "generation": generation, "rules": rules, "channels": channels})
 }
@@ -170,6 +180,20 @@ async fn a_bad_document_stops_only_itself_and_what_it_said_before_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_paused_waits_for_no_evaluation() {
+    let mut rig = Rig::new("").await;
+    let mut down = rule("Down", 3, "up == 0");
+    down["document"]["spec"]["paused"] = json!(true);
+    rig.put(&set(1, &[down], &[channel("hook", &rig.sink_url())])).await;
+    let state = rig.state(|s| s["state"] == "Paused").await;
+    assert_eq!((&state["evaluated"], &state["generation"]), (&json!(true), &json!(3)));
+    let change = json!({"epoch": "e", "base": 1, "generation": 2, "rules": [rule("Down", 4, "up == 0")]});
+    assert_eq!(rig.patch(&change).await.0, 200);
+    assert_eq!(rig.state(|s| s["evaluated"] == true).await["state"], "NoData");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_a_file_is_not_replaced_or_removed_by_one_with_its_uid() {
     let file = super::rule("Down", "up == 0", "").replace("{name: Down}", "{name: Down, uid: uid-Down}");
     let mut rig = Rig::new(&file).await;
@@ -210,12 +234,26 @@ async fn a_restart_goes_on_with_the_set_and_the_states_that_were_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_of_secrets_are_not_stored() {
+async fn secrets_are_not_stored_and_notifications_wait_until_they_come_again() {
     let mut rig = Rig::new("").await;
-    let mut channel = channel("hook", &rig.sink_url());
-    channel["secrets"] = json!({"hooks/url": "hunter2"});
-    assert_eq!(rig.put(&set(1, &[], &[channel])).await, json!({}));
-    assert!(rig.is_stored("sendResolved"), "the document is");
+    let url = format!("{}?key=hunter2", rig.sink_url());
+    let whole = set(1, &[rule("Down", 1, "up == 0")], &[secret_channel("hook", Some(&url))]);
+    assert_eq!(rig.put(&whole).await, json!({}));
+    rig.write("a", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    rig.stop().await;
+    rig.start().await;
+    assert_eq!(rig.states("", 0, 0).await["held"], json!({"epoch": "e", "generation": 1, "hasSecrets": false}));
+    rig.write("a", 1.0).await;
+    let state = rig.state(|s| s["lastError"] != "").await;
+    assert_eq!(state["lastError"], "channel \"shop/hook\" waits for the values of secrets: hooks/url");
+    assert_eq!(rig.get("/api/v1/notifications").await["data"]["outbox"]["size"], 1);
+    assert!(rig.sink.try_recv().is_err(), "nothing was sent");
+    assert_eq!(rig.put(&whole).await, json!({}));
+    assert_eq!(pairs(&rig.payload().await), one("resolved", "a"));
+    assert_eq!(rig.state(|s| s["lastError"] == "").await["state"], "Inactive");
+    assert_eq!(rig.states("", 0, 0).await["held"]["hasSecrets"], true);
+    assert!(rig.is_stored("secretKeyRef"), "the document is");
     assert!(!rig.is_stored("hunter2"), "the value is not");
     rig.stop().await;
     assert!(!rig.is_stored("hunter2"));

@@ -222,3 +222,14 @@ fn the_examples_of_the_documentation_load() {
     assert_eq!(loaded.problems, []);
     assert_eq!((loaded.rules.len(), loaded.channels.len()), (1, 1));
 }
+
+#[test]
+fn references_to_secrets_are_refused_in_files() {
+    let text = "apiVersion: weir.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: c}\nspec:\n  webhook:\n    urlFrom:\n      secretKeyRef: {name: s, key: url}\n";
+    check(text, "rules/a.yaml:6: document 1: c: spec.webhook.urlFrom", "refers to a Secret, which only Kubernetes has");
+    let both = text.replace("webhook:\n", "webhook:\n    url: http://h\n");
+    check(&both, "rules/a.yaml:5: document 1: c: spec.webhook", "needs exactly one of url and urlFrom");
+    let metadata =
+        text.replace("    urlFrom:\n      secretKeyRef: {name: s, key: url}\n", "    url: http://169.254.169.254/\n");
+    check(&metadata, "rules/a.yaml:6: document 1: c: spec.webhook.url", "credentials");
+}
