@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::{Cancel, Kind};
 use runtime::Shutdown;
@@ -141,9 +141,10 @@ impl Executor {
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
         let waiting = Held::new(&self.metrics.waiting);
-        let arrived = Instant::now();
+        let arrived = tokio::time::Instant::now();
         self.reader.caught_up(timeout).await.map_err(|e| match e.kind {
-            Kind::Unavailable => Error::Timeout(self.stage(stage)),
+            Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(stage)),
+            // Sooner, it is another reason than the time: there is no storage to be reached.
             _ => Error::from(e),
         })?;
         stage.store(QUEUE, Ordering::Relaxed);

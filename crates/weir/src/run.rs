@@ -62,6 +62,11 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let queue = queue.context("starting the queue")?;
     let (mut router, log) = (stages.push(queue.component), queue.log);
 
+    if args.storage.storage_replicas != 1 {
+        anyhow::bail!(
+            "--storage-replicas: weir run is one process that has everything; replicas are processes of weir-storage"
+        );
+    }
     let retention_ms = args.storage.retention.0;
     let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
     let deps = storage::Deps { log: log.clone() };

@@ -21,6 +21,13 @@ async fn is_pending<F: Future + ?Sized>(mut future: Pin<&mut F>) -> bool {
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
+async fn a_storage_that_cannot_be_reached_is_no_timeout() {
+    let server = Server::new();
+    server.memory.unreachable.store(true, Ordering::Relaxed);
+    server.refused("/api/v1/query?query=1", 503, "unavailable", "no storage node is reachable").await;
+}
+
+#[tokio::test]
 async fn a_query_waits_until_it_sees_what_was_acknowledged_before() {
     let server = Server::new();
     server.memory.caught_up.send_replace(false);

@@ -1,6 +1,6 @@
 //! A reader that keeps series in memory, and a router over it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(super) struct Memory {
     /// Whether everything that was acknowledged can be seen.
     pub(super) caught_up: watch::Sender<bool>,
     pub(super) backlog: AtomicU64,
+    /// Whether storage cannot be reached at all.
+    pub(super) unreachable: AtomicBool,
 }
 
 struct Data(Columns);
@@ -72,6 +74,7 @@ impl Memory {
             behaviour: Mutex::default(),
             caught_up: watch::Sender::new(true),
             backlog: AtomicU64::new(0),
+            unreachable: AtomicBool::new(false),
         };
         memory.add(
             &[("__name__", "up"), ("instance", "a:1"), ("job", "api")],
@@ -167,6 +170,10 @@ impl Reader for Memory {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send + '_>> {
         let mut caught_up = self.caught_up.subscribe();
         Box::pin(async move {
+            if self.unreachable.load(Ordering::Relaxed) {
+                let message = "no storage node is reachable".to_owned();
+                return Err(SourceError { kind: Kind::Unavailable, message });
+            }
             let reached = tokio::time::timeout(timeout, caught_up.wait_for(|yes| *yes)).await;
             let late = |_| SourceError { kind: Kind::Unavailable, message: "not caught up".to_owned() };
             reached.map_err(late).map(drop)

@@ -199,6 +199,20 @@ async fn an_error_in_the_middle_is_the_nodes_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_ends_early_without_a_fault_of_the_connection_is_no_answer() {
+    // The first of a thousand series are sent before the last one is read.
+    let fake = Arc::new(Fake::large(1000));
+    let served = serve(node(&fake, 0, 1, 1), None).await;
+    let reader = Arc::new(remote(&served.url, None));
+    let number = blocking(&reader, |reader| reader.select(&everything()).expect("answers").series.len()).await;
+    assert_eq!(number, 1000);
+    fake.panics.store(true, Ordering::SeqCst);
+    let error = blocking(&reader, |reader| reader.select(&everything()).expect_err("it ends early")).await;
+    assert_eq!(error.kind, Kind::Unavailable);
+    assert!(error.message.ends_with("the answer broke off: it has no end"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_is_given_up_when_it_is_cancelled() {
     let fake = Arc::new(Fake::new(&[(1, 1.0)]));
     fake.holds.store(true, Ordering::SeqCst);

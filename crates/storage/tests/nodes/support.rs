@@ -274,19 +274,26 @@ pub(crate) struct Fake {
     pub(crate) stuck: AtomicBool,
     /// Reading samples fails.
     pub(crate) corrupt: AtomicBool,
+    /// Reading the samples of the last series panics.
+    pub(crate) panics: AtomicBool,
     /// A select waits until it is cancelled.
     pub(crate) holds: AtomicBool,
     held: watch::Sender<usize>,
 }
 
-struct Data(Columns, bool);
+struct Data {
+    columns: Columns,
+    corrupt: bool,
+    panics: bool,
+}
 
 impl SeriesData for Data {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        if self.1 {
+        assert!(!self.panics, "on purpose");
+        if self.corrupt {
             return Err(SourceError { kind: Kind::Corrupt, message: "block 7 is bad".to_owned() });
         }
-        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
+        for (t, v) in self.columns.t.iter().zip(&self.columns.v).filter(|(t, _)| range.contains(**t)) {
             out.push(*t, *v);
         }
         Ok(())
@@ -294,6 +301,15 @@ impl SeriesData for Data {
 }
 
 impl Fake {
+    /// With so many series of a thousand samples.
+    pub(crate) fn large(number: usize) -> Fake {
+        let samples: Vec<(i64, f64)> = (0..1000).map(|t| (t, (t as f64).sqrt())).collect();
+        let one = Fake::new(&samples);
+        let columns = &one.series[0].1;
+        let series = (0..number).map(|n| (series(n), columns.clone())).collect();
+        Fake { series, ..one }
+    }
+
     /// With one series.
     pub(crate) fn new(samples: &[(i64, f64)]) -> Fake {
         let columns = Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() };
@@ -302,6 +318,7 @@ impl Fake {
             series: vec![(series(1), columns)],
             stuck: no(),
             corrupt: no(),
+            panics: no(),
             holds: no(),
             held: watch::Sender::new(0),
         }
@@ -325,11 +342,13 @@ impl SeriesSource for Fake {
             self.held.send_modify(|held| *held -= 1);
             return Err(SourceError::cancelled());
         }
-        let corrupt = self.corrupt.load(Ordering::SeqCst);
-        let series = self
-            .series
-            .iter()
-            .map(|(labels, columns)| Series { labels: labels.clone(), data: Box::new(Data(columns.clone(), corrupt)) });
+        let (corrupt, panics) = (self.corrupt.load(Ordering::SeqCst), self.panics.load(Ordering::SeqCst));
+        let last =
+            self.series.iter().map(|(labels, _)| labels).max_by_key(|labels| labels.canonical()).expect("has one");
+        let series = self.series.iter().map(|(labels, columns)| Series {
+            labels: labels.clone(),
+            data: Box::new(Data { columns: columns.clone(), corrupt, panics: panics && labels == last }),
+        });
         Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })
     }
 
