@@ -37,7 +37,10 @@ impl Faults {
             return None;
         }
         let expr = promql::parse(text, features)
-            .map_err(|e| self.add(path, format!("{e}{}", caret(text, e.span.start))))
+            .map_err(|e| {
+                let hint = e.did_you_mean().map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+                self.add(path, format!("{e}{hint}{}", caret(text, e.span.start)));
+            })
             .ok()?;
         match expr.value_type() {
             ValueType::InstantVector | ValueType::Scalar => Some(expr),

@@ -5,6 +5,13 @@
 //!
 //! With the feature `kubernetes` the same specs are also the schema of the resources: what their descriptions say is what `kubectl
 //! explain` shows, and their bounds are in [`crate::kubernetes`]. There is no second definition.
+#![cfg_attr(
+    feature = "kubernetes",
+    allow(
+        clippy::duplicated_attributes,
+        reason = "two columns of one type are two columns; the lint takes them for one"
+    )
+)]
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,55 @@
+//! The arguments of the controller.
+
+/// How resources are reconciled.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where alerting is, such as http://weir-alerting:9360
+    #[arg(long, env = "WEIR_ALERTING_URL", value_name = "URL")]
+    pub alerting_url: String,
+
+    /// Where query is; asked whether a new rule selects anything now. Without it nobody is asked
+    #[arg(long, env = "WEIR_QUERY_URL", value_name = "URL")]
+    pub query_url: Option<String>,
+
+    /// The label that confines a rule to the series of its own namespace
+    #[arg(long, env = "WEIR_NAMESPACE_LABEL", value_name = "NAME", default_value = "namespace")]
+    pub namespace_label: String,
+
+    /// Namespaces whose rules see all series, separated by commas
+    #[arg(long, env = "WEIR_GLOBAL_RULE_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub global_rule_namespaces: Vec<String>,
+
+    /// The controller's own namespace, for its lease and its certificate
+    #[arg(long, env = "WEIR_NAMESPACE", value_name = "NAME", default_value = "weir")]
+    pub namespace: String,
+
+    /// The name of its lease, of the Secret with its certificate (with -webhook behind), and of its webhook configuration
+    #[arg(long, env = "WEIR_CONTROLLER_NAME", value_name = "NAME", default_value = "weir-controller")]
+    pub controller_name: String,
+
+    /// Address of the admission webhook, HTTPS; port 0 takes one that is free
+    #[arg(long, env = "WEIR_WEBHOOK_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9361")]
+    pub webhook_listen: String,
+
+    /// The Service, with port 443, behind which the API server finds the webhook
+    #[arg(long, env = "WEIR_WEBHOOK_SERVICE", value_name = "NAME", conflicts_with = "webhook_url")]
+    pub webhook_service: Option<String>,
+
+    /// Outside of a cluster, the URL at which the API server finds the webhook; port 0 stands for the one that it listens on
+    #[arg(long, env = "WEIR_WEBHOOK_URL", value_name = "URL")]
+    pub webhook_url: Option<String>,
+
+    /// The ClusterRole that owns the webhook configuration, so that it goes when the role does
+    #[arg(long, env = "WEIR_OWNER_CLUSTER_ROLE", value_name = "NAME")]
+    pub owner_cluster_role: Option<String>,
+}
+
+impl Args {
+    /// The labels to which the rules of a namespace are confined.
+    pub fn scope(&self, namespace: &str) -> rules::handover::Scope {
+        if self.global_rule_namespaces.iter().any(|global| global == namespace) {
+            return rules::handover::Scope::new();
+        }
+        [(self.namespace_label.clone(), namespace.to_owned())].into()
+    }
+}

@@ -1,0 +1,293 @@
+//! What the controller knows: the resources that it watches, what alerting says of them, and which of them have something to be told.
+//!
+//! Objects are kept as the documents that they are, without what the API server adds; ten thousand rules take some tens of megabytes. One
+//! lock, held over lookups and never over I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rules::document::NotificationChannel;
+use rules::handover::{HandedChannel, HandedRule, RuleState};
+use rules::kubernetes::{AlertRuleStatus, ChannelStatus};
+use tokio::sync::watch;
+
+/// Which resource something is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// A rule, by its UID.
+    Rule(String),
+    /// A channel, by `namespace/name`.
+    Channel(String),
+}
+
+/// What identifies a version of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) generation: i64,
+}
+
+/// Why a resource is not in use: the reason of its condition, and the words for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bad {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// A resource with what is known of it. `D` is its document, `S` its status.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry<D, S> {
+    pub(crate) identity: Identity,
+    pub(crate) verdict: Result<D, Bad>,
+    /// Changes with the document or its verdict; how hand-over knows what it sent.
+    pub(crate) stamp: u64,
+    /// The status as the API server has it, and the version of the object that it is from.
+    pub(crate) stored: S,
+    pub(crate) version: u64,
+    /// When this generation was first seen, and when its status was written last.
+    pub(crate) seen_ms: i64,
+    pub(crate) written_ms: i64,
+    /// Why alerting refused it.
+    pub(crate) refused: Option<String>,
+    /// The stamp that alerting has accepted.
+    pub(crate) accepted: u64,
+    /// How the rule is; not for channels.
+    pub(crate) state: Option<RuleState>,
+}
+
+pub(crate) type Rule = Entry<HandedRule, AlertRuleStatus>;
+pub(crate) type Channel = Entry<NotificationChannel, ChannelStatus>;
+
+/// An object as it was watched.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen<D, S> {
+    pub(crate) identity: Identity,
+    pub(crate) verdict: Result<D, Bad>,
+    pub(crate) stored: S,
+    pub(crate) version: u64,
+}
+
+/// Values of a Secret by key; `None` for one that does not exist.
+pub(crate) type SecretValues = Option<BTreeMap<String, String>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub(crate) rules: BTreeMap<String, Rule>,
+    pub(crate) channels: BTreeMap<String, Channel>,
+    /// By namespace and name: those that channels refer to, once they were read.
+    pub(crate) secrets: BTreeMap<(String, String), SecretValues>,
+    /// Whether all rules, channels and Secrets were read once; before that, what is absent says nothing.
+    pub(crate) rules_listed: bool,
+    pub(crate) channels_listed: bool,
+    pub(crate) secrets_read: bool,
+    /// Since when alerting does not answer.
+    pub(crate) unreachable_ms: Option<i64>,
+    pub(crate) dirty: BTreeSet<Key>,
+    stamp: u64,
+}
+
+impl Inner {
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    /// Whether what is handed over would be everything.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rules_listed && self.channels_listed && self.secrets_read
+    }
+
+    /// The channel as it is handed over; why not where it cannot be used.
+    pub(crate) fn usable(&self, channel: &Channel) -> Result<HandedChannel, Bad> {
+        let document = channel.verdict.clone()?;
+        let mut values = BTreeMap::new();
+        for (path, key) in document.spec.webhook.iter().flat_map(|webhook| webhook.references()) {
+            let place = (channel.identity.namespace.clone(), key.name.clone());
+            let secret = self.secrets.get(&place).and_then(Option::as_ref);
+            let Some(value) = secret.and_then(|values| values.get(&key.key)) else {
+                let what = if secret.is_some() {
+                    format!("Secret {:?} has no key {:?}", key.name, key.key)
+                } else {
+                    format!("there is no Secret {:?}", key.name)
+                };
+                return Err(Bad { reason: "SecretNotFound", message: format!("{path}: {what}") });
+            };
+            values.insert(key.to_string(), value.clone());
+        }
+        let handed = HandedChannel { document, secrets: values };
+        match rules::handover::channel(&handed, "kubernetes") {
+            Ok(_) => Ok(handed),
+            Err(faults) => Err(Bad { reason: "InvalidSpec", message: lines(&faults) }),
+        }
+    }
+
+    fn touch_rules_of(&mut self, namespace: &str, id: &str) {
+        let named = |rule: &Rule| {
+            let Ok(handed) = &rule.verdict else { return false };
+            let wanted = handed.document.spec.channel.as_deref();
+            (rule.identity.namespace == namespace || wanted.is_some_and(|w| w.contains('/')))
+                && rules::handover::channel_ids(&rule.identity.namespace, wanted).iter().any(|own| own == id)
+        };
+        let keys: Vec<Key> =
+            self.rules.iter().filter(|(_, r)| named(r)).map(|(uid, _)| Key::Rule(uid.clone())).collect();
+        self.dirty.extend(keys);
+    }
+}
+
+/// The faults of a document, one a line.
+pub(crate) fn lines(faults: &[rules::Error]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What is known, and a bell that rings when it changes.
+#[derive(Debug)]
+pub(crate) struct World {
+    inner: Mutex<Inner>,
+    bell: watch::Sender<u64>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        World { inner: Mutex::default(), bell: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ring(&self) {
+        self.bell.send_modify(|count| *count += 1);
+    }
+
+    /// Hears every change from now on.
+    pub(crate) fn listen(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
+    pub(crate) fn rule_seen(&self, seen: Seen<HandedRule, AlertRuleStatus>, now_ms: i64) {
+        let mut inner = self.lock();
+        let stamp = inner.next_stamp();
+        let uid = seen.identity.uid.clone();
+        let changed = place(inner.rules.entry(uid.clone()), seen, stamp, now_ms);
+        inner.dirty.insert(Key::Rule(uid));
+        drop(inner);
+        if changed {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn channel_seen(&self, seen: Seen<NotificationChannel, ChannelStatus>, now_ms: i64) {
+        let mut inner = self.lock();
+        let stamp = inner.next_stamp();
+        let (namespace, id) =
+            (seen.identity.namespace.clone(), format!("{}/{}", seen.identity.namespace, seen.identity.name));
+        let changed = place(inner.channels.entry(id.clone()), seen, stamp, now_ms);
+        if changed {
+            inner.touch_rules_of(&namespace, &id);
+        }
+        inner.dirty.insert(Key::Channel(id));
+        drop(inner);
+        if changed {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn rule_gone(&self, uid: &str) {
+        if self.lock().rules.remove(uid).is_some() {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn channel_gone(&self, id: &str) {
+        let mut inner = self.lock();
+        let Some(gone) = inner.channels.remove(id) else { return };
+        inner.touch_rules_of(&gone.identity.namespace, id);
+        drop(inner);
+        self.ring();
+    }
+
+    /// The value of a Secret; channels that use it are handed over again where it changed.
+    pub(crate) fn secret_read(&self, place: (String, String), values: SecretValues) {
+        let mut inner = self.lock();
+        if inner.secrets.get(&place) == Some(&values) {
+            return;
+        }
+        let uses = |channel: &Channel| {
+            channel.identity.namespace == place.0
+                && channel.verdict.as_ref().is_ok_and(|d| {
+                    d.spec.webhook.iter().flat_map(|w| w.references()).any(|(_, key)| key.name == place.1)
+                })
+        };
+        let ids: Vec<String> = inner.channels.iter().filter(|(_, c)| uses(c)).map(|(id, _)| id.clone()).collect();
+        inner.secrets.insert(place.clone(), values);
+        for id in ids {
+            let stamp = inner.next_stamp();
+            if let Some(channel) = inner.channels.get_mut(&id) {
+                channel.stamp = stamp;
+            }
+            inner.touch_rules_of(&place.0, &id);
+            inner.dirty.insert(Key::Channel(id));
+        }
+        drop(inner);
+        self.ring();
+    }
+
+    /// Alerting answered, or not.
+    pub(crate) fn reachable(&self, answered: bool, now_ms: i64) {
+        let mut inner = self.lock();
+        if answered == inner.unreachable_ms.is_none() {
+            return;
+        }
+        inner.unreachable_ms = (!answered).then_some(now_ms);
+        let keys: Vec<Key> = inner.rules.keys().cloned().map(Key::Rule).collect();
+        inner.dirty.extend(keys);
+        drop(inner);
+        self.ring();
+    }
+}
+
+/// Puts an object into its place; whether its document or verdict is another.
+fn place<D: PartialEq, S>(
+    entry: std::collections::btree_map::Entry<'_, String, Entry<D, S>>,
+    seen: Seen<D, S>,
+    stamp: u64,
+    now_ms: i64,
+) -> bool {
+    use std::collections::btree_map::Entry as Slot;
+    match entry {
+        Slot::Vacant(slot) => {
+            slot.insert(Entry {
+                identity: seen.identity,
+                verdict: seen.verdict,
+                stamp,
+                stored: seen.stored,
+                version: seen.version,
+                seen_ms: now_ms,
+                written_ms: now_ms,
+                refused: None,
+                accepted: 0,
+                state: None,
+            });
+            true
+        }
+        Slot::Occupied(mut slot) => {
+            let known = slot.get_mut();
+            // An event of before our own last write; the one of that write follows.
+            let is_old = known.identity.uid == seen.identity.uid && seen.version < known.version;
+            if is_old && seen.identity.generation <= known.identity.generation {
+                return false;
+            }
+            let changed = known.verdict != seen.verdict || known.identity != seen.identity;
+            if changed {
+                (known.stamp, known.seen_ms, known.refused) = (stamp, now_ms, None);
+            }
+            if !is_old {
+                (known.stored, known.version) = (seen.stored, seen.version);
+            }
+            (known.identity, known.verdict) = (seen.identity, seen.verdict);
+            changed
+        }
+    }
+}
