@@ -14,7 +14,7 @@ use crate::commands::sink::Sink;
 use crate::output::out;
 
 /// The rule of manifests/examples/demo.yaml that the load makes fire.
-const RULE: &str = "DemoCpuHigh";
+const RULE: &str = "demo-cpu-high";
 /// The load comes from so many hosts, ten requests a second.
 const HOSTS: usize = 20;
 const TICK: Duration = Duration::from_millis(100);
