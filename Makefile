@@ -1,5 +1,5 @@
 # The two commands of the README, and what is around them. Everything is built into target/.
-.PHONY: run test demo ci fmt bench
+.PHONY: run test demo ci fmt bench images kind minikube e2e
 
 # Builds Weir and runs it in the foreground, with its data under ./data and the example rules.
 run:
@@ -23,3 +23,18 @@ fmt:
 # The benches of all crates; they print figures and assert nothing.
 bench:
 	cargo bench --workspace
+
+# The images of all components, by docker, podman or buildah.
+images:
+	@images/build
+
+# The images, loaded into a local cluster, and the chart installed there.
+kind: images
+	@images/install kind
+
+minikube: images
+	@images/install minikube
+
+# The chart on a real kubelet: installed, tested, upgraded, rolled back, uninstalled. Needs root on Linux.
+e2e:
+	@.ci/e2e

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             seed: clock::now_ms().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
             ..args.alerting
         };
-        let deps = alerting::Deps { log, reader, token };
+        let deps = alerting::Deps { log, reader, token, open: false };
         let alerting = alerting::start(alerting_args, deps, &registry, starting.shutdown()).await?;
         starting.push(alerting.component);
         Ok(())

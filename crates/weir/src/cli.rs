@@ -53,6 +53,10 @@ pub(crate) enum Command {
     )]
     Demo(DemoArgs),
 
+    /// Send a sample, and wait until the alert that it fires has been received and resolved
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+
     /// Print the version
     Version,
 
@@ -106,6 +110,14 @@ const SEND_EXAMPLES: &str = "Examples:
 A file holds Prometheus' text exposition format, or Weir's JSON: one object, {\"metrics\":[…]}, or one object a line.
 Exit status: 0 every sample was accepted, 1 at least one was not.";
 
+const VERIFY_HELP: &str = "What `helm test` runs. Weir has to have a rule `weir_verify{…} > 0`, the labels being those of --label, whose channel
+leads to --webhook.
+
+Example:
+  weir verify --webhook 0.0.0.0:9361 --label release=weir
+
+Exit status: 0 the sample was acknowledged, queried, and told as firing and as resolved; 1 it was not, with the step that failed.";
+
 /// `weir run`. Flags of the process are here; each component brings its own.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -125,6 +137,10 @@ pub(crate) struct RunArgs {
     /// Experimental features of Prometheus to switch on, by its names, separated by commas
     #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
     pub(crate) enable_feature: String,
+
+    /// File with the token that a controller in Kubernetes must show to hand rules over, read again when it changes; anyone may without it
+    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// How often Weir stores its own metrics, as job="weir/…"; 0s stores none
     #[arg(long, env = "WEIR_SELF_MONITORING_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -262,6 +278,37 @@ pub(crate) struct DemoArgs {
 
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct VerifyArgs {
+    /// Where samples are sent
+    #[arg(long, env = "WEIR_INGEST_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) ingest_url: String,
+
+    /// Where they are asked for
+    #[arg(long, env = "WEIR_QUERY_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) query_url: String,
+
+    /// Where notifications are listened for
+    #[arg(long, default_value = "127.0.0.1:9361", value_name = "HOST:PORT")]
+    pub(crate) webhook: String,
+
+    /// A label of the sample, as the rule selects it; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// How long all of it may take
+    #[arg(long, default_value = "2m", value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("not NAME=VALUE".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,8 @@ pub(crate) mod docs;
 pub(crate) mod query;
 pub(crate) mod rules;
 pub(crate) mod send;
+mod sink;
+pub(crate) mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;

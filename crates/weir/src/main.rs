@@ -63,6 +63,7 @@ fn execute(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<ExitC
         Command::Send(args) => client()?.block_on(commands::send::send(&args)),
         Command::Rules(args) => client()?.block_on(commands::rules::rules(&args)),
         Command::Demo(args) => client()?.block_on(commands::demo::demo(&args)),
+        Command::Verify(args) => client()?.block_on(commands::verify::verify(&args)),
         Command::Version => commands::version(),
         Command::DocsCli => commands::docs::docs(),
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use prometheus::Registry;
 use runtime::metrics::Page;
-use runtime::{Routes, Stages, listener, process};
+use runtime::{Routes, Stages, Token, listener, process};
 
 use crate::cli::RunArgs;
 use crate::self_monitoring::SelfMonitoring;
@@ -41,6 +41,7 @@ impl Registries {
 /// Starts one component after the other, in the order of who needs whom.
 async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let features = promql::Features::from_names(&args.enable_feature).map_err(anyhow::Error::msg)?;
+    let token = args.token_file.as_deref().map(Token::read).transpose()?;
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;
     runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
@@ -50,6 +51,11 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let routes = Routes::starting(page);
     let (early, registry) = (routes.clone(), own.clone());
     stages.serve(|shutdown| async move { Ok(listener::serve(listener, early, &registry, shutdown).await?) });
+
+    if let Some(token) = token.clone() {
+        let registry = own.clone();
+        stages.task("token", |shutdown| token.follow(registry, shutdown));
+    }
 
     let queue_args = queue::Args { dir: args.data.join("queue"), ..args.queue };
     let queue = queue::start(queue_args, queue::Deps {}, &registries.queue, stages.shutdown()).await;
@@ -82,7 +88,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
         alerting_external_url: external_url.unwrap_or_else(|| format!("http://{address}")),
         ..args.alerting
     };
-    let deps = alerting::Deps { log: log.clone(), reader, token: None };
+    let deps = alerting::Deps { log: log.clone(), reader, token, open: true };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
     router = router.merge(stages.push(alerting.context("starting alerting")?.component));
 

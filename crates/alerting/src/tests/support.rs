@@ -190,6 +190,7 @@ impl Rig {
             log: Arc::clone(&self.log) as Arc<dyn Log>,
             reader: Arc::clone(&self.reader) as Arc<dyn Reader>,
             token: self.token.clone(),
+            open: false,
         };
         let (trigger, shutdown) = Shutdown::new();
         let pace = Pace {

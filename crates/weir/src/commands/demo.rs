@@ -1,8 +1,6 @@
 //! `weir demo`: drives a running Weir like a newcomer would, in a minute: normal load, high load, queries, an alert that fires and
 //! resolves at a webhook. Everything goes over the APIs that anyone has; nothing is arranged inside.
 
-mod sink;
-
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::cli::DemoArgs;
 use crate::client::Client;
+use crate::commands::sink::Sink;
 use crate::output::out;
-use sink::Sink;
 
 /// The rule of manifests/examples/demo.yaml that the load makes fire.
-const RULE: &str = "DemoCpuHigh";
+const RULE: &str = "demo-cpu-high";
 /// The load comes from so many hosts, ten requests a second.
 const HOSTS: usize = 20;
 const TICK: Duration = Duration::from_millis(100);

@@ -12,3 +12,4 @@ mod mission;
 mod power_loss;
 mod prometheus;
 mod support;
+mod verify;
