@@ -17,22 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("query", &["model", "promql", "runtime", "storage"]),
     ("alerting", &["model", "promql", "queue", "rules", "runtime", "storage", "tsdb"]),
     ("controller", &["rules", "runtime"]),
-    (
-        "weir",
-        &[
-            "alerting",
-            "controller",
-            "ingest",
-            "model",
-            "promql",
-            "query",
-            "queue",
-            "rules",
-            "runtime",
-            "storage",
-            "tsdb",
-        ],
-    ),
+    ("weir", &["alerting", "ingest", "model", "promql", "query", "queue", "rules", "runtime", "storage", "tsdb"]),
 ];
 
 fn metadata() -> serde_json::Value {
