@@ -1,6 +1,6 @@
 //! A component as a process of its own: what its `main` does besides starting the component.
 //!
-//! ```ignore
+//! ```text
 //! #[global_allocator]
 //! static ALLOCATOR: process::Allocator = process::Allocator;
 //!

@@ -51,7 +51,7 @@ pub(crate) fn write_rules(dir: &Path, url: &str, spec: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is the client, whose clock this is")]
-async fn send(weir: &Weir, value: f64) {
+pub(crate) async fn send(weir: &Weir, value: f64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let body = json!({"name": "temperature", "value": value, "timestamp": now, "labels": {"room": "a"}});
     assert_eq!(weir.post_json("/metrics", &body).await.0, 202);
@@ -67,7 +67,7 @@ async fn outbox_is_empty(weir: &Weir) {
     .await;
 }
 
-const SPEC: &str = r#"  expr: temperature > 30
+pub(crate) const SPEC: &str = r#"  expr: temperature > 30
   channel: hook
   labels: {severity: page}
   annotations: {summary: "{{ $labels.room }} is at {{ $value }}"}

@@ -119,7 +119,7 @@ async fn write(
 }
 
 /// Each writer has a protocol of its own.
-async fn send(http: &reqwest::Client, address: &str, keys: &[Key]) -> Result<u16, reqwest::Error> {
+pub(crate) async fn send(http: &reqwest::Client, address: &str, keys: &[Key]) -> Result<u16, reqwest::Error> {
     let writer = keys[0].0;
     match writer % 3 {
         0 => {

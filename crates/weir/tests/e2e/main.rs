@@ -10,6 +10,7 @@ mod crash;
 mod grafana;
 mod mission;
 mod power_loss;
+mod processes;
 mod prometheus;
 mod support;
 mod verify;

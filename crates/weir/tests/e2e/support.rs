@@ -53,17 +53,18 @@ impl<'a> Launch<'a> {
 
     /// Starts it and waits for its address only.
     pub(crate) fn spawn(self) -> Weir {
+        let mut command = Command::new(weir_bin());
+        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data).args(&self.args).envs(self.env);
+        Weir::spawn(&mut command)
+    }
+}
+
+impl Weir {
+    /// Starts a process of Weir and waits for its address.
+    pub(crate) fn spawn(command: &mut Command) -> Weir {
         install_tls();
-        let mut child = Command::new(weir_bin())
-            .args(["run", "--listen", "127.0.0.1:0", "--data"])
-            .arg(self.data)
-            .args(&self.args)
-            .envs(self.env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("weir starts");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("weir starts");
         let (address, listening) = sync_channel(1);
         // Both pipes are drained to the end, or weir would block on a full one; stderr is shown when a test fails.
         let stdout = child.stdout.take().expect("piped");
@@ -84,9 +85,7 @@ impl<'a> Launch<'a> {
         let address = listening.recv_timeout(PATIENCE).expect("weir prints its address on standard output");
         Weir { child, address, http: reqwest::Client::builder().timeout(PATIENCE).build().expect("client") }
     }
-}
 
-impl Weir {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
