@@ -85,7 +85,8 @@ async fn cluster(dir: &Path) -> Cluster {
 
     let (trigger, shutdown) = Shutdown::new();
     let alerting_args = alerting::Args { dir: dir.join("alerting"), ..args.alerting };
-    let deps = alerting::Deps { log: log.clone(), reader: Arc::clone(&reader), token: Some(token.clone()), open: false };
+    let deps =
+        alerting::Deps { log: log.clone(), reader: Arc::clone(&reader), token: Some(token.clone()), open: false };
     let mut alerting = alerting::start(alerting_args, deps, &registry, shutdown).await.expect("alerting").component;
     let alerting_url = serve(std::mem::take(&mut alerting.router), &mut servers).await;
     parts.push((trigger, alerting));

@@ -121,7 +121,8 @@ impl Probe {
     /// The summary of this run's alert, where the notification has it in the state.
     fn mine(&self, received: &Value, state: &str) -> Option<String> {
         let alerts = received["alerts"].as_array()?;
-        let alert = alerts.iter().find(|alert| alert["status"] == state && alert["labels"]["run"] == self.run.as_str())?;
+        let alert =
+            alerts.iter().find(|alert| alert["status"] == state && alert["labels"]["run"] == self.run.as_str())?;
         Some(alert["annotations"]["summary"].as_str().unwrap_or_default().to_owned())
     }
 }

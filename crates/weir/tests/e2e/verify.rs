@@ -40,7 +40,8 @@ async fn rules_are_handed_over_with_the_token_only_and_everything_else_is_open()
     let data = dir.path().join("data");
     let weir = Launch::new(&data).args(&["--token-file", &token.display().to_string()]).start().await;
     let set = r#"{"epoch":"a","generation":1,"rules":[],"channels":[]}"#;
-    let put = || weir.http.put(weir.url("/api/v1/rulesets/kubernetes")).header("content-type", "application/json").body(set);
+    let put =
+        || weir.http.put(weir.url("/api/v1/rulesets/kubernetes")).header("content-type", "application/json").body(set);
     assert_eq!(put().send().await.expect("answered").status(), 401);
     assert_eq!(put().bearer_auth("guessed").send().await.expect("answered").status(), 401);
     assert_eq!(put().bearer_auth("known").send().await.expect("answered").status(), 200);
