@@ -1,5 +1,5 @@
 # The two commands of the README, and what is around them. Everything is built into target/.
-.PHONY: run test demo ci fmt bench images kind minikube e2e
+.PHONY: run test demo ci fmt bench loadtest images kind minikube e2e
 
 # Builds Weir and runs it in the foreground, with its data under ./data and the example rules.
 run:
@@ -23,6 +23,10 @@ fmt:
 # The benches of all crates; they print figures and assert nothing.
 bench:
 	cargo bench --workspace
+
+# Load at a constant rate, with objectives, against a process of its own; needs k6 and target/release/weir (loadtest/README.md).
+loadtest:
+	@loadtest/run
 
 # The images of all components, by docker, podman or buildah.
 images:
