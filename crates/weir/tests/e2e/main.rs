@@ -12,5 +12,6 @@ mod mission;
 mod power_loss;
 mod processes;
 mod prometheus;
+mod rules;
 mod support;
 mod verify;
