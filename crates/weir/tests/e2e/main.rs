@@ -13,5 +13,6 @@ mod power_loss;
 mod processes;
 mod prometheus;
 mod rules;
+mod self_monitoring;
 mod support;
 mod verify;
