@@ -34,7 +34,9 @@ impl Routes {
             let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
             (StatusCode::SERVICE_UNAVAILABLE, retry, "starting: reading what was acknowledged before the last stop\n")
         };
-        let current = Arc::new(RwLock::new(process_routes(page).fallback(starting)));
+        // Also where only the method is another one: samples are posted to the path of the metrics page.
+        let routes = process_routes(page).fallback(starting).method_not_allowed_fallback(starting);
+        let current = Arc::new(RwLock::new(routes));
         Routes { current, draining: Arc::default() }
     }
 

@@ -40,6 +40,9 @@ async fn a_process_lives_before_it_is_ready() {
     assert_eq!(get_text(&format!("{url}/live")).await.0, 200);
     assert_eq!(get_text(&format!("{url}/ready")).await.0, 503);
     assert_eq!(get_text(&format!("{url}/hello")).await.0, 503);
+    // Samples, which a client drops where it is told that the method is wrong.
+    let posted = reqwest::Client::new().post(format!("{url}/metrics")).body("{}").send().await.expect("answered");
+    assert_eq!(posted.status(), 503);
     let registry = served.page.add("hello");
     let router = Router::new().route("/hello", get(|| async { "hello" }));
     served.routes.ready(&served.page, router, &registry).expect("ready");
