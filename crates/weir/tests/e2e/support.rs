@@ -1,10 +1,11 @@
 //! Starts and kills Weir, and speaks its protocols as a client would.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Once;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use model::{Labels, Sample};
@@ -269,9 +270,17 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// A port that was free a moment ago, for programs that cannot say which one they got.
+/// A port that is free, for programs that cannot say which one they got, and for those that have it again after a restart. It lies below those
+/// that the system gives to connections, so that none of them takes it in between.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("not poisoned");
+    loop {
+        let port = fastrand::u16(12_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Asks again until the answer is there: for servers that cannot tell when something becomes so. `ask` says what it saw instead.
