@@ -32,8 +32,10 @@ export const options = {
 };
 
 export function setup() {
-  const ready = http.get(`${profiles.url}/ready`);
-  if (ready.status !== 200) throw new Error(`${profiles.url}/ready answers ${ready.status}: ${ready.body || ready.error}`);
+  for (const url of [profiles.url, profiles.queryUrl]) {
+    const ready = http.get(`${url}/ready`);
+    if (ready.status !== 200) throw new Error(`${url}/ready answers ${ready.status}: ${ready.body || ready.error}`);
+  }
   return { run: `${Date.now()}`, startMs: Date.now() };
 }
 
@@ -85,7 +87,7 @@ const QUERIES = [
 ];
 
 function ask(path, form) {
-  const response = http.post(`${profiles.url}${path}`, form);
+  const response = http.post(`${profiles.queryUrl}${path}`, form);
   if (response.status === 200 && response.json('status') === 'success') return response.json('data.result');
   console.error(`${path}: status ${response.status}: ${response.body || response.error}`);
   return null;
@@ -102,7 +104,7 @@ export function query(data) {
 }
 
 function loadRules() {
-  const response = http.get(`${profiles.url}/api/v1/rules`);
+  const response = http.get(`${profiles.queryUrl}/api/v1/rules`);
   if (response.status !== 200) return [];
   return response.json('data.groups').filter((g) => g.name === 'load').flatMap((g) => g.rules);
 }

@@ -14,6 +14,8 @@ export const profile = __ENV.LOAD_PROFILE || 'steady';
 if (!(profile in SECONDS)) throw new Error(`LOAD_PROFILE must be one of ${Object.keys(SECONDS).join(', ')}, not "${profile}"`);
 
 export const url = __ENV.LOAD_URL || 'http://127.0.0.1:9360';
+// In a cluster writes and queries have a Service each.
+export const queryUrl = __ENV.LOAD_QUERY_URL || url;
 export const rules = __ENV.LOAD_RULES === '1';
 export const seconds = number('LOAD_SECONDS', SECONDS[profile]);
 export const batch = number('LOAD_BATCH', 500);
