@@ -44,14 +44,14 @@ impl Metrics {
             Ok(gauge)
         };
         let requests = IntCounterVec::new(
-            Opts::new("weir_query_requests_total", "Requests to the query API that were answered"),
+            Opts::new("weir_query_requests_total", "Requests to the query API that were answered."),
             &["endpoint", "code"],
         )?;
         registry.register(Box::new(requests.clone()))?;
         let durations = HistogramVec::new(
             prometheus::HistogramOpts::new(
                 "weir_query_request_duration_seconds",
-                "How long requests to the query API took",
+                "How long requests to the query API took.",
             )
             .buckets(DURATION_BUCKETS.to_vec()),
             &["endpoint"],
@@ -60,15 +60,15 @@ impl Metrics {
         Ok(Metrics {
             requests,
             durations,
-            samples: counter("weir_query_samples_read_total", "Samples that queries read")?,
-            series: counter("weir_query_result_series_total", "Series in the answers to queries")?,
-            running: gauge("weir_query_running_queries", "Queries that are being evaluated")?,
-            waiting: gauge("weir_query_waiting_queries", "Queries that wait for storage or for others")?,
-            rejected: counter("weir_query_rejected_total", "Queries refused because too many waited")?,
-            timeouts: counter("weir_query_timeouts_total", "Queries whose time ran out")?,
+            samples: counter("weir_query_samples_read_total", "Samples that queries read.")?,
+            series: counter("weir_query_result_series_total", "Series in the answers to queries.")?,
+            running: gauge("weir_query_running_queries", "Queries that are being evaluated.")?,
+            waiting: gauge("weir_query_waiting_queries", "Queries that wait for storage or for others.")?,
+            rejected: counter("weir_query_rejected_total", "Queries refused because too many waited.")?,
+            timeouts: counter("weir_query_timeouts_total", "Queries whose time ran out.")?,
             cancelled: counter(
                 "weir_query_cancelled_total",
-                "Queries whose client went away, or that a shutdown stopped",
+                "Queries whose client went away, or that a shutdown stopped.",
             )?,
         })
     }

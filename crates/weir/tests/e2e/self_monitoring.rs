@@ -2,7 +2,7 @@
 //!
 //! Grafana is not run here; its queries are, each as the panel has it, against a Weir that watches itself under a little load.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -124,9 +124,9 @@ fn documented() -> BTreeSet<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Names of metrics in the code of all crates, tests left out.
-fn in_the_code() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// Names of metrics in the code of all crates, tests left out, with their meaning where it stands behind them.
+fn in_the_code() -> BTreeMap<String, Option<String>> {
+    let mut names = BTreeMap::new();
     let mut folders = vec![at("crates")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
@@ -146,21 +146,23 @@ fn in_the_code() -> BTreeSet<String> {
 
 /// Texts that begin with `weir_` and are nothing but a name; where a component puts its prefix before them, names that stand before a text
 /// which begins as a sentence does, their meaning.
-fn names_in(code: &str, prefix: Option<&str>, names: &mut BTreeSet<String>) {
+fn names_in(code: &str, prefix: Option<&str>, names: &mut BTreeMap<String, Option<String>>) {
     let texts: Vec<&str> = code.split('"').collect();
     for (number, text) in texts.iter().enumerate() {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
             continue;
         }
         let begins = |t: &&str| t.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit());
-        let has_meaning =
-            texts.get(number + 1).is_some_and(|t| t.trim() == ",") && texts.get(number + 2).is_some_and(begins);
-        match prefix {
-            Some(component) if has_meaning => names.insert(format!("weir_{component}_{text}")),
+        let meaning = texts.get(number + 1).filter(|t| t.trim() == ",").and_then(|_| texts.get(number + 2));
+        let meaning = meaning.filter(|t| begins(t)).map(|t| (*t).to_owned());
+        let name = match prefix {
+            Some(component) if meaning.is_some() => format!("weir_{component}_{text}"),
             // With one underscore it is the name of something else, such as the sample of `weir verify`.
-            None if text.starts_with("weir_") && text.matches('_').count() > 1 => names.insert((*text).to_owned()),
+            None if text.starts_with("weir_") && text.matches('_').count() > 1 => (*text).to_owned(),
             _ => continue,
         };
+        let known = names.entry(name).or_default();
+        *known = known.take().or(meaning);
     }
 }
 
@@ -168,17 +170,28 @@ fn names_in(code: &str, prefix: Option<&str>, names: &mut BTreeSet<String>) {
 fn the_page_of_the_metrics_names_those_of_the_code_and_no_others() {
     let code = in_the_code();
     assert!(code.len() > 80, "{code:?}");
-    assert_eq!(documented(), code);
+    assert_eq!(documented(), code.into_keys().collect());
+}
+
+#[test]
+fn every_help_text_is_a_sentence() {
+    let with: Vec<(String, String)> =
+        in_the_code().into_iter().filter_map(|(name, help)| Some((name, help?))).collect();
+    assert!(with.len() > 80, "{with:?}");
+    let without: Vec<_> = with.iter().filter(|(_, help)| !help.ends_with('.')).collect();
+    assert!(without.is_empty(), "no full stop: {without:?}");
 }
 
 #[tokio::test]
-async fn the_page_of_the_metrics_names_everything_that_is_served() {
+async fn the_page_of_the_metrics_names_everything_that_is_served_as_a_sentence() {
     let dir = tempfile::tempdir().expect("directory");
     let (weir, _sink) = watching_itself(dir.path()).await;
     let text = weir.metrics().await;
     let served = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name);
     let served: BTreeSet<&str> = served.filter(|name| !name.starts_with("process_")).collect();
     assert!(served.len() > 60, "{text}");
+    let helps: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP ")).collect();
+    assert_eq!(helps.iter().find(|help| !help.ends_with('.')), None, "no full stop");
     let documented = documented();
     let missing: Vec<&&str> = served.iter().filter(|name| !documented.contains(**name)).collect();
     assert!(missing.is_empty(), "docs/self-monitoring.md lacks {missing:?}");
