@@ -19,6 +19,8 @@ use crate::{Ended, Error, Shutdown, clock};
 pub use reading::{Kind, Sink, read};
 use write_request::WriteRequest;
 
+/// How long sending may fail before that is a warning: as long as a process that is sent to, or the log behind it, takes to start.
+const STARTING_MS: i64 = 60_000;
 /// How much of a refusal is logged.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -27,7 +29,7 @@ const REASON_CHARS_MAX: usize = 200;
 pub struct Counters {
     samples: IntCounter,
     failures: IntCounter,
-    failing: bool,
+    failing: Failing,
 }
 
 impl Counters {
@@ -41,23 +43,66 @@ impl Counters {
         )?;
         registry.register(Box::new(samples.clone()))?;
         registry.register(Box::new(failures.clone()))?;
-        Ok(Counters { samples, failures, failing: false })
+        Ok(Counters { samples, failures, failing: Failing::default() })
     }
 
     /// A reading was stored.
     pub fn stored(&mut self, samples: usize) {
         self.samples.inc_by(samples as u64);
-        if std::mem::take(&mut self.failing) {
+        if self.failing.ended() {
             tracing::info!("Weir's own metrics are stored again");
         }
     }
 
-    /// A reading was not stored. Said the first time, and then only counted until it goes well again.
-    pub fn failed(&mut self, reason: &str) {
+    /// A reading was not stored at this time. Said the first time, as a warning once it has lasted, and else only counted until it goes well again.
+    pub fn failed(&mut self, reason: &str, now_ms: i64) {
         self.failures.inc();
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(reason, "Weir's own metrics were not stored; it is tried again on every interval");
+        match self.failing.failed(now_ms) {
+            Some(Said::Waiting) => {
+                tracing::info!(reason, "Weir's own metrics are not stored yet; it is tried again on every interval");
+            }
+            Some(Said::Lasting) => {
+                let seconds = STARTING_MS / 1000;
+                tracing::warn!(
+                    reason,
+                    "Weir's own metrics have not been stored for {seconds} s; it is tried again on every interval"
+                );
+            }
+            None => {}
         }
+    }
+}
+
+/// Since when it has been failing, and what was said of that.
+#[derive(Debug, Clone, Default)]
+struct Failing {
+    since_ms: Option<i64>,
+    warned: bool,
+}
+
+/// What is to be said of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// The first: whoever is sent to may be starting.
+    Waiting,
+    /// It is longer than a start takes.
+    Lasting,
+}
+
+impl Failing {
+    fn failed(&mut self, now_ms: i64) -> Option<Said> {
+        let Some(since_ms) = self.since_ms else {
+            self.since_ms = Some(now_ms);
+            return Some(Said::Waiting);
+        };
+        let lasts = !self.warned && now_ms.saturating_sub(since_ms) >= STARTING_MS;
+        self.warned |= lasts;
+        lasts.then_some(Said::Lasting)
+    }
+
+    /// Whether it was failing until now.
+    fn ended(&mut self) -> bool {
+        std::mem::take(self).since_ms.is_some()
     }
 }
 
@@ -121,7 +166,7 @@ impl SelfMonitoring {
                     self.counters.stored(samples);
                     with_metadata = false;
                 }
-                Err(reason) => self.counters.failed(&reason),
+                Err(reason) => self.counters.failed(&reason, clock::now_ms()),
             }
         }
     }
@@ -143,5 +188,21 @@ impl SelfMonitoring {
         }
         let reason: String = text.trim().chars().take(REASON_CHARS_MAX).collect();
         Err(format!("{}: status {}: {reason}", self.url, status.as_u16()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_a_warning_once_it_has_lasted_longer_than_a_start() {
+        let mut failing = Failing::default();
+        assert!(!failing.ended());
+        let said = [0, 5_000, STARTING_MS - 1, STARTING_MS, STARTING_MS + 5_000].map(|ms| failing.failed(1_000 + ms));
+        assert_eq!(said, [Some(Said::Waiting), None, None, Some(Said::Lasting), None]);
+        assert!(failing.ended() && !failing.ended());
+        assert_eq!(failing.failed(9 * STARTING_MS), Some(Said::Waiting), "what ended begins anew");
+        assert_eq!(failing.failed(9 * STARTING_MS + 1), None);
     }
 }

@@ -65,8 +65,8 @@ impl SelfMonitoring {
                     self.counters.stored(reading.series.len());
                     with_metadata = false;
                 }
-                Ok(Err(error)) => self.counters.failed(&error.to_string()),
-                Err(_) => self.counters.failed("not written within the interval"),
+                Ok(Err(error)) => self.counters.failed(&error.to_string(), runtime::clock::now_ms()),
+                Err(_) => self.counters.failed("not written within the interval", runtime::clock::now_ms()),
             }
         }
     }
