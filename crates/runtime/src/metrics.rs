@@ -1,9 +1,13 @@
 //! The metrics page of the process: the registries of its components, one text.
 
+mod asked;
+
 use std::collections::BTreeMap;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+
+pub use asked::{Disk, register_asked, register_bounds, register_disk};
 
 /// A component's name and its metrics.
 #[derive(Clone)]
