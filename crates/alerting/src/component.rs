@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use model::Labels;
 use prometheus::Registry;
-use queue::Log;
+use queue::{Lag, Log};
+use runtime::metrics::register_asked;
 use runtime::{Component, Shutdown, Token, clock, token};
 use storage::Reader;
 use tokio::runtime::Handle;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Api};
+use crate::consume::Consumer;
 use crate::delivery::{self, Channels, Delivery, Pace};
 use crate::engine::{self, Engine, First, Parts};
 use crate::evaluate::Setting;
@@ -69,6 +71,8 @@ pub(crate) async fn start_paced(
     let store = Store::open(&args.dir)?;
     let (committed, stored) = store.restore().await?;
     let positions = positions(deps.log.as_ref(), &committed, &metrics).await?;
+    let lag = Arc::new(Lag::new(Arc::clone(&deps.log), positions.clone()));
+    register(registry, &lag)?;
     let external_url: Arc<str> = args.alerting_external_url.trim_end_matches('/').into();
     let mut engine = engine(&args, &external_url, deps.log.partitions());
     engine.restore(stored);
@@ -92,10 +96,8 @@ pub(crate) async fn start_paced(
     let (to_reload, reloads) = mpsc::channel(RELOADS_MAX);
     let (to_sets, asked) = mpsc::channel(HANDOVERS_MAX);
     let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
-    for (partition, from) in positions.clone() {
-        let (log, engine) = (Arc::clone(&deps.log), to_engine.clone());
-        tasks.spawn(consume::consume(log, partition, from, engine, metrics.clone(), shutdown.clone()));
-    }
+    let consumer = Consumer::new(&deps.log, &to_engine, &metrics, &lag);
+    consumer.spawn(&positions, &mut tasks, &shutdown);
     let handover = rulesets::Parts {
         store: store.clone(),
         channels: channels.clone(),
@@ -112,6 +114,7 @@ pub(crate) async fn start_paced(
         metrics,
         more,
         positions,
+        lag,
     };
     let (ready, is_ready) = oneshot::channel();
     let (handle, stop) = (Handle::current(), shutdown.clone());
@@ -134,6 +137,19 @@ pub(crate) async fn start_paced(
     let router = asked.merge(token::require(deps.token, rulesets::router(handover)));
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });
     Ok(Started { component: Component { name: "alerting", router, drained } })
+}
+
+/// Registers what is asked for at each reading of the metrics.
+fn register(registry: &Registry, lag: &Arc<Lag>) -> Result<(), Error> {
+    // What has the log stops when alerting does.
+    let lag = Arc::downgrade(lag);
+    register_asked(
+        registry,
+        "weir_alerting_lag_seconds",
+        "Age of the oldest record that rules have not seen, 0 where they have seen all.",
+        move || Some(lag.upgrade()?.ms(clock::now_ms()) as f64 / 1e3),
+    )?;
+    Ok(())
 }
 
 /// Where each partition is read from.

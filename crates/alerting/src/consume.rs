@@ -1,11 +1,13 @@
 //! Reads the log, one task a partition, and hands the records to the engine in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{Log, Record};
-use runtime::{Backoff, Shutdown};
+use queue::{Lag, Log, Record};
+use runtime::{Backoff, Shutdown, clock};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::engine::Message;
@@ -33,15 +35,36 @@ pub(crate) async fn begin(
     Ok(committed.clamp(bounds.start, bounds.end))
 }
 
-/// Reads a partition until it is asked to stop.
-pub(crate) async fn consume(
+/// What reading a partition needs.
+#[derive(Clone)]
+pub(crate) struct Consumer {
     log: Arc<dyn Log>,
-    partition: u32,
-    mut next: i64,
     engine: mpsc::Sender<Message>,
     metrics: Metrics,
-    mut shutdown: Shutdown,
-) -> Result<(), Error> {
+    lag: Arc<Lag>,
+}
+
+impl Consumer {
+    pub(crate) fn new(log: &Arc<dyn Log>, engine: &mpsc::Sender<Message>, metrics: &Metrics, lag: &Arc<Lag>) -> Self {
+        Consumer { log: Arc::clone(log), engine: engine.clone(), metrics: metrics.clone(), lag: Arc::clone(lag) }
+    }
+
+    /// Begins to read partitions, each from its offset.
+    pub(crate) fn spawn(
+        self,
+        positions: &BTreeMap<u32, i64>,
+        tasks: &mut JoinSet<Result<(), Error>>,
+        shutdown: &Shutdown,
+    ) {
+        for (partition, from) in positions {
+            tasks.spawn(consume(self.clone(), *partition, *from, shutdown.clone()));
+        }
+    }
+}
+
+/// Reads a partition until it is asked to stop.
+async fn consume(consumer: Consumer, partition: u32, mut next: i64, mut shutdown: Shutdown) -> Result<(), Error> {
+    let Consumer { log, engine, metrics, lag } = consumer;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10), u64::from(partition));
     loop {
         let fetched = tokio::select! {
@@ -51,13 +74,18 @@ pub(crate) async fn consume(
         match fetched {
             Ok(records) => {
                 backoff.reset();
+                lag.fetched(partition, &records);
                 next = records.last().map_or(next, |last: &Record| last.offset + 1);
                 if !records.is_empty() && engine.send(Message::Records { partition, records }).await.is_err() {
                     return Err(Error::Stopped("the engine ended"));
                 }
             }
-            Err(queue::Error::OutOfRange { .. }) => next = begin(log.as_ref(), partition, Some(next), &metrics).await?,
+            Err(queue::Error::OutOfRange { .. }) => {
+                next = begin(log.as_ref(), partition, Some(next), &metrics).await?;
+                lag.moved(partition, next);
+            }
             Err(e) if e.kind().is_retryable() && !matches!(e, queue::Error::Poisoned(_)) => {
+                lag.failed(partition, clock::now_ms());
                 tracing::warn!(partition, error = %e, "reading the log");
                 let pause = backoff.pause();
                 tokio::select! {

@@ -3,9 +3,24 @@
 mod rulesets;
 mod support;
 
+use std::time::Duration;
+
+use runtime::clock;
 use serde_json::{Value, json};
 
 use support::{CHANNEL, Rig, rule};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks until it is so.
+async fn until(mut is: impl FnMut() -> bool) {
+    let looks = async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looks).await.expect("in time");
+}
 
 fn pairs(payload: &Value) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().expect("a text").to_owned();
@@ -201,5 +216,22 @@ async fn rules_and_alerts_have_the_shape_of_prometheus() {
         json!([])
     );
     assert_eq!(rig.get("/api/v1/rules?type=x").await["errorType"], "bad_data");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_stands_still_falls_behind_and_catches_up() {
+    let mut rig = Rig::new(&rule("Down", "up == 0", "")).await;
+    let behind = |rig: &Rig| rig.gauge("weir_alerting_lag_seconds");
+    assert_eq!(behind(&rig), 0.0);
+    rig.hold(true);
+    let router = rig.router();
+    let reload = tokio::spawn(Rig::reload_of(router));
+    until(|| rig.is_held()).await;
+    rig.append(clock::now_ms() - 3_600_000).await;
+    until(|| behind(&rig) >= 3600.0).await;
+    rig.hold(false);
+    assert_eq!(reload.await.expect("answered"), 200);
+    until(|| behind(&rig) == 0.0).await;
     rig.stop().await;
 }

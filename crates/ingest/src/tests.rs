@@ -61,6 +61,10 @@ impl Log for Memory {
         unreachable!("ingest never reads")
     }
 
+    fn known_end(&self, _: u32) -> i64 {
+        unreachable!("ingest never reads")
+    }
+
     fn commit(&self, _: &str, _: u32, _: i64) -> BoxFuture<'_, Result<(), queue::Error>> {
         unreachable!("ingest never reads")
     }

@@ -41,6 +41,7 @@ async fn appended_records_are_read_in_order(log: Arc<dyn Log>) {
         })
         .collect();
     assert_eq!(read, expect);
+    assert_eq!(log.known_end(1), 20, "a fetch tells where the partition ends");
     assert_eq!(log.bounds(1).await.expect("bounds"), Bounds { start: 0, end: 20 });
     assert_eq!(log.bounds(0).await.expect("bounds"), Bounds { start: 0, end: 0 }, "partitions are apart");
 }
@@ -69,10 +70,12 @@ async fn a_fetch_is_bounded_and_makes_progress(log: Arc<dyn Log>) {
     for _ in 0..10 {
         log.append(0, Bytes::from(vec![7; 1000]), 0).await.expect("appended");
     }
-    let mut next = 0;
+    let (mut next, beyond) = (0, log.partitions());
+    assert_eq!(log.known_end(beyond), 0, "what is not there is not known of");
     while next < 10 {
         let read = log.fetch(0, next, 2500, Duration::ZERO).await.expect("read");
         assert!(!read.is_empty() && read.len() <= 3, "{} records", read.len());
+        assert_eq!(log.known_end(0), 10, "of which a fetch gives a part");
         next += read.len() as i64;
     }
 }

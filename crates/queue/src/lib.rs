@@ -11,6 +11,7 @@ pub mod error;
 mod files;
 mod groups;
 pub mod kafka;
+mod lag;
 mod local;
 pub mod log;
 mod metrics;
@@ -26,5 +27,6 @@ pub mod conformance;
 
 pub use component::{Args, Deps, Started, start};
 pub use error::Error;
+pub use lag::Lag;
 pub use log::{Bounds, BoxFuture, Log, Record};
 pub use partition::RECORD_BYTES_MAX;

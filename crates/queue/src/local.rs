@@ -167,6 +167,10 @@ impl Log for LocalLog {
         Box::pin(async move { Ok(self.partition(partition)?.bounds()) })
     }
 
+    fn known_end(&self, partition: u32) -> i64 {
+        self.partition(partition).map_or(0, |partition| partition.bounds().end)
+    }
+
     fn commit(&self, group: &str, partition: u32, offset: i64) -> BoxFuture<'_, Result<(), Error>> {
         let noted = self.partition(partition).and_then(|_| self.groups.commit(group, partition, offset));
         Box::pin(std::future::ready(noted))

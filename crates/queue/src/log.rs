@@ -58,6 +58,10 @@ pub trait Log: Send + Sync + 'static {
     /// The bounds of a partition, after every append that was acknowledged before the call.
     fn bounds(&self, partition: u32) -> BoxFuture<'_, Result<Bounds, Error>>;
 
+    /// Where a partition ended when this process heard of it last, 0 where it never did: at once, without asking anybody. Of a log in this process it
+    /// is the end.
+    fn known_end(&self, partition: u32) -> i64;
+
     /// Tells that consumer `group` will never again read before `offset`, so that retention may. Durable
     /// in the consumer's own state first, here second.
     fn commit(&self, group: &str, partition: u32, offset: i64) -> BoxFuture<'_, Result<(), Error>>;

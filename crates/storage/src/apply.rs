@@ -1,12 +1,11 @@
 //! From the log into the head, one thread for each partition.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use model::{LabelsRef, Metadata, Sample};
 use queue::payload::{Decoder, Visitor};
-use queue::{Log, Record};
+use queue::{Lag, Log, Record};
 use runtime::{Backoff, Shutdown};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -19,26 +18,16 @@ const FETCH_BYTES: usize = 4 << 20;
 /// How long a fetch waits for the first record: only a bound, since a record ends the wait at once.
 const FETCH_WAIT: Duration = Duration::from_secs(5);
 
-/// How far a partition is read.
-pub(crate) struct Progress {
-    /// Offset before which everything is visible to queries.
-    pub(crate) applied: watch::Sender<i64>,
-    /// Where the log ended when that was last looked at.
-    pub(crate) end: AtomicI64,
-}
-
-impl Progress {
-    pub(crate) fn new(applied: i64, end: i64) -> Self {
-        Progress { applied: watch::Sender::new(applied), end: end.into() }
-    }
-}
+/// How far a partition is read: the offset before which everything is visible to queries.
+pub(crate) type Applied = watch::Sender<i64>;
 
 /// Reads one partition.
 pub(crate) struct Consumer {
     pub(crate) partition: u32,
     pub(crate) db: Arc<Db>,
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) applied: Arc<Applied>,
+    pub(crate) lag: Arc<Lag>,
     pub(crate) metrics: Metrics,
     pub(crate) work: Arc<Notify>,
     pub(crate) flushed: watch::Receiver<u64>,
@@ -81,6 +70,7 @@ impl Consumer {
                 None => return,
                 Some(Ok(records)) => {
                     backoff.reset();
+                    self.lag.fetched(partition, &records);
                     self.wait_for_room(&mut shutdown, &handle);
                     next = self.apply(&records, &mut decoder).unwrap_or(next);
                 }
@@ -94,7 +84,8 @@ impl Consumer {
                         "the log does not have the position that was to be read; reading from its start"
                     );
                     next = start;
-                    self.progress.applied.send_replace(next);
+                    self.lag.moved(partition, next);
+                    self.applied.send_replace(next);
                 }
                 Some(Err(error @ queue::Error::Corrupt { .. })) => {
                     tracing::error!(partition, %error, "storage stops");
@@ -103,6 +94,7 @@ impl Consumer {
                 }
                 Some(Err(error)) => {
                     let pause = backoff.pause();
+                    self.lag.failed(partition, runtime::clock::now_ms());
                     tracing::warn!(partition, %error, ?pause, "cannot read the log; trying again");
                     handle.block_on(async {
                         tokio::select! { () = shutdown.asked() => {}, () = tokio::time::sleep(pause) => {} }
@@ -115,8 +107,7 @@ impl Consumer {
     /// Adds records to the head, and returns the offset after the last one.
     fn apply(&self, records: &[Record], decoder: &mut Decoder) -> Option<i64> {
         let last = records.last()?;
-        let end = self.progress.end.fetch_max(last.offset + 1, Ordering::Relaxed).max(last.offset + 1);
-        let depth = end - *self.progress.applied.borrow();
+        let depth = self.log.known_end(self.partition) - *self.applied.borrow();
         if depth > self.metrics.depth_peak.get() {
             self.metrics.depth_peak.set(depth);
         }
@@ -131,7 +122,9 @@ impl Consumer {
             self.metrics.out_of_order.inc_by(apply.out_of_order);
             self.metrics.records.inc();
             apply.batch.finish(self.partition, record.offset + 1);
-            self.progress.applied.send_replace(record.offset + 1);
+            // Who is told that it is visible may look at how much is not.
+            self.lag.applied(self.partition, record);
+            self.applied.send_replace(record.offset + 1);
         }
         if self.db.should_flush() {
             self.work.notify_one();

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use prometheus::Registry;
-use queue::Log;
+use queue::{Lag, Log};
 use runtime::{Component, Shutdown, Token};
 use tokio::sync::{Notify, watch};
 use tsdb::{Db, Options};
 
-use crate::apply::{Consumer, Progress};
+use crate::apply::{Applied, Consumer};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::serve::{self, Node};
 use crate::{Error, Reader, Replica};
 
@@ -139,21 +139,20 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let work = Arc::new(Notify::new());
     let (flushed, _) = watch::channel(0u64);
     let (failed, failure) = watch::channel(None::<String>);
-    let (mut progress, mut threads) = (Vec::new(), Vec::new());
-    let mut ends = Vec::new();
-    let positions = db.positions();
-    let partitions = deps.log.partitions();
-    for partition in (0..partitions).filter(|partition| replica.owns(*partition)) {
-        let bounds = deps.log.bounds(partition).await?;
-        let next = positions.get(&partition).copied().unwrap_or(bounds.start);
-        let own = Arc::new(Progress::new(next, bounds.end));
-        progress.push((partition, own.clone()));
-        ends.push(bounds.end);
+    let places = places(replica, &db, deps.log.as_ref()).await?;
+    let lag = Arc::new(Lag::new(deps.log.clone(), places.iter().map(|place| (place.partition, place.next))));
+    metrics::register_lag(registry, &lag).map_err(|e| Error::Start(e.to_string()))?;
+    let (mut applied, mut threads) = (Vec::new(), Vec::new());
+    for Place { partition, next, .. } in &places {
+        let (partition, next) = (*partition, *next);
+        let own = Arc::new(Applied::new(next));
+        applied.push(own.clone());
         let consumer = Consumer {
             partition,
             db: db.clone(),
             log: deps.log.clone(),
-            progress: own,
+            applied: own,
+            lag: lag.clone(),
             metrics: metrics.clone(),
             work: work.clone(),
             flushed: flushed.subscribe(),
@@ -174,13 +173,34 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let (flusher, merger) = (keeper.clone(), keeper.clone());
     let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
     let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
-    let reader =
-        Arc::new(LocalReader { db, log: deps.log, progress, metrics: metrics.clone(), tells_at_once: true.into() });
+    let partitions = deps.log.partitions();
+    let of = |(place, applied): (&Place, _)| (place.partition, applied);
+    let applied = places.iter().zip(applied).map(of).collect();
+    let reader = Arc::new(LocalReader { db, log: deps.log, applied, lag });
+    let ends: Vec<i64> = places.iter().map(|place| place.end).collect();
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
     let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
     let component = Component { name: "storage", router: Router::new(), drained };
     Ok(Started { component, reader, replica, partitions })
+}
+
+/// Where a partition is read from, and where the log ended at the start.
+struct Place {
+    partition: u32,
+    next: i64,
+    end: i64,
+}
+
+/// The partitions that this replica reads.
+async fn places(replica: Replica, db: &Db, log: &dyn Log) -> Result<Vec<Place>, Error> {
+    let (positions, mut places) = (db.positions(), Vec::new());
+    for partition in (0..log.partitions()).filter(|partition| replica.owns(*partition)) {
+        let bounds = log.bounds(partition).await?;
+        let next = positions.get(&partition).copied().unwrap_or(bounds.start);
+        places.push(Place { partition, next, end: bounds.end });
+    }
+    Ok(places)
 }
 
 type Thread = tokio::sync::oneshot::Receiver<()>;

@@ -1,19 +1,16 @@
 //! Reading in process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use model::{Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
-use queue::{BoxFuture, Log};
+use queue::{BoxFuture, Lag, Log};
 use runtime::Shutdown;
 use tokio::sync::watch;
 use tsdb::Db;
 
-use crate::apply::Progress;
-use crate::metrics::Metrics;
+use crate::apply::Applied;
 use crate::{Error, Reader};
 
 /// The engine of this process, and how far it has read the log.
@@ -21,10 +18,8 @@ pub(crate) struct LocalReader {
     pub(crate) db: Arc<Db>,
     pub(crate) log: Arc<dyn Log>,
     /// Of each partition that is read here.
-    pub(crate) progress: Vec<(u32, Arc<Progress>)>,
-    pub(crate) metrics: Metrics,
-    /// Whether the log tells its bounds without waiting, as one in this process does.
-    pub(crate) tells_at_once: AtomicBool,
+    pub(crate) applied: Vec<(u32, Arc<Applied>)>,
+    pub(crate) lag: Arc<Lag>,
 }
 
 impl LocalReader {
@@ -44,8 +39,8 @@ impl LocalReader {
     }
 
     async fn reach(&self, ends: &[i64]) {
-        for ((_, progress), end) in self.progress.iter().zip(ends) {
-            let mut applied = progress.applied.subscribe();
+        for ((_, applied), end) in self.applied.iter().zip(ends) {
+            let mut applied = applied.subscribe();
             // The sender lives as long as this.
             let _ = applied.wait_for(|applied| applied >= end).await;
         }
@@ -53,21 +48,7 @@ impl LocalReader {
 
     async fn ends(&self) -> Result<Vec<i64>, queue::Error> {
         // At once, since each may be a question over the network.
-        try_join_all(self.progress.iter().map(async |(partition, progress)| {
-            let end = self.log.bounds(*partition).await?.end;
-            progress.end.fetch_max(end, Ordering::Relaxed);
-            Ok(end)
-        }))
-        .await
-    }
-
-    /// Records up to the known end that are not visible yet.
-    fn behind(&self) -> u64 {
-        let of =
-            |(_, p): &(u32, Arc<Progress>)| (p.end.load(Ordering::Relaxed) - *p.applied.borrow()).max(0).unsigned_abs();
-        let behind = self.progress.iter().map(of).sum();
-        self.metrics.depth.set(behind as i64);
-        behind
+        try_join_all(self.applied.iter().map(async |(partition, _)| Ok(self.log.bounds(*partition).await?.end))).await
     }
 }
 
@@ -75,24 +56,17 @@ impl Reader for LocalReader {
     fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
         Box::pin(async move {
             let ends = self.ends().await.map_err(|e| SourceError { kind: e.kind(), message: e.to_string() })?;
-            self.behind();
             if tokio::time::timeout(timeout, self.reach(&ends)).await.is_ok() {
-                // The gauge was set when some of it was still to be read.
-                self.behind();
                 return Ok(());
             }
-            let message =
-                format!("storage is {} records behind the log and did not catch up within {timeout:?}", self.behind());
+            let behind = self.backlog();
+            let message = format!("storage is {behind} records behind the log and did not catch up within {timeout:?}");
             Err(SourceError { kind: Kind::Unavailable, message })
         })
     }
 
     fn backlog(&self) -> u64 {
-        // Where the bounds are not known at once, the ends seen last stand, and the log is not bothered with questions that nobody waits for.
-        if self.tells_at_once.load(Ordering::Relaxed) && self.ends().now_or_never().is_none() {
-            self.tells_at_once.store(false, Ordering::Relaxed);
-        }
-        self.behind()
+        self.lag.records()
     }
 }
 

@@ -1,6 +1,29 @@
 //! What storage tells of itself.
 
+use std::sync::Arc;
+
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector, exponential_buckets};
+use queue::Lag;
+use runtime::clock;
+use runtime::metrics::register_asked;
+
+/// Registers how far storage is behind the log, which is asked for at each reading.
+pub(crate) fn register_lag(registry: &Registry, lag: &Arc<Lag>) -> Result<(), prometheus::Error> {
+    // What has the log stops when storage does.
+    let (records, seconds) = (Arc::downgrade(lag), Arc::downgrade(lag));
+    register_asked(
+        registry,
+        "weir_storage_queue_depth_records",
+        "Records that are acknowledged and not yet visible to queries.",
+        move || Some(records.upgrade()?.records() as f64),
+    )?;
+    register_asked(
+        registry,
+        "weir_storage_lag_seconds",
+        "Age of the oldest record that is not yet visible to queries, 0 where all are.",
+        move || Some(seconds.upgrade()?.ms(clock::now_ms()) as f64 / 1e3),
+    )
+}
 
 /// The metrics of the component; clones share them.
 #[derive(Clone)]
@@ -10,7 +33,6 @@ pub(crate) struct Metrics {
     pub(crate) out_of_order: IntCounter,
     pub(crate) unreadable: IntCounter,
     pub(crate) skipped: IntCounter,
-    pub(crate) depth: IntGauge,
     pub(crate) depth_peak: IntGauge,
     pub(crate) replay_seconds: prometheus::Gauge,
     pub(crate) flush_seconds: Histogram,
@@ -46,10 +68,6 @@ impl Metrics {
             skipped: IntCounter::new(
                 "weir_storage_lost_positions_total",
                 "Times that the log did not have the position that was to be read.",
-            )?,
-            depth: IntGauge::new(
-                "weir_storage_queue_depth_records",
-                "Records that are acknowledged and not yet visible to queries.",
             )?,
             depth_peak: IntGauge::new(
                 "weir_storage_queue_depth_peak_records",
@@ -107,7 +125,6 @@ impl Metrics {
             &self.expired_blocks,
         ];
         let gauges = [
-            &self.depth,
             &self.depth_peak,
             &self.head_series,
             &self.head_samples,

@@ -173,6 +173,33 @@ async fn a_small_head_is_flushed_and_merged_while_writing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn storage_that_cannot_go_on_says_how_far_it_is_behind_though_nobody_asks_it() {
+    const HOUR_MS: i64 = 3_600_000;
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), &["--retention", "off", "--storage-head-bytes-max", "1"]).await;
+    let behind = || (running.metric("weir_storage_queue_depth_records"), running.metric("weir_storage_lag_seconds"));
+    assert_eq!(behind(), (0.0, 0.0));
+    // Nothing can be flushed, so that reading waits for room.
+    let obstacle = dir.path().join("storage/manifest.new");
+    std::fs::create_dir(&obstacle).expect("made");
+    let hour_ago = runtime::clock::now_ms() - HOUR_MS;
+    let mut written = 0;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while running.metric("weir_storage_throttled_total") < 1.0 {
+            running.write(hour_ago + written, 1.0).await;
+            written += 1;
+        }
+    });
+    waited.await.expect("storage waits");
+    let (records, seconds) = behind();
+    assert!(records >= 1.0 && seconds >= 3599.0, "{records} records, {seconds} s");
+    std::fs::remove_dir(&obstacle).expect("removed");
+    assert_eq!(running.read().await.len(), written as usize);
+    assert_eq!(behind(), (0.0, 0.0));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flush_that_fails_is_tried_again_and_nothing_is_lost() {
     let dir = tempfile::tempdir().expect("directory");
     let flags = ["--retention", "off", "--storage-flush-interval", "10ms"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue::payload::Decoder;
-use queue::{Log, Record};
+use queue::{Lag, Log, Record};
 use rules::Loaded;
 use runtime::{Shutdown, clock};
 use storage::Reader;
@@ -79,6 +79,7 @@ pub(crate) struct Parts {
     pub(crate) more: Arc<Notify>,
     /// The next offset of each partition.
     pub(crate) positions: BTreeMap<u32, i64>,
+    pub(crate) lag: Arc<Lag>,
 }
 
 struct Loop {
@@ -175,6 +176,7 @@ impl Loop {
         }
         if let Some(last) = records.last() {
             self.parts.positions.insert(partition, last.offset + 1);
+            self.parts.lag.applied(partition, last);
             self.moved = true;
         }
     }

@@ -68,6 +68,10 @@ impl Log for MemoryLog {
         Box::pin(async move { Ok(Bounds { start: 0, end: *self.end.borrow() }) })
     }
 
+    fn known_end(&self, _: u32) -> i64 {
+        *self.end.borrow()
+    }
+
     fn commit(&self, _: &str, _: u32, _: i64) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async { Ok(()) })
     }
@@ -77,9 +81,9 @@ impl Log for MemoryLog {
     }
 }
 
-/// A storage that has every sample at once.
+/// A storage that has every sample at once, and says so unless it is held.
 #[derive(Default)]
-struct MemoryReader(Head);
+struct MemoryReader(Head, watch::Sender<bool>);
 
 impl SeriesSource for MemoryReader {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
@@ -98,7 +102,10 @@ impl SeriesSource for MemoryReader {
 
 impl Reader for MemoryReader {
     fn caught_up(&self, _: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            let _ = self.1.subscribe().wait_for(|held| !held).await;
+            Ok(())
+        })
     }
 
     fn backlog(&self) -> u64 {
@@ -225,6 +232,28 @@ impl Rig {
         self.log.append(0, encoder.finish(), self.last_ms).await.expect("appended");
     }
 
+    /// Holds the engine from the next time that it waits for storage, or lets it go.
+    pub(super) fn hold(&self, held: bool) {
+        self.reader.1.send_replace(held);
+    }
+
+    /// Whether the engine waits for storage.
+    pub(super) fn is_held(&self) -> bool {
+        self.reader.1.receiver_count() > 0
+    }
+
+    /// Asks for a reload, from another task.
+    pub(super) async fn reload_of(router: Router) -> u16 {
+        let request = Request::builder().method("POST").uri("/-/reload");
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        router.oneshot(request).await.expect("answered").status().as_u16()
+    }
+
+    /// A record without samples, as of this time.
+    pub(super) async fn append(&self, timestamp_ms: i64) {
+        self.log.append(0, Encoder::new().finish(), timestamp_ms).await.expect("appended");
+    }
+
     /// The next payload that the receiver got.
     pub(super) async fn payload(&mut self) -> Value {
         tokio::time::timeout(PATIENCE, self.sink.recv()).await.expect("a payload in time").expect("a payload")
@@ -264,6 +293,13 @@ impl Rig {
         let files = std::fs::read_dir(self.dir.path().join("data/alerting")).expect("a folder");
         let mut contents = files.map(|file| std::fs::read(file.expect("a file").path()).expect("read"));
         contents.any(|content| content.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    /// The value of a gauge.
+    pub(super) fn gauge(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap_or_else(|| panic!("no {name}"));
+        family.get_metric()[0].get_gauge().get_value()
     }
 
     /// The value of a counter.

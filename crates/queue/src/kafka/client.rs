@@ -16,6 +16,7 @@ mod producer;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,6 +71,8 @@ pub struct Client {
     asks: Vec<Mutex<Option<Connection>>>,
     /// To the coordinator of a group, with its name.
     commits: Mutex<Option<(String, Connection)>>,
+    /// Where each partition ended by the last answer about it.
+    ends: Vec<AtomicI64>,
     /// The tasks that send appends; they end with the client.
     _senders: JoinSet<()>,
 }
@@ -91,7 +94,8 @@ impl Client {
         let appends = appends.collect();
         let connections = || (0..partitions).map(|_| Mutex::new(None)).collect();
         let (fetches, asks) = (connections(), connections());
-        Ok(Client { cluster, appends, fetches, asks, commits: Mutex::new(None), _senders: senders })
+        let ends = (0..partitions).map(|_| AtomicI64::new(0)).collect();
+        Ok(Client { cluster, appends, fetches, asks, commits: Mutex::new(None), ends, _senders: senders })
     }
 
     fn check(&self, partition: u32) -> Result<usize, Error> {
@@ -140,7 +144,10 @@ impl Log for Client {
         Box::pin(async move {
             let at = self.check(partition)?;
             match consume::fetch(&self.cluster, &self.fetches[at], partition, from, bytes_max, wait).await? {
-                Some(records) => Ok(records),
+                Some((records, end)) => {
+                    self.ends[at].store(end, Ordering::Relaxed);
+                    Ok(records)
+                }
                 None => {
                     let Bounds { start, end } = self.bounds(partition).await?;
                     Err(Error::OutOfRange { partition, offset: from, start, end })
@@ -152,8 +159,14 @@ impl Log for Client {
     fn bounds(&self, partition: u32) -> BoxFuture<'_, Result<Bounds, Error>> {
         Box::pin(async move {
             let at = self.check(partition)?;
-            consume::bounds(&self.cluster, &self.asks[at], partition).await
+            let bounds = consume::bounds(&self.cluster, &self.asks[at], partition).await?;
+            self.ends[at].store(bounds.end, Ordering::Relaxed);
+            Ok(bounds)
         })
+    }
+
+    fn known_end(&self, partition: u32) -> i64 {
+        self.ends.get(partition as usize).map_or(0, |end| end.load(Ordering::Relaxed))
     }
 
     fn commit(&self, group: &str, partition: u32, offset: i64) -> BoxFuture<'_, Result<(), Error>> {

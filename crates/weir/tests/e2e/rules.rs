@@ -114,18 +114,10 @@ const CASES: &[Case] = &[
     },
     Case {
         rule: "weir-storage-lags",
-        fires: &[
-            (r#"weir_storage_queue_depth_records{instance="a:1"}"#, 500.0, 0.0),
-            (r#"weir_storage_applied_records_total{instance="a:1"}"#, 0.0, 150.0),
-        ],
+        fires: &[(r#"weir_storage_lag_seconds{instance="a:1"}"#, 31.0, 0.0)],
         alerts: 1,
-        // One is behind by less, one has read nothing for a while and has little to read.
-        quiet: &[
-            (r#"weir_storage_queue_depth_records{instance="a:1"}"#, 200.0, 0.0),
-            (r#"weir_storage_applied_records_total{instance="a:1"}"#, 0.0, 150.0),
-            (r#"weir_storage_queue_depth_records{instance="b:1"}"#, 5.0, 0.0),
-            (r#"weir_storage_applied_records_total{instance="b:1"}"#, 7.0, 0.0),
-        ],
+        // It has come back from far behind.
+        quiet: &[(r#"weir_storage_lag_seconds{instance="a:1"}"#, 109.0, -1.0)],
     },
     Case {
         rule: "weir-storage-writes-fail",
@@ -160,17 +152,11 @@ const CASES: &[Case] = &[
     },
     Case {
         rule: "weir-alerting-lags",
-        fires: &[
-            (r#"weir_queue_depth_records{group="alerting"}"#, 1000.0, 0.0),
-            (r#"weir_queue_processed_records_total{group="alerting"}"#, 0.0, 150.0),
-        ],
+        fires: &[(r#"weir_alerting_lag_seconds{instance="a:1"}"#, 61.0, 0.0)],
         alerts: 1,
-        // Storage commits what is in blocks only, so its depth is large by nature.
         quiet: &[
-            (r#"weir_queue_depth_records{group="alerting"}"#, 500.0, 0.0),
-            (r#"weir_queue_processed_records_total{group="alerting"}"#, 0.0, 150.0),
-            (r#"weir_queue_depth_records{group="storage"}"#, 100_000.0, 0.0),
-            (r#"weir_queue_processed_records_total{group="storage"}"#, 0.0, 0.0),
+            (r#"weir_alerting_lag_seconds{instance="a:1"}"#, 139.0, -1.0),
+            (r#"weir_storage_lag_seconds{instance="a:1"}"#, 900.0, 0.0),
         ],
     },
     Case {

@@ -29,7 +29,7 @@ fn topic() -> TopicName {
     StrBytes::from_static_str(TOPIC).into()
 }
 
-/// Records from an offset on, or `None` where that is outside of the partition.
+/// Records from an offset on with the end of the partition, or `None` where the offset is outside of it.
 pub(super) async fn fetch(
     cluster: &Cluster,
     place: &Mutex<Option<Connection>>,
@@ -37,7 +37,7 @@ pub(super) async fn fetch(
     from: i64,
     bytes_max: usize,
     wait: Duration,
-) -> Result<Option<Vec<Record>>, Error> {
+) -> Result<Option<(Vec<Record>, i64)>, Error> {
     let bytes_max = i32::try_from(bytes_max).unwrap_or(i32::MAX);
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     let wanted = FetchPartition::default()
@@ -57,7 +57,10 @@ pub(super) async fn fetch(
     let nothing = || connection.failed("answers nothing", answer.error_code);
     let data = answer.responses.first().and_then(|topic| topic.partitions.first()).ok_or_else(nothing)?;
     let records = match ResponseError::try_from_code(data.error_code) {
-        None => Some(records(&connection, partition, from, data.records.clone().unwrap_or_default())?),
+        None => {
+            let records = records(&connection, partition, from, data.records.clone().unwrap_or_default())?;
+            Some((records, data.high_watermark))
+        }
         Some(ResponseError::OffsetOutOfRange) => None,
         Some(_) => {
             cluster.forget(partition);
