@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::Labels;
 use prometheus::Registry;
 use queue::{Lag, Log};
-use runtime::metrics::register_asked;
+use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 use runtime::{Component, Shutdown, Token, clock, token};
 use storage::Reader;
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ use crate::evaluate::Setting;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::rulesets::{self, RuleSets};
-use crate::store::{RestoredSet, Store};
+use crate::store::{OUTBOX_MAX, RestoredSet, Store};
 use crate::view::View;
 use crate::{Args, Error, consume, webhook};
 
@@ -72,7 +72,7 @@ pub(crate) async fn start_paced(
     let (committed, stored) = store.restore().await?;
     let positions = positions(deps.log.as_ref(), &committed, &metrics).await?;
     let lag = Arc::new(Lag::new(Arc::clone(&deps.log), positions.clone()));
-    register(registry, &lag)?;
+    register(registry, &args, &lag)?;
     let external_url: Arc<str> = args.alerting_external_url.trim_end_matches('/').into();
     let mut engine = engine(&args, &external_url, deps.log.partitions());
     engine.restore(stored);
@@ -139,8 +139,10 @@ pub(crate) async fn start_paced(
     Ok(Started { component: Component { name: "alerting", router, drained } })
 }
 
-/// Registers what is asked for at each reading of the metrics.
-fn register(registry: &Registry, lag: &Arc<Lag>) -> Result<(), Error> {
+/// Registers what is asked for at each reading of the metrics, and the bounds.
+fn register(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), Error> {
+    let names = Disk { free: "weir_alerting_disk_free_bytes", size: "weir_alerting_disk_size_bytes" };
+    register_disk(registry, names, &args.dir)?;
     // What has the log stops when alerting does.
     let lag = Arc::downgrade(lag);
     register_asked(
@@ -148,6 +150,31 @@ fn register(registry: &Registry, lag: &Arc<Lag>) -> Result<(), Error> {
         "weir_alerting_lag_seconds",
         "Age of the oldest record that rules have not seen, 0 where they have seen all.",
         move || Some(lag.upgrade()?.ms(clock::now_ms()) as f64 / 1e3),
+    )?;
+    register_bounds(
+        registry,
+        &[
+            (
+                "weir_alerting_window_bytes_max",
+                "Bound of weir_alerting_window_bytes; beyond it, rules are evaluated over storage.",
+                args.alerting_window_bytes as u64,
+            ),
+            (
+                "weir_alerting_outbox_notifications_max",
+                "Bound of weir_alerting_outbox_notifications; more become dead letters.",
+                OUTBOX_MAX.unsigned_abs(),
+            ),
+            (
+                "weir_alerting_running_deliveries_max",
+                "Deliveries that may be under way; others wait in the outbox.",
+                args.alerting_deliveries_max as u64,
+            ),
+            (
+                "weir_alerting_documents_max",
+                "Rules, and channels, that one rule set may have; a larger one is refused.",
+                rulesets::DOCUMENTS_MAX as u64,
+            ),
+        ],
     )?;
     Ok(())
 }

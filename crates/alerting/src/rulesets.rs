@@ -26,6 +26,7 @@ use crate::delivery::Channels;
 use crate::engine::{First, Message, RulesChange};
 use crate::metrics::Metrics;
 use crate::store::{RestoredSet, Store};
+pub(crate) use plan::DOCUMENTS_MAX;
 use plan::{Plan, Set};
 
 pub(crate) use api::{Api, router};

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 pub(crate) use handed::{HandedRows, RestoredSet};
-pub(crate) use queries::{Attempt, Commit, Lane, Origin, Owed, RuleFacts, StateChange, Stored, Told};
+pub(crate) use queries::{Attempt, Commit, Lane, OUTBOX_MAX, Origin, Owed, RuleFacts, StateChange, Stored, Told};
 
 /// Jobs that wait for the thread: more than there are callers at any time.
 const JOBS_MAX: usize = 256;

@@ -233,5 +233,7 @@ async fn an_engine_that_stands_still_falls_behind_and_catches_up() {
     rig.hold(false);
     assert_eq!(reload.await.expect("answered"), 200);
     until(|| behind(&rig) == 0.0).await;
+    let disk = ["size", "free"].map(|of| rig.gauge(&format!("weir_alerting_disk_{of}_bytes")));
+    assert!(disk[0] > disk[1] && disk[1] >= 0.0, "{disk:?}");
     rig.stop().await;
 }

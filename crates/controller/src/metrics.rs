@@ -2,6 +2,9 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::secrets::SECRETS_MAX;
+use crate::tls::CONNECTIONS_MAX;
+
 /// The metrics; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -41,6 +44,9 @@ impl Metrics {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
+        gauge("secrets_max", "Secrets that are read; references to more are left out.")?.set(SECRETS_MAX as i64);
+        gauge("webhook_connections_max", "TLS connections of the webhook at once; more are refused.")?
+            .set(CONNECTIONS_MAX as i64);
         Ok(Metrics {
             resources: gauges("resources", "Resources that are watched, by kind.", &["kind"])?,
             leading: gauge("leading", "1 while this replica holds the lease.")?,

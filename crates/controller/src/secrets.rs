@@ -16,7 +16,7 @@ use crate::world::World;
 /// How often each is read again.
 const READ_EVERY: Duration = Duration::from_secs(30);
 /// How many are read: with the interval, some 33 reads a second.
-const SECRETS_MAX: usize = 1000;
+pub(crate) const SECRETS_MAX: usize = 1000;
 
 /// Reads for as long as it is polled.
 pub(crate) async fn run(client: Client, world: &World, metrics: &Metrics) {

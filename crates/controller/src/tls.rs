@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 
 /// Connections at once: each API server keeps a few.
-const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Time for a handshake, and for the headers of a request.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time for reviews in flight to end; the API server waits no longer for one.

@@ -69,7 +69,7 @@ fn start_at(
     mut shutdown: Shutdown,
     now_ms: fn() -> i64,
 ) -> Result<Started, Error> {
-    let metrics = Arc::new(metrics::Metrics::register(registry)?);
+    let metrics = Arc::new(metrics::Metrics::register(registry, &args)?);
     let writer = Arc::new(Writer::new(args, deps.log, metrics, shutdown.clone(), now_ms));
     let draining = writer.clone();
     let drained = Box::pin(async move {

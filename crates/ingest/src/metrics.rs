@@ -4,7 +4,11 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
+use runtime::metrics::register_bounds;
+
+use crate::Args;
 use crate::outcome::Reason;
+use crate::writer::WRITES_MAX;
 
 /// All metrics of the component.
 #[derive(Debug)]
@@ -45,9 +49,33 @@ impl Protocol {
     }
 }
 
+fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
+    register_bounds(
+        registry,
+        &[
+            (
+                "weir_ingest_inflight_bytes_max",
+                "Bound of weir_ingest_inflight_bytes; a write that does not fit is refused.",
+                args.ingest_inflight_bytes_max as u64,
+            ),
+            (
+                "weir_ingest_inflight_writes_max",
+                "Writes that may be in flight; further ones are refused.",
+                u64::from(WRITES_MAX),
+            ),
+            (
+                "weir_ingest_body_bytes_max",
+                "Size of a body above which it is refused.",
+                args.ingest_body_bytes_max as u64,
+            ),
+        ],
+    )
+}
+
 impl Metrics {
     /// Registers the metrics; fails where they are there already.
-    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry, args: &Args) -> Result<Self, prometheus::Error> {
+        bounds(registry, args)?;
         let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
             let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(vec.clone()))?;

@@ -19,7 +19,7 @@ use crate::staging::Staging;
 use crate::{Args, Error};
 
 /// Writes at the same time. Four for each connection that the listener takes; a write waits for one fsync at most twice.
-const WRITES_MAX: u32 = 16 << 10;
+pub(crate) const WRITES_MAX: u32 = 16 << 10;
 /// Sets of buffers kept for later requests; more than parse at the same time on any machine of this class.
 const STAGINGS_MAX: usize = 16;
 /// A set of buffers that grew larger is given back to the allocator.

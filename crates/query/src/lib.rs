@@ -80,7 +80,7 @@ fn start_at(
     shutdown: Shutdown,
     now_ms: fn() -> i64,
 ) -> Result<Started, Error> {
-    let metrics = Metrics::register(registry)?;
+    let metrics = Metrics::register(registry, &args)?;
     let limits = Limits {
         timeout: args.query_timeout,
         running_max: args.query_concurrency_max,

@@ -2,7 +2,9 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::Error;
+use runtime::metrics::register_bounds;
+
+use crate::{Args, Error};
 
 /// From a tenth of a millisecond, which an answer from memory takes, to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -25,11 +27,39 @@ pub(crate) struct Metrics {
     pub(crate) cancelled: IntCounter,
 }
 
+fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
+    register_bounds(
+        registry,
+        &[
+            (
+                "weir_query_running_queries_max",
+                "Bound of weir_query_running_queries; more wait.",
+                args.query_concurrency_max as u64,
+            ),
+            (
+                "weir_query_waiting_queries_max",
+                "Bound of weir_query_waiting_queries; more are refused.",
+                args.query_waiting_max as u64,
+            ),
+            (
+                "weir_query_samples_max",
+                "Samples that one query may hold in memory; one that needs more fails.",
+                args.query_samples_max as u64,
+            ),
+            (
+                "weir_query_series_max",
+                "Series that one selector may find; a query that finds more fails.",
+                args.query_series_max as u64,
+            ),
+        ],
+    )
+}
+
 impl Metrics {
     /// Registers all.
-    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+    pub(crate) fn register(registry: &Registry, args: &Args) -> Result<Self, Error> {
         let failed = |e: prometheus::Error| Error::Internal(format!("a metric cannot be registered: {e}"));
-        Self::try_register(registry).map_err(failed)
+        bounds(registry, args).and_then(|()| Self::try_register(registry)).map_err(failed)
     }
 
     fn try_register(registry: &Registry) -> Result<Self, prometheus::Error> {

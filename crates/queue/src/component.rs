@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use runtime::metrics::{Disk, register_bounds, register_disk};
 use runtime::{Component, Shutdown, ShutdownTrigger, Token, listener};
 use tokio::task::JoinHandle;
 
 use crate::kafka::Server;
 use crate::local::LocalLog;
 use crate::metrics::Metrics;
-use crate::{Error, Log, status};
+use crate::{Error, Log, groups, local, partition, producers, status};
 
 /// How often retention runs and commits are written.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -110,7 +111,10 @@ pub async fn start(args: Args, _deps: Deps, registry: &Registry, shutdown: Shutd
     };
     let (log, writers) = opened.map_err(|e| Error::Invalid(format!("opening the log: {e}")))??;
     let log = Arc::new(log);
-    let kafka = serve_kafka(&log, &args, registry).await;
+    let kafka = match register(registry, &args, log.partitions()) {
+        Ok(()) => serve_kafka(&log, &args, registry).await,
+        Err(error) => Err(Error::Invalid(error.to_string())),
+    };
     let kafka = match kafka {
         Ok(kafka) => kafka,
         Err(error) => {
@@ -123,6 +127,47 @@ pub async fn start(args: Args, _deps: Deps, registry: &Registry, shutdown: Shutd
     let drained = Box::pin(async move { Ok(task.await??) });
     let component = Component { name: "queue", router: status::router(log.clone()), drained };
     Ok(Started { component, log, kafka: address })
+}
+
+/// Registers what is asked for at each reading of the metrics, and the bounds.
+fn register(registry: &Registry, args: &Args, partitions: u32) -> Result<(), prometheus::Error> {
+    let names = Disk { free: "weir_queue_disk_free_bytes", size: "weir_queue_disk_size_bytes" };
+    register_disk(registry, names, &args.dir)?;
+    register_bounds(
+        registry,
+        &[
+            (
+                "weir_queue_disk_bytes_max",
+                "Bound of weir_queue_disk_bytes, of each partition; above it, what a consumer has not read is removed too.",
+                local::share(args, partitions).saturating_mul(local::HARD_LIMIT),
+            ),
+            (
+                "weir_queue_waiting_appends_max",
+                "Appends that may wait for the writer of a partition; further ones are refused.",
+                partition::WAITING_MAX as u64,
+            ),
+            (
+                "weir_queue_waiting_bytes_max",
+                "Bytes that may wait for the writer of a partition; further appends are refused.",
+                partition::WAITING_BYTES_MAX as u64,
+            ),
+            (
+                "weir_queue_record_bytes_max",
+                "Size of a record above which it is refused.",
+                partition::RECORD_BYTES_MAX as u64,
+            ),
+            (
+                "weir_queue_groups_max",
+                "Consumer groups that may be known; a commit of a further one is refused.",
+                groups::GROUPS_MAX as u64,
+            ),
+            (
+                "weir_queue_producers_max",
+                "Producers whose batches are remembered, of each partition; beyond it others are forgotten.",
+                producers::PRODUCERS_MAX as u64,
+            ),
+        ],
+    )
 }
 
 /// The server of the Kafka protocol, which runs until it is asked to stop.

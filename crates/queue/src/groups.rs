@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::{Bounds, Error};
 
 /// Groups that may be known at once. Weir has two; a third party's are few.
-const GROUPS_MAX: usize = 64;
+pub(crate) const GROUPS_MAX: usize = 64;
 
 pub(crate) struct Groups {
     path: PathBuf,

@@ -17,7 +17,7 @@ use crate::segment::corrupt;
 use crate::{Bounds, BoxFuture, Error, Log, Record};
 
 /// How much more than its bound the log may hold for the sake of a consumer that has not read it.
-const HARD_LIMIT: u64 = 4;
+pub(crate) const HARD_LIMIT: u64 = 4;
 
 /// The log of one directory.
 pub(crate) struct LocalLog {
@@ -79,7 +79,7 @@ impl LocalLog {
     }
 
     fn expire(&self, args: &Args, now_ms: i64) -> Result<(), Error> {
-        let share = args.queue_retention_bytes / self.partitions.len() as u64;
+        let share = share(args, self.partitions());
         let oldest_ms = now_ms.saturating_sub(i64::try_from(args.queue_retention.as_millis()).unwrap_or(i64::MAX));
         for (partition, number) in self.partitions.iter().zip(0..) {
             let read = self.groups.lowest(number);
@@ -104,6 +104,11 @@ impl LocalLog {
         self.gauge();
         Ok(())
     }
+}
+
+/// What a partition may hold of the size of the whole log.
+pub(crate) fn share(args: &Args, partitions: u32) -> u64 {
+    args.queue_retention_bytes / u64::from(partitions)
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {

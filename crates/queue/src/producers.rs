@@ -17,7 +17,7 @@ use crate::batch::{Header, Producer};
 const BATCHES: usize = 5;
 /// Producers that are remembered, a partition; beyond that the one that has been silent for longest is forgotten. Each ingest
 /// is one, and some 250 bytes.
-const PRODUCERS_MAX: usize = 1024;
+pub(crate) const PRODUCERS_MAX: usize = 1024;
 
 /// The producers of a partition.
 #[derive(Debug)]

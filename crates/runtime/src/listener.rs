@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::metrics::register_bounds;
 use crate::{Routes, Shutdown};
 
 /// Connections served at once; more wait to be accepted. Each takes some tens of kilobytes.
@@ -56,6 +57,10 @@ pub async fn serve(
     registry.register(Box::new(open.clone()))?;
     registry.register(Box::new(full.clone()))?;
     registry.register(Box::new(panics.clone()))?;
+    register_bounds(
+        registry,
+        &[("weir_http_connections_max", "Connections that are served at once; more wait.", CONNECTIONS_MAX as u64)],
+    )?;
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -141,7 +141,7 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     let (failed, failure) = watch::channel(None::<String>);
     let places = places(replica, &db, deps.log.as_ref()).await?;
     let lag = Arc::new(Lag::new(deps.log.clone(), places.iter().map(|place| (place.partition, place.next))));
-    metrics::register_lag(registry, &lag).map_err(|e| Error::Start(e.to_string()))?;
+    metrics::register_asked_for(registry, &args, &lag).map_err(|e| Error::Start(e.to_string()))?;
     let (mut applied, mut threads) = (Vec::new(), Vec::new());
     for Place { partition, next, .. } in &places {
         let (partition, next) = (*partition, *next);

@@ -5,10 +5,17 @@ use std::sync::Arc;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector, exponential_buckets};
 use queue::Lag;
 use runtime::clock;
-use runtime::metrics::register_asked;
+use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 
-/// Registers how far storage is behind the log, which is asked for at each reading.
-pub(crate) fn register_lag(registry: &Registry, lag: &Arc<Lag>) -> Result<(), prometheus::Error> {
+use crate::Args;
+
+/// Registers how far storage is behind the log and how full its disk is, which is asked for at each reading, and its bound.
+pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), prometheus::Error> {
+    let names = Disk { free: "weir_storage_disk_free_bytes", size: "weir_storage_disk_size_bytes" };
+    register_disk(registry, names, &args.dir)?;
+    let help =
+        "Memory of the head at which it is written to blocks; at as much again meanwhile, reading the log waits.";
+    register_bounds(registry, &[("weir_storage_head_bytes_max", help, args.storage_head_bytes_max as u64)])?;
     // What has the log stops when storage does.
     let (records, seconds) = (Arc::downgrade(lag), Arc::downgrade(lag));
     register_asked(

@@ -196,6 +196,8 @@ async fn storage_that_cannot_go_on_says_how_far_it_is_behind_though_nobody_asks_
     std::fs::remove_dir(&obstacle).expect("removed");
     assert_eq!(running.read().await.len(), written as usize);
     assert_eq!(behind(), (0.0, 0.0));
+    let disk = ["size", "free"].map(|of| running.metric(&format!("weir_storage_disk_{of}_bytes")));
+    assert!(disk[0] > disk[1] && disk[1] >= 0.0, "{disk:?}");
     running.stop().await;
 }
 

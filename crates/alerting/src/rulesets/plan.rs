@@ -16,7 +16,7 @@ use crate::engine::{Incoming, RulesChange};
 use crate::store::{HandedRows, RestoredSet};
 
 /// Rules, and channels, of one set. Ten times what was measured.
-const DOCUMENTS_MAX: usize = 100_000;
+pub(crate) const DOCUMENTS_MAX: usize = 100_000;
 
 /// What is held of a source.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use crate::view::RULE_STATES;
 /// Rows of the ledger and of the transitions that are kept: at two hundred bytes each, some twenty megabytes.
 const HISTORY_MAX: i64 = 100_000;
 /// Notifications that may wait; at half a kilobyte each, fifty megabytes. Further ones become dead letters at once.
-const OUTBOX_MAX: i64 = 100_000;
+pub(crate) const OUTBOX_MAX: i64 = 100_000;
 /// Dead letters that are kept.
 const DEAD_MAX: i64 = 100_000;
 

@@ -23,6 +23,7 @@ use hyper_util::rt::TokioExecutor;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use runtime::Token;
 use runtime::error::chain;
+use runtime::metrics::register_bounds;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
@@ -68,6 +69,8 @@ impl Metrics {
         let in_flight = IntGaugeVec::new(Opts::new("weir_query_forwarding_requests", help), &["upstream"])?;
         registry.register(Box::new(forwarded.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
+        let help = "Requests that each other component may be answering; more are refused.";
+        register_bounds(registry, &[("weir_query_forwarding_requests_max", help, REQUESTS_MAX as u64)])?;
         Ok(Metrics { forwarded, in_flight })
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
+use runtime::metrics::register_bounds;
 use runtime::{Shutdown, Token};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -55,7 +56,20 @@ impl Server {
         advertised: Option<(String, u16)>,
         registry: &Registry,
     ) -> Result<Self, Error> {
-        let metrics = Metrics::new(registry).map_err(|e| Error::Invalid(e.to_string()))?;
+        let bounds = [
+            (
+                "weir_queue_kafka_connections_max",
+                "Connections of the Kafka protocol that are served at once; more wait.",
+                CONNECTIONS_MAX as u64,
+            ),
+            (
+                "weir_queue_kafka_inflight_bytes_max",
+                "Bytes of requests of the Kafka protocol that may be in flight, and again of answers; more wait.",
+                IN_FLIGHT_BYTES_MAX as u64,
+            ),
+        ];
+        let metrics = register_bounds(registry, &bounds).and_then(|()| Metrics::new(registry));
+        let metrics = metrics.map_err(|e| Error::Invalid(e.to_string()))?;
         let memory = || Memory::new(IN_FLIGHT_BYTES_MAX, metrics.memory_full.clone());
         Ok(Server { log, token, advertised, requests: memory(), answers: memory(), metrics })
     }

@@ -1,6 +1,7 @@
 //! What storage tells of those who read it over the network.
 
 use prometheus::{IntCounter, IntGauge, Registry};
+use runtime::metrics::register_bounds;
 
 /// The metrics of the routes.
 pub(super) struct Metrics {
@@ -36,6 +37,19 @@ impl Metrics {
             sent_bytes: IntCounter::new("weir_storage_sent_bytes_total", "Bytes of answers to others.")?,
         };
         registry.register(Box::new(metrics.running.clone()))?;
+        let bounds = [
+            (
+                "weir_storage_running_reads_max",
+                "Bound of weir_storage_running_reads; more are refused.",
+                super::READS_MAX as u64,
+            ),
+            (
+                "weir_storage_waiting_questions_max",
+                "Questions for freshness that may wait; more are refused.",
+                super::WAITS_MAX as u64,
+            ),
+        ];
+        register_bounds(registry, &bounds)?;
         for counter in [&metrics.refused, &metrics.failed, &metrics.sent_samples, &metrics.sent_bytes] {
             registry.register(Box::new(counter.clone()))?;
         }

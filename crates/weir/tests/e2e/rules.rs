@@ -107,6 +107,26 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        rule: "weir-disk-filling",
+        // One has little room; one has some, which ends within four hours. Both share a disk with another component.
+        fires: &[
+            (r#"weir_queue_disk_free_bytes{job="weir/queue",instance="a:1"}"#, 90e9, 0.0),
+            (r#"weir_queue_disk_size_bytes{job="weir/queue",instance="a:1"}"#, 1000e9, 0.0),
+            (r#"weir_storage_disk_free_bytes{job="weir/storage",instance="a:1"}"#, 90e9, 0.0),
+            (r#"weir_storage_disk_size_bytes{job="weir/storage",instance="a:1"}"#, 1000e9, 0.0),
+            (r#"weir_alerting_disk_free_bytes{job="weir/alerting",instance="b:1"}"#, 500e9, -0.5e9),
+            (r#"weir_alerting_disk_size_bytes{job="weir/alerting",instance="b:1"}"#, 1000e9, 0.0),
+        ],
+        alerts: 2,
+        // One is half full and grows slowly; one fills up fast, and is nearly empty.
+        quiet: &[
+            (r#"weir_queue_disk_free_bytes{job="weir/queue",instance="a:1"}"#, 500e9, -0.4e9),
+            (r#"weir_queue_disk_size_bytes{job="weir/queue",instance="a:1"}"#, 1000e9, 0.0),
+            (r#"weir_storage_disk_free_bytes{job="weir/storage",instance="b:1"}"#, 900e9, -2e9),
+            (r#"weir_storage_disk_size_bytes{job="weir/storage",instance="b:1"}"#, 1000e9, 0.0),
+        ],
+    },
+    Case {
         rule: "weir-log-removed-unread",
         fires: &[(r#"weir_queue_forced_removals_total{instance="a:1"}"#, 0.0, 1.0)],
         alerts: 1,

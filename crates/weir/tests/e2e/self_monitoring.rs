@@ -182,6 +182,43 @@ fn every_help_text_is_a_sentence() {
     assert!(without.is_empty(), "no full stop: {without:?}");
 }
 
+#[test]
+fn every_bound_has_the_name_of_what_it_bounds() {
+    let code = in_the_code();
+    let bounds = code.iter().filter_map(|(name, help)| Some((name, help.as_ref()?.strip_prefix("Bound of ")?)));
+    let bounds: Vec<(&String, &str)> = bounds.collect();
+    assert!(bounds.len() > 5, "{bounds:?}");
+    for (name, meaning) in bounds {
+        let of = meaning.split([',', ';', '.']).next().expect("the first part");
+        assert!(code.contains_key(of), "{name} is the bound of {of}, which is not there");
+        assert_eq!(*name, format!("{of}_max"));
+    }
+}
+
+#[tokio::test]
+async fn bounds_are_those_of_the_flags() {
+    let flags = [
+        ("--ingest-inflight-bytes-max", 7_000_001, "weir_ingest_inflight_bytes_max", 7_000_001),
+        ("--ingest-body-bytes-max", 5_000_002, "weir_ingest_body_bytes_max", 5_000_002),
+        // In four partitions, each of which may hold four times its share.
+        ("--queue-retention-bytes", 4_000_004, "weir_queue_disk_bytes_max", 4_000_004),
+        ("--storage-head-bytes-max", 3_000_005, "weir_storage_head_bytes_max", 3_000_005),
+        ("--query-concurrency-max", 6, "weir_query_running_queries_max", 6),
+        ("--query-waiting-max", 7, "weir_query_waiting_queries_max", 7),
+        ("--query-samples-max", 8, "weir_query_samples_max", 8),
+        ("--query-series-max", 9, "weir_query_series_max", 9),
+        ("--alerting-window-bytes", 2_000_010, "weir_alerting_window_bytes_max", 2_000_010),
+        ("--alerting-deliveries-max", 11, "weir_alerting_running_deliveries_max", 11),
+    ];
+    let dir = tempfile::tempdir().expect("directory");
+    let args = flags.iter().flat_map(|(flag, value, ..)| [(*flag).to_owned(), value.to_string()]);
+    let weir = Launch { args: args.collect(), ..Launch::new(dir.path()) }.start().await;
+    let text = weir.metrics().await;
+    for (flag, _, name, value) in flags {
+        assert!(text.contains(&format!("\n{name} {value}\n")), "{flag}: {name} is not {value}");
+    }
+}
+
 #[tokio::test]
 async fn the_page_of_the_metrics_names_everything_that_is_served_as_a_sentence() {
     let dir = tempfile::tempdir().expect("directory");
