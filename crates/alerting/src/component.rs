@@ -76,7 +76,7 @@ pub(crate) async fn start_paced(
     let external_url: Arc<str> = args.alerting_external_url.trim_end_matches('/').into();
     let mut engine = engine(&args, &external_url, deps.log.partitions());
     engine.restore(stored);
-    let (view, channels, more) = (View::default(), Channels::default(), Arc::new(Notify::new()));
+    let (view, channels, more) = (View::default(), Channels::new(metrics.deliveries.clone()), Arc::new(Notify::new()));
     let client = webhook::client().map_err(|e| Error::Invalid(format!("HTTP client: {e}")))?;
     let (handed, told) = (store.handed().await?, store.told().await?);
     let (reloader, sets, first) = read(&args, handed, &metrics, &channels).await?;
@@ -168,6 +168,11 @@ fn register(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), Erro
                 "weir_alerting_running_deliveries_max",
                 "Deliveries that may be under way; others wait in the outbox.",
                 args.alerting_deliveries_max as u64,
+            ),
+            (
+                "weir_alerting_channels_counted_max",
+                "Channels whose deliveries are counted apart; others count as one.",
+                delivery::CHANNELS_MAX as u64,
             ),
             (
                 "weir_alerting_documents_max",

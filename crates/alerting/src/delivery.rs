@@ -5,6 +5,8 @@
 //! never two of the same alert. A notification leaves the outbox with the answer of its receiver; when the process dies between
 //! the answer and the transaction, it is sent again: at least once, once on the normal path.
 
+mod counted;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::store::{Attempt, Lane, Owed, Store};
 use crate::text;
 use crate::view::View;
 use crate::webhook::{self, Answer};
+
+pub(crate) use counted::{CHANNELS_MAX, Counted};
 
 /// Lanes that are looked at in one round; more than can be under way at once.
 const LANES_MAX: usize = 2048;
@@ -54,21 +58,35 @@ impl Pace {
 }
 
 /// The channels by their ids; clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Channels(Arc<RwLock<Known>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
+    counted: Counted,
     of_files: BTreeMap<String, Channel>,
     /// Those that were handed over; the reason where one cannot be used yet.
     handed: BTreeMap<String, Result<Channel, String>>,
 }
 
+impl Known {
+    fn count(&self) {
+        self.counted.set(self.of_files.keys().chain(self.handed.keys()));
+    }
+}
+
 impl Channels {
+    /// None yet; `counted` is told of those that come and go.
+    pub(crate) fn new(counted: Counted) -> Self {
+        Channels(Arc::new(RwLock::new(Known { counted, of_files: BTreeMap::new(), handed: BTreeMap::new() })))
+    }
+
     /// Takes the channels of files in place of those before.
     pub(crate) fn set_files(&self, channels: &[Channel]) {
         let map = channels.iter().map(|c| (c.id.clone(), c.clone())).collect();
-        self.0.write().unwrap_or_else(PoisonError::into_inner).of_files = map;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.of_files = map;
+        known.count();
     }
 
     /// Takes channels that were handed over, or the reason why one cannot be used yet; `None` is gone.
@@ -80,6 +98,7 @@ impl Channels {
                 None => drop(known.handed.remove(&id)),
             }
         }
+        known.count();
     }
 
     /// How the channel is reached, or why it is not.
@@ -256,7 +275,7 @@ impl Attempt {
 
 impl Delivery {
     fn tell(&self, attempt: &Attempt) {
-        self.metrics.deliveries.with_label_values(&["webhook", attempt.outcome]).inc();
+        self.metrics.deliveries.count(&attempt.lane.channel, attempt.outcome);
         let Attempt { lane, outcome, error, .. } = attempt;
         match *outcome {
             "delivered" | "skipped" => {

@@ -4,6 +4,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, exponential_buckets,
 };
 
+use crate::delivery::Counted;
+
 /// The metrics; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -28,7 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) outbox: IntGauge,
     pub(crate) outbox_age_seconds: IntGauge,
     pub(crate) outbox_refused: IntCounter,
-    pub(crate) deliveries: IntCounterVec,
+    pub(crate) deliveries: Counted,
     pub(crate) dead_letters: IntCounter,
 }
 
@@ -78,11 +80,11 @@ impl Metrics {
             outbox_age_seconds: make
                 .gauge("outbox_oldest_age_seconds", "Age of the oldest notification that is owed.")?,
             outbox_refused: make.counter("outbox_refused_total", "Notifications that found the outbox full.")?,
-            deliveries: make.counters(
+            deliveries: Counted::new(make.counters(
                 "deliveries_total",
-                "Attempts at delivery, by kind of channel and outcome.",
+                "Attempts at delivery, by channel and outcome.",
                 &["channel", "outcome"],
-            )?,
+            )?),
             dead_letters: make.counter("dead_letters_total", "Notifications that were given up.")?,
         })
     }

@@ -237,3 +237,28 @@ async fn an_engine_that_stands_still_falls_behind_and_catches_up() {
     assert!(disk[0] > disk[1] && disk[1] >= 0.0, "{disk:?}");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_counted_by_channel_from_zero_for_as_long_as_it_is_there() {
+    let told = |delivered: f64, retried: f64| {
+        let of = [("delivered", delivered), ("expired", 0.0), ("refused", 0.0), ("retried", retried), ("skipped", 0.0)];
+        of.map(|(outcome, count)| (outcome.to_owned(), count)).to_vec()
+    };
+    let rules = rule("Down", "up == 0", "");
+    let mut rig = Rig::new(&rules).await;
+    assert_eq!(rig.deliveries("hook"), told(0.0, 0.0));
+    rig.answers(&[500]);
+    rig.write("a", 0.0).await;
+    for _ in 0..2 {
+        rig.payload().await;
+    }
+    until(|| rig.deliveries("hook") == told(1.0, 1.0)).await;
+    assert_eq!(rig.deliveries("other"), told(0.0, 0.0));
+    rig.rules(&rules);
+    rig.reload().await;
+    assert_eq!(rig.deliveries("hook"), [], "the channel is gone");
+    rig.rules(&format!("{rules}{CHANNEL}"));
+    rig.reload().await;
+    assert_eq!(rig.deliveries("hook"), told(0.0, 0.0));
+    rig.stop().await;
+}

@@ -302,6 +302,14 @@ impl Rig {
         family.get_metric()[0].get_gauge().get_value()
     }
 
+    /// The deliveries of a channel by outcome.
+    pub(super) fn deliveries(&self, channel: &str) -> Vec<(String, f64)> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == "weir_alerting_deliveries_total").expect("registered");
+        let of = family.get_metric().iter().filter(|m| m.get_label()[0].value() == channel);
+        of.map(|m| (m.get_label()[1].value().to_owned(), m.get_counter().get_value())).collect()
+    }
+
     /// The value of a counter.
     pub(super) fn counter(&self, name: &str) -> f64 {
         let families = self.registry.gather();

@@ -227,16 +227,18 @@ const CASES: &[Case] = &[
     },
     Case {
         rule: "weir-channel-fails",
+        // Most of all succeed; it is one channel that fails.
         fires: &[
-            (r#"weir_alerting_deliveries_total{channel="webhook",outcome="delivered"}"#, 0.0, 1.0),
-            (r#"weir_alerting_deliveries_total{channel="webhook",outcome="retried"}"#, 0.0, 2.0),
+            (r#"weir_alerting_deliveries_total{channel="team/hook",outcome="delivered"}"#, 0.0, 1.0),
+            (r#"weir_alerting_deliveries_total{channel="team/hook",outcome="retried"}"#, 0.0, 2.0),
+            (r#"weir_alerting_deliveries_total{channel="team/other",outcome="delivered"}"#, 0.0, 9.0),
         ],
         alerts: 1,
         // What is skipped was asked to be, and says nothing of the receiver.
         quiet: &[
-            (r#"weir_alerting_deliveries_total{channel="webhook",outcome="delivered"}"#, 0.0, 2.0),
-            (r#"weir_alerting_deliveries_total{channel="webhook",outcome="retried"}"#, 0.0, 1.0),
-            (r#"weir_alerting_deliveries_total{channel="webhook",outcome="skipped"}"#, 0.0, 9.0),
+            (r#"weir_alerting_deliveries_total{channel="team/hook",outcome="delivered"}"#, 0.0, 2.0),
+            (r#"weir_alerting_deliveries_total{channel="team/hook",outcome="retried"}"#, 0.0, 1.0),
+            (r#"weir_alerting_deliveries_total{channel="team/hook",outcome="skipped"}"#, 0.0, 9.0),
         ],
     },
     Case {
