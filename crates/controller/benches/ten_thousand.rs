@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
-use support::{Alerting, cluster, resource, rule};
+use support::cluster::{cluster, resource};
+use support::double::Alerting;
+use support::rule;
 
 /// How many are created at the same time; the API server of two cores takes no more.
 const PARALLEL: usize = 16;

@@ -3,10 +3,13 @@
 
 #![expect(clippy::print_stderr, reason = "says which test is skipped and why")]
 
+mod processes;
 mod support;
 
 use serde_json::json;
-use support::{Alerting, channel, cluster, rule, until};
+use support::cluster::cluster;
+use support::double::Alerting;
+use support::{channel, rule, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_becomes_ready_fires_and_resolves_in_its_status() {

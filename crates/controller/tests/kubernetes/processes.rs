@@ -1,0 +1,122 @@
+//! The six processes as they are installed, over a real API server: each is killed while an alert fires, and what people see stays right.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt as _;
+use kube::api::DynamicObject;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::support::cluster::{Cluster, cluster};
+use crate::support::processes::{COMPONENTS, Processes, Sink};
+use crate::support::{PATIENCE, channel, rule, until};
+
+/// One for the beginning, one for each kill, and one for the end.
+const HOSTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// The status of the rule `hot` as it is watched.
+struct Followed {
+    newest: watch::Receiver<Value>,
+    /// Every state that it had, each once in a row.
+    states: Arc<Mutex<Vec<String>>>,
+}
+
+impl Followed {
+    fn new(cluster: &Cluster) -> Self {
+        let api = cluster.api(&rule("hot", ""));
+        let (sender, newest) = watch::channel(Value::Null);
+        let states: Arc<Mutex<Vec<String>>> = Arc::default();
+        let written = states.clone();
+        // Ends with the test's runtime.
+        tokio::spawn(async move {
+            let mut objects =
+                std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
+            while let Some(object) = objects.next().await {
+                let Ok(DynamicObject { data, .. }) = object else { continue };
+                let state = data["status"]["state"].as_str().unwrap_or_default().to_owned();
+                let mut states = written.lock().expect("unpoisoned");
+                if states.last() != Some(&state) {
+                    states.push(state);
+                }
+                drop(states);
+                sender.send_replace(data["status"].clone());
+            }
+        });
+        Followed { newest, states }
+    }
+
+    async fn wait(&mut self, what: &str, is: impl Fn(&Value) -> bool) {
+        let seen = tokio::time::timeout(PATIENCE, self.newest.wait_for(|status| is(status))).await.map(drop);
+        assert!(seen.is_ok(), "not {what}: {}", *self.newest.borrow());
+    }
+
+    async fn fires(&mut self, series: usize) {
+        self.wait(&format!("firing with {series}"), |s| s["state"] == "Firing" && s["firing"] == series).await;
+    }
+}
+
+/// The series that query knows of the last minutes.
+async fn queried(processes: &Processes) -> Result<usize, String> {
+    let answer = processes.get("query", "/api/v1/query?query=temperature").await?;
+    Ok(answer["data"]["result"].as_array().ok_or_else(|| answer.to_string())?.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_of_each_process_while_an_alert_fires_doubles_nothing_and_keeps_the_status_right() {
+    let Some(cluster) =
+        cluster("a_kill_of_each_process_while_an_alert_fires_doubles_nothing_and_keeps_the_status_right").await
+    else {
+        return;
+    };
+    let mut sink = Sink::start().await;
+    let mut processes = Processes::start(&cluster, &COMPONENTS).await;
+    until(async || cluster.apply(channel("hook", json!({"url": sink.url}))).await.map(drop)).await;
+    let mut hot = rule("hot", "temperature > 30");
+    hot["spec"]["channel"] = json!("hook");
+    cluster.apply(hot).await.expect("admitted");
+    cluster.ready("NotificationChannel", "hook", "True", "Ready").await;
+    cluster.ready("AlertRule", "hot", "True", "Ready").await;
+    let mut status = Followed::new(&cluster);
+    let mut told = Vec::new();
+    // Every turn sends all series, as who measures does, and one that was not there: it passes through all of the six.
+    let at = |value: f64, count: usize| HOSTS[..count].iter().map(|host| (*host, value)).collect::<Vec<_>>();
+    processes.send(&at(40.0, 1)).await;
+    told.extend(sink.next().await);
+    status.fires(1).await;
+    for (turn, name) in COMPONENTS.into_iter().enumerate() {
+        // What was answered and not noted yet may be told again, as documented; so it is noted first.
+        processes.outbox_is_empty().await;
+        processes.kill(name);
+        processes.start_one(name).await;
+        let count = turn + 2;
+        processes.send(&at(40.0, count)).await;
+        while !told.contains(&("firing".to_owned(), HOSTS[count - 1].to_owned())) {
+            told.extend(sink.next().await);
+        }
+        status.fires(count).await;
+        until(async || match queried(&processes).await? {
+            series if series == count => Ok(()),
+            series => Err(format!("{series} series of {count}")),
+        })
+        .await;
+    }
+    let count = COMPONENTS.len() + 1;
+    processes.send(&at(20.0, count)).await;
+    while told.len() < 2 * count {
+        told.extend(sink.next().await);
+    }
+    status.wait("resolved", |s| s["state"] == "Inactive" && s["firing"] == 0).await;
+    assert_eq!(status.states.lock().expect("unpoisoned")[..], ["NoData", "Firing", "Inactive"], "and nothing between");
+    // Behind all that went before: what was doubled would have come first.
+    processes.outbox_is_empty().await;
+    processes.send(&[(HOSTS[count], 40.0)]).await;
+    told.extend(sink.next().await);
+    let own = |status: &str, hosts: &[&str]| {
+        hosts.iter().map(|host| (status.to_owned(), (*host).to_owned())).collect::<Vec<_>>()
+    };
+    let mut expect = [own("firing", &HOSTS), own("resolved", &HOSTS[..count])].concat();
+    expect.sort();
+    told.sort();
+    assert_eq!(told, expect, "each is told once");
+}

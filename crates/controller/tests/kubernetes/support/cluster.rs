@@ -1,0 +1,218 @@
+//! The real API server that WEIR_TEST_KUBECONFIG names, and a controller in it with the rights of its own manifest and no others.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use runtime::{Shutdown, ShutdownTrigger};
+use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
+
+use super::double::Alerting;
+use super::{TOKEN, until};
+
+/// Who the controller is, by its manifest.
+const ACCOUNT: &str = "system:serviceaccount:weir:weir-controller";
+const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
+/// One at a time: the definitions and the webhook configuration belong to the whole cluster.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The cluster, emptied of what tests before left.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    config: Config,
+    path: PathBuf,
+    _one: MutexGuard<'static, ()>,
+}
+
+/// The cluster, or a report that there is none.
+pub(crate) async fn cluster(test: &str) -> Option<Cluster> {
+    let Some(path) = std::env::var_os("WEIR_TEST_KUBECONFIG").map(PathBuf::from).filter(|p| p.is_file()) else {
+        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
+            std::fs::create_dir_all(&report).expect("created");
+            std::fs::write(report.join(test), "WEIR_TEST_KUBECONFIG names no file").expect("written");
+        }
+        eprintln!("skipped: {test}: WEIR_TEST_KUBECONFIG names no file (see CONTRIBUTING.md)");
+        return None;
+    };
+    let one = ONE.lock().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(&path).expect("a kubeconfig");
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a configuration");
+    let client = Client::try_from(config.clone()).expect("a client");
+    let cluster = Cluster { client, config, path, _one: one };
+    cluster.clean().await;
+    Some(cluster)
+}
+
+pub(crate) fn resource(kind: &str, plural: &str, group: &str, version: &str) -> ApiResource {
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural: plural.into() }
+}
+
+fn plural(kind: &str) -> String {
+    format!("{}s", kind.to_lowercase())
+}
+
+impl Cluster {
+    async fn clean(&self) {
+        let hooks = resource(
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+            "admissionregistration.k8s.io",
+            "v1",
+        );
+        let hooks: Api<DynamicObject> = Api::all_with(self.client.clone(), &hooks);
+        let _ = hooks.delete("weir-controller", &DeleteParams::default()).await;
+        controller::crds::apply(self.client.clone()).await.expect("the API server takes the definitions");
+        for name in ["weir", "shop"] {
+            self.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+                .await
+                .expect("made");
+        }
+        for document in include_str!("../../../../../manifests/controller/rbac.yaml").split("\n---\n") {
+            self.apply(rules::yaml::from_str(document).expect("YAML")).await.expect("applied");
+        }
+        for kind in ["AlertRule", "NotificationChannel"] {
+            until(async || {
+                let api: Api<DynamicObject> = Api::namespaced_with(
+                    self.client.clone(),
+                    "shop",
+                    &resource(kind, &plural(kind), "weir.dev", "v1alpha1"),
+                );
+                let _ = api.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+                let left = api.list(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
+                if left == 0 { Ok(()) } else { Err(format!("{left} of {kind}")) }
+            })
+            .await;
+        }
+        let leases = resource("Lease", "leases", "coordination.k8s.io", "v1");
+        let leases: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "weir", &leases);
+        let _ = leases.delete("weir-controller", &DeleteParams::default()).await;
+    }
+
+    pub(crate) fn api(&self, object: &Value) -> Api<DynamicObject> {
+        let (group, version) = match object["apiVersion"].as_str().expect("apiVersion").split_once('/') {
+            Some((group, version)) => (group, version),
+            None => ("", object["apiVersion"].as_str().expect("apiVersion")),
+        };
+        let kind = object["kind"].as_str().expect("kind");
+        let resource = resource(kind, &plural(kind), group, version);
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// As `kubectl apply` would; the message of the refusal otherwise.
+    pub(crate) async fn apply(&self, object: Value) -> Result<DynamicObject, String> {
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let params = PatchParams::apply("test").force();
+        let applied = self.api(&object).patch(name, &params, &Patch::Apply(&object)).await;
+        applied.map_err(|e| match e {
+            kube::Error::Api(status) => status.message,
+            other => other.to_string(),
+        })
+    }
+
+    pub(crate) async fn status(&self, kind: &str, name: &str) -> Value {
+        let object = json!({"apiVersion": "weir.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "shop"}});
+        let found = self.api(&object).get(name).await.expect("found");
+        let mut status = found.data["status"].clone();
+        // For the tests' convenience.
+        status["generation"] = json!(found.metadata.generation);
+        status
+    }
+
+    /// Waits until Ready has this status and reason for the newest generation.
+    pub(crate) async fn ready(&self, kind: &str, name: &str, status: &str, reason: &str) -> Value {
+        let seen = Mutex::new(Value::Null);
+        until(async || {
+            let found = self.status(kind, name).await;
+            let ready = &found["conditions"][0];
+            let is = found["observedGeneration"] == found["generation"]
+                && ready["status"] == status
+                && ready["reason"] == reason;
+            *seen.lock().expect("unpoisoned") = found.clone();
+            if is { Ok(()) } else { Err(format!("{name}: {found}")) }
+        })
+        .await;
+        seen.into_inner().expect("unpoisoned")
+    }
+
+    /// Writes a configuration with which a process has the rights of the controller's manifest and no others.
+    pub(crate) fn kubeconfig_of_the_controller(&self, to: &Path) {
+        let text = std::fs::read_to_string(&self.path).expect("read");
+        let mut config: Value = rules::yaml::from_str(&text).expect("YAML");
+        for user in config["users"].as_array_mut().expect("users") {
+            user["user"]["as"] = json!(ACCOUNT);
+            user["user"]["as-groups"] = json!(GROUPS);
+        }
+        std::fs::write(to, config.to_string()).expect("written");
+    }
+
+    /// A controller that has the rights of its own manifest and no others. It is ready, and admission serves.
+    pub(crate) async fn controller(&self, alerting: &Alerting, identity: &str) -> Controller {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(ACCOUNT.to_owned());
+        config.auth_info.impersonate_groups = Some(GROUPS.map(str::to_owned).to_vec());
+        let client = Client::try_from(config).expect("a client");
+        let args = controller::Args {
+            alerting_url: alerting.url.clone(),
+            query_url: Some(alerting.url.clone()),
+            namespace_label: "namespace".to_owned(),
+            global_rule_namespaces: vec!["weir".to_owned()],
+            namespace: "weir".to_owned(),
+            controller_name: "weir-controller".to_owned(),
+            webhook_listen: "127.0.0.1:0".to_owned(),
+            webhook_service: None,
+            webhook_url: Some("https://127.0.0.1:0/validate".to_owned()),
+            owner_cluster_role: Some("weir-controller".to_owned()),
+        };
+        let (trigger, shutdown) = Shutdown::new();
+        let registry = prometheus::Registry::new();
+        let token = runtime::Token::fixed(TOKEN).expect("a token");
+        let deps = controller::Deps { client, token: Some(token), identity: identity.to_owned() };
+        let started = controller::start(args, deps, &registry, shutdown).await.expect("starts");
+        let drained = tokio::spawn(started.component.drained);
+        let controller = Controller { trigger, drained, registry, port: started.webhook.port() };
+        let port = controller.port;
+        until(async || {
+            let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {}});
+            let found = self.api(&object).get("weir-controller").await.map_err(|e| e.to_string())?;
+            let url = found.data["webhooks"][0]["clientConfig"]["url"].as_str().unwrap_or_default().to_owned();
+            if url.contains(&port.to_string()) { Ok(()) } else { Err(format!("the webhook is at {url}")) }
+        })
+        .await;
+        controller
+    }
+}
+
+pub(crate) struct Controller {
+    trigger: ShutdownTrigger,
+    drained: tokio::task::JoinHandle<runtime::Ended>,
+    pub(crate) registry: prometheus::Registry,
+    pub(crate) port: u16,
+}
+
+impl Controller {
+    pub(crate) async fn stop(self) {
+        self.trigger.ask();
+        self.drained.await.expect("ended").expect("well");
+    }
+
+    /// As if the process was killed: it neither ends its calls nor gives its lease back.
+    pub(crate) fn kill(self) {
+        self.drained.abort();
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        // One with labels is absent until it is counted.
+        let metrics = families.iter().filter(|f| f.name() == name).flat_map(|f| f.get_metric());
+        metrics.map(|m| m.get_gauge().get_value() + m.get_counter().get_value()).sum()
+    }
+}
