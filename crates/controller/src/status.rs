@@ -2,8 +2,7 @@
 //!
 //! The first answer to a new generation has a rate of its own, so that applying ten thousand rules takes a minute and not ten; everything
 //! else shares a low one, so that a storm of alerts is not a storm of writes. A status is computed when its turn comes, not when it changed.
-//! Measured with `benches/ten_thousand.rs` on two cores that also ran the API server: ten thousand rules, created in 86 s, were Ready
-//! 25 s after the last create; 90 MiB at most, and no status written in 30 s of idleness.
+//! What that gives is measured by `benches/ten_thousand.rs` and `benches/latency.rs`; the figures are in ARCHITECTURE.md.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

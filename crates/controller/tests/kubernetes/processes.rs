@@ -1,60 +1,14 @@
 //! The six processes as they are installed, over a real API server: each is killed while an alert fires, and what people see stays right.
 
-use std::sync::{Arc, Mutex};
+use serde_json::json;
 
-use futures_util::StreamExt as _;
-use kube::api::DynamicObject;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use serde_json::{Value, json};
-use tokio::sync::watch;
-
-use crate::support::cluster::{Cluster, cluster};
+use crate::support::cluster::cluster;
+use crate::support::followed::Followed;
 use crate::support::processes::{COMPONENTS, Processes, Sink};
-use crate::support::{PATIENCE, channel, rule, until};
+use crate::support::{channel, rule, until};
 
 /// One for the beginning, one for each kill, and one for the end.
 const HOSTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
-
-/// The status of the rule `hot` as it is watched.
-struct Followed {
-    newest: watch::Receiver<Value>,
-    /// Every state that it had, each once in a row.
-    states: Arc<Mutex<Vec<String>>>,
-}
-
-impl Followed {
-    fn new(cluster: &Cluster) -> Self {
-        let api = cluster.api(&rule("hot", ""));
-        let (sender, newest) = watch::channel(Value::Null);
-        let states: Arc<Mutex<Vec<String>>> = Arc::default();
-        let written = states.clone();
-        // Ends with the test's runtime.
-        tokio::spawn(async move {
-            let mut objects =
-                std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff().applied_objects());
-            while let Some(object) = objects.next().await {
-                let Ok(DynamicObject { data, .. }) = object else { continue };
-                let state = data["status"]["state"].as_str().unwrap_or_default().to_owned();
-                let mut states = written.lock().expect("unpoisoned");
-                if states.last() != Some(&state) {
-                    states.push(state);
-                }
-                drop(states);
-                sender.send_replace(data["status"].clone());
-            }
-        });
-        Followed { newest, states }
-    }
-
-    async fn wait(&mut self, what: &str, is: impl Fn(&Value) -> bool) {
-        let seen = tokio::time::timeout(PATIENCE, self.newest.wait_for(|status| is(status))).await.map(drop);
-        assert!(seen.is_ok(), "not {what}: {}", *self.newest.borrow());
-    }
-
-    async fn fires(&mut self, series: usize) {
-        self.wait(&format!("firing with {series}"), |s| s["state"] == "Firing" && s["firing"] == series).await;
-    }
-}
 
 /// The series that query knows of the last minutes.
 async fn queried(processes: &Processes) -> Result<usize, String> {
@@ -77,7 +31,7 @@ async fn a_kill_of_each_process_while_an_alert_fires_doubles_nothing_and_keeps_t
     cluster.apply(hot).await.expect("admitted");
     cluster.ready("NotificationChannel", "hook", "True", "Ready").await;
     cluster.ready("AlertRule", "hot", "True", "Ready").await;
-    let mut status = Followed::new(&cluster);
+    let mut status = Followed::new(&cluster, "hot");
     let mut told = Vec::new();
     // Every turn sends all series, as who measures does, and one that was not there: it passes through all of the six.
     let at = |value: f64, count: usize| HOSTS[..count].iter().map(|host| (*host, value)).collect::<Vec<_>>();

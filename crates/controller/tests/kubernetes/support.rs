@@ -5,6 +5,8 @@
 pub(crate) mod cluster;
 #[path = "support/double.rs"]
 pub(crate) mod double;
+#[path = "support/followed.rs"]
+pub(crate) mod followed;
 #[path = "support/processes.rs"]
 pub(crate) mod processes;
 

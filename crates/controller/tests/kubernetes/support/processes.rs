@@ -60,13 +60,13 @@ impl Processes {
 
     /// The server answers 503 until it is ready, so this asks again; the process ending is a failure.
     async fn ready(&mut self, name: &str) {
-        let url = format!("{}/ready", self.url(name));
-        let child = self.running.get_mut(name).expect("runs");
+        let (url, http) = (format!("{}/ready", self.url(name)), self.http.clone());
+        let child = self.child(name);
         until(async || {
             if let Some(status) = child.try_wait().expect("a child") {
                 panic!("weir-{name} ended while starting: {status}");
             }
-            match self.http.get(&url).send().await {
+            match http.get(&url).send().await {
                 Ok(answer) if answer.status() == 200 => Ok(()),
                 other => Err(format!("{name}: {other:?}")),
             }
@@ -110,14 +110,13 @@ impl Processes {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self, name: &str) {
-        let mut child = self.take(name);
+        let child = self.child(name);
         child.kill().expect("killed");
         child.wait().expect("ended");
     }
 
-    /// The process itself, for who ends it in another way.
-    pub(crate) fn take(&mut self, name: &str) -> Child {
-        self.running.remove(name).expect("runs")
+    pub(crate) fn child(&mut self, name: &str) -> &mut Child {
+        self.running.get_mut(name).expect("was started")
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
