@@ -89,6 +89,30 @@ http://{{ include "weir.component" (list $root $component) }}.{{ $root.Release.N
 {{- default (list .Release.Namespace) .Values.controller.globalRuleNamespaces | join "," -}}
 {{- end -}}
 
+{{/* What the controller watches, as a list in JSON: the release's own namespace too, where Weir's own rules are; empty for all. */}}
+{{- define "weir.watchNamespaces" -}}
+{{- $names := .Values.controller.watchNamespaces -}}
+{{- if $names -}}{{- $names = append $names .Release.Namespace | uniq -}}{{- end -}}
+{{- $names | toJson -}}
+{{- end -}}
+
+{{/* What the controller may do where it watches: in the whole cluster, or in each namespace that it is confined to. */}}
+{{- define "weir.controllerRules" -}}
+- apiGroups: [weir.dev]
+  resources: [alertrules, notificationchannels]
+  verbs: [get, list, watch]
+- apiGroups: [weir.dev]
+  resources: [alertrules/status, notificationchannels/status]
+  verbs: [get, patch]
+# Secrets that channels refer to, one by one by their name; not to be listed.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
 {{/* Bytes of a quantity such as 20Gi. The schema admits whole numbers with a binary unit only. */}}
 {{- define "weir.bytes" -}}
 {{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}

@@ -1,5 +1,9 @@
 //! The arguments of the controller.
 
+use std::collections::BTreeSet;
+
+use crate::error::Error;
+
 /// How resources are reconciled.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -18,6 +22,10 @@ pub struct Args {
     /// Namespaces whose rules see all series, separated by commas
     #[arg(long, env = "WEIR_GLOBAL_RULE_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub global_rule_namespaces: Vec<String>,
+
+    /// The namespaces whose resources it reconciles, separated by commas; all where none is given
+    #[arg(long, env = "WEIR_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
 
     /// The controller's own namespace, for its lease and its certificate
     #[arg(long, env = "WEIR_NAMESPACE", value_name = "NAME", default_value = "weir")]
@@ -44,7 +52,36 @@ pub struct Args {
     pub owner_cluster_role: Option<String>,
 }
 
+/// Most namespaces that can be named: each is two watches. Who has more has all watched.
+const WATCHED_MAX: usize = 100;
+
 impl Args {
+    /// What this installation is called in the status of what it reconciles: where its lease is.
+    pub fn instance(&self) -> String {
+        format!("{}/{}", self.namespace, self.controller_name)
+    }
+
+    /// What clap cannot know to be wrong.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refused = |flag, reason| Err(Error::Argument { flag, reason });
+        if !self.alerting_url.starts_with("http") {
+            return refused("alerting-url", format!("{:?} must be http://HOST… or https://HOST…", self.alerting_url));
+        }
+        if self.watch_namespaces.len() > WATCHED_MAX {
+            return refused("watch-namespaces", format!("more than {WATCHED_MAX}; leave it out to have all watched"));
+        }
+        if let Some(bad) = self.watch_namespaces.iter().find(|name| rules::name::check_label(name).is_err()) {
+            return refused("watch-namespaces", format!("{bad:?} is not the name of a namespace"));
+        }
+        Ok(())
+    }
+
+    /// What is watched: each namespace once, or `None` for all.
+    pub(crate) fn watched(&self) -> Vec<Option<String>> {
+        let names: BTreeSet<&String> = self.watch_namespaces.iter().collect();
+        if names.is_empty() { vec![None] } else { names.into_iter().cloned().map(Some).collect() }
+    }
+
     /// The labels to which the rules of a namespace are confined.
     pub fn scope(&self, namespace: &str) -> rules::handover::Scope {
         if self.global_rule_namespaces.iter().any(|global| global == namespace) {

@@ -18,7 +18,7 @@ use crate::tls::{self, Certificate};
 use crate::webhook::{self, Place};
 use crate::world::World;
 use crate::write::Writer;
-use crate::{secrets, states, status, watch};
+use crate::{others, secrets, states, status, watch};
 
 /// What the controller needs of others.
 pub struct Deps {
@@ -42,17 +42,14 @@ pub struct Started {
 /// Starts the controller. It is ready once it serves admission; resources are reconciled from then on.
 pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
     let metrics = Metrics::new(registry)?;
-    if !args.alerting_url.starts_with("http") {
-        let reason = format!("{:?} must be http://HOST… or https://HOST…", args.alerting_url);
-        return Err(Error::Argument { flag: "alerting-url", reason });
-    }
+    args.check()?;
     let http = reqwest::Client::builder().build().map_err(|e| Error::System(e.to_string()))?;
     let (listener, webhook) = runtime::listener::bind(&args.webhook_listen).await.map_err(Error::System)?;
     let place = Place::new(&args, webhook.port());
     if place.is_none() {
         tracing::warn!("neither --webhook-service nor --webhook-url: resources are not checked when they are applied");
     }
-    let world = Arc::new(World::new());
+    let world = Arc::new(World::new(args.instance()));
     let alerting = Alerting::new(http.clone(), &args.alerting_url, deps.token);
     let admission = Admission { args: args.clone(), world: world.clone(), http, metrics: metrics.clone() };
     let router = admission::routes(Arc::new(admission));
@@ -72,7 +69,8 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
             };
             tokio::join!(
                 watch::rules(replica.client.clone(), &replica.args, &replica.world, &replica.metrics),
-                watch::channels(replica.client.clone(), &replica.world, &replica.metrics),
+                watch::channels(replica.client.clone(), &replica.args, &replica.world, &replica.metrics),
+                others::run(replica.client.clone(), &replica.world, &replica.metrics),
                 secrets::run(replica.client.clone(), &replica.world, &replica.metrics),
                 webhook,
             )
@@ -103,8 +101,7 @@ impl Replica {
     /// Waits for the lease, works while it is held, and gives it back. Losing it drops the work where it stands, so nothing is written
     /// after that.
     async fn lead(&self, mut shutdown: Shutdown) {
-        let (namespace, name) = (&self.args.namespace, &self.args.controller_name);
-        let mut lease = Holding::new(self.client.clone(), namespace, name, &self.identity);
+        let mut lease = Holding::new(self.client.clone(), &self.args, &self.identity);
         loop {
             tokio::select! {
                 () = lease.acquire() => {}

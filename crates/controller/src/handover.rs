@@ -157,6 +157,9 @@ impl Known {
         let mut usable: BTreeMap<&str, u64> = BTreeMap::new();
         for (uid, rule) in &inner.rules {
             let Ok(handed) = &rule.verdict else { continue };
+            if inner.left_to(rule).is_some() {
+                continue;
+            }
             usable.insert(uid, rule.stamp);
             if whole || self.rules.get(uid) != Some(&rule.stamp) {
                 step.rules.push((rule.stamp, handed.clone()));
@@ -165,6 +168,9 @@ impl Known {
         step.removed_rules = self.rules.keys().filter(|uid| !usable.contains_key(uid.as_str())).cloned().collect();
         usable.clear();
         for (id, channel) in &inner.channels {
+            if inner.left_to(channel).is_some() {
+                continue;
+            }
             if !whole && self.channels.get(id) == Some(&channel.stamp) {
                 usable.insert(id, channel.stamp);
                 continue;

@@ -14,7 +14,9 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::time::Instant;
 
+use crate::args::Args;
 use crate::error::code;
+use crate::others;
 
 /// How long a lease holds that is not renewed.
 const DURATION: Duration = Duration::from_secs(10);
@@ -32,6 +34,8 @@ pub(crate) struct Holding {
     api: Api<Lease>,
     name: String,
     identity: String,
+    /// The namespaces that are watched, for other installations; see `others`.
+    watched: Vec<String>,
     /// The version of the lease that was seen last, and when it was first seen.
     seen: Option<(String, Instant)>,
     /// When it must be given up.
@@ -44,9 +48,10 @@ fn now() -> Instant {
 }
 
 impl Holding {
-    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        let api = Api::namespaced(client, namespace);
-        Holding { api, name: name.to_owned(), identity: identity.to_owned(), seen: None, until: None }
+    pub(crate) fn new(client: Client, args: &Args, identity: &str) -> Self {
+        let api = Api::namespaced(client, &args.namespace);
+        let (name, watched) = (args.controller_name.clone(), args.watch_namespaces.clone());
+        Holding { api, name, identity: identity.to_owned(), watched, seen: None, until: None }
     }
 
     /// Resolves once the lease is held.
@@ -133,6 +138,8 @@ impl Holding {
         let time = MicroTime(Timestamp::from_millisecond(runtime::clock::now_ms()).unwrap_or_default());
         let name = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
         let mut lease = lease.unwrap_or(Lease { metadata: name, spec: None });
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(others::WATCHED.to_owned(), self.watched.join(","));
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(-1).saturating_add(1));

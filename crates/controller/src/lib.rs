@@ -17,6 +17,7 @@ mod component;
 mod handover;
 mod lease;
 mod metrics;
+mod others;
 mod secrets;
 mod states;
 mod status;

@@ -9,6 +9,7 @@ use crate::tls::CONNECTIONS_MAX;
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(crate) resources: IntGaugeVec,
+    pub(crate) foreign: IntGaugeVec,
     pub(crate) leading: IntGauge,
     pub(crate) backlog: IntGaugeVec,
     pub(crate) writes: IntCounterVec,
@@ -49,6 +50,11 @@ impl Metrics {
             .set(CONNECTIONS_MAX as i64);
         Ok(Metrics {
             resources: gauges("resources", "Resources that are watched, by kind.", &["kind"])?,
+            foreign: gauges(
+                "foreign_resources",
+                "Resources that another installation of Weir manages and this one leaves alone, by kind.",
+                &["kind"],
+            )?,
             leading: gauge("leading", "1 while this replica holds the lease.")?,
             backlog: gauges("status_backlog", "Statuses that wait to be written, by class.", &["class"])?,
             writes: counters(

@@ -46,18 +46,24 @@ struct Readiness {
 
 /// The status that a rule should have; `None` while nothing can be said.
 pub(crate) fn rule(inner: &Inner, rule: &Rule, now_ms: i64) -> Option<AlertRuleStatus> {
+    if inner.left_to(rule).is_some() {
+        return None;
+    }
     let generation = rule.identity.generation;
     let state = rule.state.as_ref().filter(|state| state.generation == generation && state.evaluated);
     let readiness = rule_readiness(inner, rule, state.is_some(), now_ms)?;
     let conditions = vec![condition(&readiness, &rule.stored.conditions, &rule.identity, now_ms)];
-    let bare = AlertRuleStatus { observed_generation: generation, conditions, ..AlertRuleStatus::default() };
+    let managed_by = Some(inner.instance.clone());
+    let bare =
+        AlertRuleStatus { observed_generation: generation, conditions, managed_by, ..AlertRuleStatus::default() };
     Some(match (state, readiness.reason) {
         _ if readiness.status == "False" && (rule.verdict.is_err() || rule.refused.is_some()) => {
             AlertRuleStatus { state: Some("Invalid".to_owned()), firing: Some(0), pending: Some(0), ..bare }
         }
         // What is shown is what was known last.
         (_, "AlertingUnreachable") | (None, _) => {
-            AlertRuleStatus { conditions: bare.conditions, observed_generation: generation, ..rule.stored.clone() }
+            let AlertRuleStatus { observed_generation, conditions, managed_by, .. } = bare;
+            AlertRuleStatus { observed_generation, conditions, managed_by, ..rule.stored.clone() }
         }
         (Some(state), _) => live(state, bare),
     })
@@ -117,6 +123,9 @@ fn live(state: &RuleState, bare: AlertRuleStatus) -> AlertRuleStatus {
 
 /// The status that a channel should have.
 pub(crate) fn channel(inner: &Inner, channel: &Channel, now_ms: i64) -> Option<ChannelStatus> {
+    if inner.left_to(channel).is_some() {
+        return None;
+    }
     let readiness = match (&channel.refused, inner.usable(channel)) {
         (_, Err(Bad { reason, message })) => {
             // A Secret that was not read yet is not one that is absent.
@@ -137,6 +146,7 @@ pub(crate) fn channel(inner: &Inner, channel: &Channel, now_ms: i64) -> Option<C
         observed_generation: channel.identity.generation,
         receiver: channel.verdict.is_ok().then(|| "webhook".to_owned()),
         target: host.map(|host| short(host, 300)),
+        managed_by: Some(inner.instance.clone()),
         conditions: vec![condition(&readiness, &channel.stored.conditions, &channel.identity, now_ms)],
     })
 }
@@ -158,6 +168,9 @@ pub(crate) fn rule_class(
     if moved {
         return Some(Class::Transition);
     }
+    if stored.managed_by != wanted.managed_by {
+        return Some(Class::Refresh);
+    }
     let lives = matches!(wanted.state.as_deref(), Some("Pending" | "Firing" | "Recovering"));
     (lives && stored != wanted && now_ms - written_ms >= REFRESH_EVERY_MS).then_some(Class::Refresh)
 }
@@ -167,7 +180,10 @@ pub(crate) fn channel_class(stored: &ChannelStatus, wanted: &ChannelStatus) -> O
     if stored.observed_generation != wanted.observed_generation {
         return Some(Class::Ready);
     }
-    (differ(&stored.conditions, &wanted.conditions) || stored.target != wanted.target).then_some(Class::Transition)
+    if differ(&stored.conditions, &wanted.conditions) || stored.target != wanted.target {
+        return Some(Class::Transition);
+    }
+    (stored.managed_by != wanted.managed_by).then_some(Class::Refresh)
 }
 
 fn differ(stored: &[Condition], wanted: &[Condition]) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
@@ -36,49 +37,77 @@ pub(crate) fn channels_resource() -> ApiResource {
     resource("NotificationChannel", "notificationchannels")
 }
 
+/// One watch for each namespace that is named, or one for all.
+fn apis(client: &Client, args: &Args, resource: &ApiResource) -> Vec<(Option<String>, Api<DynamicObject>)> {
+    let api = |namespace: &Option<String>| match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    };
+    args.watched().into_iter().map(|namespace| (namespace.clone(), api(&namespace))).collect()
+}
+
 /// Watches rules for as long as it is polled.
 pub(crate) async fn rules(client: Client, args: &Args, world: &World, metrics: &Metrics) {
     let gauge = metrics.resources.with_label_values(&["AlertRule"]);
-    let api = Api::all_with(client, &rules_resource());
-    follow(api, "AlertRule", metrics, |step| {
-        match step {
-            Step::Seen(object) => world.rule_seen(read_rule(&object, args), runtime::clock::now_ms()),
-            Step::Gone(object) => world.rule_gone(&object.uid().unwrap_or_default()),
-            Step::Listed(uids) => {
-                let gone: Vec<String> = world.lock().rules.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
-                gone.iter().for_each(|uid| world.rule_gone(uid));
-                world.lock().rules_listed = true;
-                world.ring();
+    let apis = apis(&client, args, &rules_resource());
+    let unlisted: Mutex<BTreeSet<Option<String>>> = Mutex::new(args.watched().into_iter().collect());
+    let watches = apis.into_iter().map(|(namespace, api)| {
+        let (gauge, unlisted) = (&gauge, &unlisted);
+        follow(api, "AlertRule", metrics, move |step| {
+            match step {
+                Step::Seen(object) => world.rule_seen(read_rule(&object, args), runtime::clock::now_ms()),
+                Step::Gone(object) => world.rule_gone(&object.uid().unwrap_or_default()),
+                Step::Listed(uids) => {
+                    let inner = world.lock();
+                    let gone = inner.rules.iter().filter(|(uid, r)| r.is_in(&namespace) && !uids.contains(*uid));
+                    let gone: Vec<String> = gone.map(|(uid, _)| uid.clone()).collect();
+                    drop(inner);
+                    gone.iter().for_each(|uid| world.rule_gone(uid));
+                    world.lock().rules_listed = all_listed(unlisted, &namespace);
+                    world.ring();
+                }
             }
-        }
-        gauge.set(world.lock().rules.len() as i64);
-    })
-    .await;
+            gauge.set(world.lock().rules.len() as i64);
+        })
+    });
+    futures_util::future::join_all(watches).await;
 }
 
 /// Watches channels for as long as it is polled.
-pub(crate) async fn channels(client: Client, world: &World, metrics: &Metrics) {
+pub(crate) async fn channels(client: Client, args: &Args, world: &World, metrics: &Metrics) {
     let gauge = metrics.resources.with_label_values(&["NotificationChannel"]);
-    let api = Api::all_with(client, &channels_resource());
-    follow(api, "NotificationChannel", metrics, |step| {
-        match step {
-            Step::Seen(object) => world.channel_seen(read_channel(&object), runtime::clock::now_ms()),
-            Step::Gone(object) => {
-                world.channel_gone(&format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()));
+    let apis = apis(&client, args, &channels_resource());
+    let unlisted: Mutex<BTreeSet<Option<String>>> = Mutex::new(args.watched().into_iter().collect());
+    let watches = apis.into_iter().map(|(namespace, api)| {
+        let (gauge, unlisted) = (&gauge, &unlisted);
+        follow(api, "NotificationChannel", metrics, move |step| {
+            match step {
+                Step::Seen(object) => world.channel_seen(read_channel(&object), runtime::clock::now_ms()),
+                Step::Gone(object) => {
+                    world.channel_gone(&format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()));
+                }
+                Step::Listed(uids) => {
+                    let inner = world.lock();
+                    let own = inner.channels.iter().filter(|(_, c)| c.is_in(&namespace));
+                    let gone = own.filter(|(_, c)| !uids.contains(&c.identity.uid));
+                    let gone: Vec<String> = gone.map(|(id, _)| id.clone()).collect();
+                    drop(inner);
+                    gone.iter().for_each(|id| world.channel_gone(id));
+                    world.lock().channels_listed = all_listed(unlisted, &namespace);
+                    world.ring();
+                }
             }
-            Step::Listed(uids) => {
-                let inner = world.lock();
-                let gone = inner.channels.iter().filter(|(_, c)| !uids.contains(&c.identity.uid));
-                let gone: Vec<String> = gone.map(|(id, _)| id.clone()).collect();
-                drop(inner);
-                gone.iter().for_each(|id| world.channel_gone(id));
-                world.lock().channels_listed = true;
-                world.ring();
-            }
-        }
-        gauge.set(world.lock().channels.len() as i64);
-    })
-    .await;
+            gauge.set(world.lock().channels.len() as i64);
+        })
+    });
+    futures_util::future::join_all(watches).await;
+}
+
+/// A namespace has been read; whether all have.
+fn all_listed(unlisted: &Mutex<BTreeSet<Option<String>>>, namespace: &Option<String>) -> bool {
+    let mut unlisted = unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+    unlisted.remove(namespace);
+    unlisted.is_empty()
 }
 
 enum Step {

@@ -127,6 +127,12 @@ async fn configure(client: &Client, args: &Args, place: &Place, authorities: &st
             }],
         }],
     });
+    if !args.watch_namespaces.is_empty() {
+        // The label that the API server gives every namespace.
+        wanted["webhooks"][0]["namespaceSelector"] = json!({"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "In", "values": args.watch_namespaces},
+        ]});
+    }
     if let Some(role) = &args.owner_cluster_role {
         let roles: Api<ClusterRole> = Api::all(client.clone());
         let owner = roles.get(role).await.map_err(Error::kubernetes(format!("reading ClusterRole {role}")))?;

@@ -11,6 +11,9 @@ use rules::handover::{HandedChannel, HandedRule, RuleState};
 use rules::kubernetes::{AlertRuleStatus, ChannelStatus};
 use tokio::sync::watch;
 
+/// Installations that wait to be looked for; resources of those beyond are left alone until then.
+const NAMED_MAX: usize = 64;
+
 /// Which resource something is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
@@ -18,6 +21,32 @@ pub(crate) enum Key {
     Rule(String),
     /// A channel, by `namespace/name`.
     Channel(String),
+}
+
+/// Another installation of Weir, which resources name as the one that manages them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Other {
+    /// Its lease is gone, and with it the installation.
+    Gone,
+    /// It is there, and watches these namespaces; all where there are none.
+    Watches(Vec<String>),
+}
+
+/// A status that names the installation that writes it.
+pub(crate) trait Managed {
+    fn managed_by(&self) -> Option<&str>;
+}
+
+impl Managed for AlertRuleStatus {
+    fn managed_by(&self) -> Option<&str> {
+        self.managed_by.as_deref()
+    }
+}
+
+impl Managed for ChannelStatus {
+    fn managed_by(&self) -> Option<&str> {
+        self.managed_by.as_deref()
+    }
 }
 
 /// What identifies a version of a resource.
@@ -57,6 +86,13 @@ pub(crate) struct Entry<D, S> {
     pub(crate) state: Option<RuleState>,
 }
 
+impl<D, S> Entry<D, S> {
+    /// Whether it is in a namespace; `None` is all of them.
+    pub(crate) fn is_in(&self, namespace: &Option<String>) -> bool {
+        namespace.as_ref().is_none_or(|namespace| *namespace == self.identity.namespace)
+    }
+}
+
 pub(crate) type Rule = Entry<HandedRule, AlertRuleStatus>;
 pub(crate) type Channel = Entry<NotificationChannel, ChannelStatus>;
 
@@ -85,6 +121,12 @@ pub(crate) struct Inner {
     /// Since when alerting does not answer.
     pub(crate) unreachable_ms: Option<i64>,
     pub(crate) dirty: BTreeSet<Key>,
+    /// What this installation is called in the statuses that it writes.
+    pub(crate) instance: String,
+    /// The others that statuses name, once they were looked for.
+    pub(crate) others: BTreeMap<String, Other>,
+    /// Those that were named since, and not looked for yet.
+    pub(crate) named: BTreeSet<String>,
     stamp: u64,
 }
 
@@ -97,6 +139,22 @@ impl Inner {
     /// Whether what is handed over would be everything.
     pub(crate) fn is_complete(&self) -> bool {
         self.rules_listed && self.channels_listed && self.secrets_read
+    }
+
+    /// The other installation to which a resource is left. One that was not looked for yet may be there.
+    pub(crate) fn left_to<'a, D, S: Managed>(&self, entry: &'a Entry<D, S>) -> Option<&'a str> {
+        let other = entry.stored.managed_by().filter(|other| *other != self.instance)?;
+        let is_left = match self.others.get(other) {
+            Some(Other::Gone) => false,
+            Some(Other::Watches(names)) => names.is_empty() || names.contains(&entry.identity.namespace),
+            None => true,
+        };
+        is_left.then_some(other)
+    }
+
+    fn name(&mut self, status: &impl Managed) -> bool {
+        let other = status.managed_by().filter(|other| *other != self.instance && !self.others.contains_key(*other));
+        other.is_some_and(|other| self.named.len() < NAMED_MAX && self.named.insert(other.to_owned()))
     }
 
     /// The channel as it is handed over; why not where it cannot be used.
@@ -149,8 +207,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        World { inner: Mutex::default(), bell: watch::Sender::new(0) }
+    /// Nothing is known yet. `instance` is what this installation is called.
+    pub(crate) fn new(instance: String) -> Self {
+        World { inner: Mutex::new(Inner { instance, ..Inner::default() }), bell: watch::Sender::new(0) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -170,10 +229,11 @@ impl World {
         let mut inner = self.lock();
         let stamp = inner.next_stamp();
         let uid = seen.identity.uid.clone();
+        let named = inner.name(&seen.stored);
         let changed = place(inner.rules.entry(uid.clone()), seen, stamp, now_ms);
         inner.dirty.insert(Key::Rule(uid));
         drop(inner);
-        if changed {
+        if changed || named {
             self.ring();
         }
     }
@@ -183,13 +243,14 @@ impl World {
         let stamp = inner.next_stamp();
         let (namespace, id) =
             (seen.identity.namespace.clone(), format!("{}/{}", seen.identity.namespace, seen.identity.name));
+        let named = inner.name(&seen.stored);
         let changed = place(inner.channels.entry(id.clone()), seen, stamp, now_ms);
         if changed {
             inner.touch_rules_of(&namespace, &id);
         }
         inner.dirty.insert(Key::Channel(id));
         drop(inner);
-        if changed {
+        if changed || named {
             self.ring();
         }
     }

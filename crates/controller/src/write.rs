@@ -1,6 +1,7 @@
 //! Writes one status, and tells in an Event what became of the resource with it.
 //!
-//! A merge patch that names the UID, so that a resource that was deleted and made again does not get the status of its predecessor. Events
+//! A merge patch that names the UID, so that a resource that was deleted and made again does not get the status of its predecessor. The first
+//! one names the version too: of two installations that take the same resource one is refused, and leaves it to the other. Events
 //! are told within a rate: beyond it they are left out and counted, as the status says the same.
 
 use std::sync::Mutex;
@@ -56,6 +57,8 @@ pub(crate) struct Writer {
 struct Job {
     kind: &'static str,
     identity: Identity,
+    /// The version that nobody may have changed, where this status takes the resource for this installation.
+    claims: Option<u64>,
     status: Value,
     event: Option<Event>,
 }
@@ -72,7 +75,10 @@ impl Writer {
         let Some(job) = job(world, key, now_ms) else { return Outcome::Needless };
         let resource = if job.kind == "AlertRule" { rules_resource() } else { channels_resource() };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &job.identity.namespace, &resource);
-        let patch = json!({"metadata": {"uid": job.identity.uid}, "status": job.status});
+        let mut patch = json!({"metadata": {"uid": job.identity.uid}, "status": job.status});
+        if let Some(version) = job.claims.filter(|version| *version > 0) {
+            patch["metadata"]["resourceVersion"] = json!(version.to_string());
+        }
         let params = PatchParams { field_manager: Some("weir-controller".to_owned()), ..PatchParams::default() };
         match api.patch_status(&job.identity.name, &params, &Patch::Merge(&patch)).await {
             Ok(object) => {
@@ -82,6 +88,8 @@ impl Writer {
                 }
                 Outcome::Written
             }
+            // It changed meanwhile; what it is now decides, once the watch tells.
+            Err(error) if code(&error) == 409 && job.claims.is_some() => Outcome::Failed,
             // Gone, or another one of the same name.
             Err(error) if matches!(code(&error), 404 | 409) => Outcome::Needless,
             Err(error) => {
@@ -137,7 +145,8 @@ fn job(world: &World, key: &Key, now_ms: i64) -> Option<Job> {
             let fields =
                 ["state", "firing", "pending", "since", "value", "lastNotification", "mode", "cost", "lastError"];
             let status = merge(&wanted, &fields)?;
-            Some(Job { kind: "AlertRule", identity: rule.identity.clone(), status, event })
+            let claims = (rule.stored.managed_by != wanted.managed_by).then_some(rule.version);
+            Some(Job { kind: "AlertRule", identity: rule.identity.clone(), claims, status, event })
         }
         Key::Channel(id) => {
             let channel = inner.channels.get(id)?;
@@ -146,7 +155,8 @@ fn job(world: &World, key: &Key, now_ms: i64) -> Option<Job> {
             let status = merge(&wanted, &["receiver", "target"])?;
             let ready = |conditions: &[_]| readiness(conditions);
             let event = not_ready(ready(&channel.stored.conditions), ready(&wanted.conditions));
-            Some(Job { kind: "NotificationChannel", identity: channel.identity.clone(), status, event })
+            let claims = (channel.stored.managed_by != wanted.managed_by).then_some(channel.version);
+            Some(Job { kind: "NotificationChannel", identity: channel.identity.clone(), claims, status, event })
         }
     }
 }

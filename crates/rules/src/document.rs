@@ -66,6 +66,7 @@ pub struct AlertRule {
             priority = 1,
             json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
         ),
+        printcolumn(name = "Managed By", type_ = "string", priority = 1, json_path = ".status.managedBy"),
         printcolumn(name = "Expr", type_ = "string", priority = 1, json_path = ".spec.expr")
     )
 )]
@@ -132,7 +133,8 @@ pub struct NotificationChannel {
         printcolumn(name = "Target", type_ = "string", json_path = ".status.target"),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+        printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+        printcolumn(name = "Managed By", type_ = "string", priority = 1, json_path = ".status.managedBy")
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -50,6 +50,9 @@ pub struct AlertRuleStatus {
     /// Why the last evaluation or delivery failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// The installation of Weir that evaluates it: namespace and name of its controller's lease. Others leave the rule alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
     /// Ready, with the reason where it is not.
     pub conditions: Vec<Condition>,
 }
@@ -66,6 +69,9 @@ pub struct ChannelStatus {
     /// The host that is called, where it is not secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The installation of Weir that uses it: namespace and name of its controller's lease. Others leave the channel alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
     /// Ready, with the reason where it is not.
     pub conditions: Vec<Condition>,
 }
@@ -108,6 +114,7 @@ fn rule_bounds() -> Vec<(&'static str, Value)> {
         ("status.mode", json!({"maxLength": 32})),
         ("status.cost", json!({"maxLength": 32})),
         ("status.lastError", json!({"maxLength": 4096})),
+        ("status.managedBy", json!({"maxLength": 317})),
         ("status.conditions", conditions()),
     ]
 }

@@ -14,6 +14,7 @@ pub mod handover;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod load;
+pub mod name;
 pub mod prometheus;
 pub mod rule;
 pub mod target;

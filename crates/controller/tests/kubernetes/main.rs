@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "says which test is skipped and why")]
 
+mod installations;
 mod processes;
 mod support;
 

@@ -259,6 +259,20 @@ const CASES: &[Case] = &[
             (r#"weir_controller_leading{instance="b:1"}"#, 1.0, 0.0),
         ],
     },
+    Case {
+        rule: "weir-resources-managed-elsewhere",
+        // Both replicas count them.
+        fires: &[
+            (r#"weir_controller_foreign_resources{kind="AlertRule",instance="a:1"}"#, 3.0, 0.0),
+            (r#"weir_controller_foreign_resources{kind="AlertRule",instance="b:1"}"#, 3.0, 0.0),
+            (r#"weir_controller_foreign_resources{kind="NotificationChannel",instance="a:1"}"#, 0.0, 0.0),
+        ],
+        alerts: 1,
+        quiet: &[
+            (r#"weir_controller_foreign_resources{kind="AlertRule",instance="a:1"}"#, 0.0, 0.0),
+            (r#"weir_controller_resources{kind="AlertRule",instance="a:1"}"#, 9.0, 0.0),
+        ],
+    },
 ];
 
 fn at(path: &str) -> PathBuf {

@@ -13,8 +13,10 @@ use tokio::sync::MutexGuard;
 use super::double::Alerting;
 use super::{TOKEN, until};
 
+/// Those that the tests own: of the controller, and of who uses it.
+const NAMESPACES: [&str; 2] = ["weir", "shop"];
 /// Who the controller is, by its manifest.
-const ACCOUNT: &str = "system:serviceaccount:weir:weir-controller";
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:weir:weir-controller";
 const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:authenticated"];
 /// One at a time: the definitions and the webhook configuration belong to the whole cluster.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -68,7 +70,7 @@ impl Cluster {
         let hooks: Api<DynamicObject> = Api::all_with(self.client.clone(), &hooks);
         let _ = hooks.delete("weir-controller", &DeleteParams::default()).await;
         controller::crds::apply(self.client.clone()).await.expect("the API server takes the definitions");
-        for name in ["weir", "shop"] {
+        for name in NAMESPACES {
             self.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
                 .await
                 .expect("made");
@@ -76,13 +78,10 @@ impl Cluster {
         for document in include_str!("../../../../../manifests/controller/rbac.yaml").split("\n---\n") {
             self.apply(rules::yaml::from_str(document).expect("YAML")).await.expect("applied");
         }
-        for kind in ["AlertRule", "NotificationChannel"] {
+        for (kind, namespace) in ["AlertRule", "NotificationChannel"].iter().flat_map(|k| NAMESPACES.map(|n| (*k, n))) {
             until(async || {
-                let api: Api<DynamicObject> = Api::namespaced_with(
-                    self.client.clone(),
-                    "shop",
-                    &resource(kind, &plural(kind), "weir.dev", "v1alpha1"),
-                );
+                let resource = resource(kind, &plural(kind), "weir.dev", "v1alpha1");
+                let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
                 let _ = api.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
                 let left = api.list(&ListParams::default()).await.map_err(|e| e.to_string())?.items.len();
                 if left == 0 { Ok(()) } else { Err(format!("{left} of {kind}")) }
@@ -91,7 +90,9 @@ impl Cluster {
         }
         let leases = resource("Lease", "leases", "coordination.k8s.io", "v1");
         let leases: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "weir", &leases);
-        let _ = leases.delete("weir-controller", &DeleteParams::default()).await;
+        for name in ["weir-controller", "weir-other"] {
+            let _ = leases.delete(name, &DeleteParams::default()).await;
+        }
     }
 
     pub(crate) fn api(&self, object: &Value) -> Api<DynamicObject> {
@@ -156,29 +157,7 @@ impl Cluster {
 
     /// A controller that has the rights of its own manifest and no others. It is ready, and admission serves.
     pub(crate) async fn controller(&self, alerting: &Alerting, identity: &str) -> Controller {
-        let mut config = self.config.clone();
-        config.auth_info.impersonate = Some(ACCOUNT.to_owned());
-        config.auth_info.impersonate_groups = Some(GROUPS.map(str::to_owned).to_vec());
-        let client = Client::try_from(config).expect("a client");
-        let args = controller::Args {
-            alerting_url: alerting.url.clone(),
-            query_url: Some(alerting.url.clone()),
-            namespace_label: "namespace".to_owned(),
-            global_rule_namespaces: vec!["weir".to_owned()],
-            namespace: "weir".to_owned(),
-            controller_name: "weir-controller".to_owned(),
-            webhook_listen: "127.0.0.1:0".to_owned(),
-            webhook_service: None,
-            webhook_url: Some("https://127.0.0.1:0/validate".to_owned()),
-            owner_cluster_role: Some("weir-controller".to_owned()),
-        };
-        let (trigger, shutdown) = Shutdown::new();
-        let registry = prometheus::Registry::new();
-        let token = runtime::Token::fixed(TOKEN).expect("a token");
-        let deps = controller::Deps { client, token: Some(token), identity: identity.to_owned() };
-        let started = controller::start(args, deps, &registry, shutdown).await.expect("starts");
-        let drained = tokio::spawn(started.component.drained);
-        let controller = Controller { trigger, drained, registry, port: started.webhook.port() };
+        let controller = self.controller_of(self.args(alerting), ACCOUNT, identity).await;
         let port = controller.port;
         until(async || {
             let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {}});
@@ -188,6 +167,38 @@ impl Cluster {
         })
         .await;
         controller
+    }
+
+    /// The arguments of that controller.
+    pub(crate) fn args(&self, alerting: &Alerting) -> controller::Args {
+        controller::Args {
+            alerting_url: alerting.url.clone(),
+            query_url: Some(alerting.url.clone()),
+            namespace_label: "namespace".to_owned(),
+            global_rule_namespaces: vec!["weir".to_owned()],
+            watch_namespaces: Vec::new(),
+            namespace: "weir".to_owned(),
+            controller_name: "weir-controller".to_owned(),
+            webhook_listen: "127.0.0.1:0".to_owned(),
+            webhook_service: None,
+            webhook_url: Some("https://127.0.0.1:0/validate".to_owned()),
+            owner_cluster_role: Some("weir-controller".to_owned()),
+        }
+    }
+
+    /// A controller with the rights of an account. It is ready.
+    pub(crate) async fn controller_of(&self, args: controller::Args, account: &str, identity: &str) -> Controller {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(account.to_owned());
+        config.auth_info.impersonate_groups = Some(GROUPS.map(str::to_owned).to_vec());
+        let client = Client::try_from(config).expect("a client");
+        let (trigger, shutdown) = Shutdown::new();
+        let registry = prometheus::Registry::new();
+        let token = runtime::Token::fixed(TOKEN).expect("a token");
+        let deps = controller::Deps { client, token: Some(token), identity: identity.to_owned() };
+        let started = controller::start(args, deps, &registry, shutdown).await.expect("starts");
+        let drained = tokio::spawn(started.component.drained);
+        Controller { trigger, drained, registry, port: started.webhook.port() }
     }
 }
 
