@@ -7,7 +7,7 @@ use promql::ast::{Expr, ValueType};
 
 use crate::document::{API_VERSION, AlertRule, Metadata, NotificationChannel, SecretKeyRef, WebhookSpec};
 use crate::prometheus::{FileRule, Group, Text};
-use crate::{Alerting, Channel, Error, Kind, Rule, Template, Webhook, target};
+use crate::{Alerting, Channel, Error, Kind, Rule, Template, Webhook, name, target};
 
 /// Alerts of one webhook request, where the channel does not say. At some kilobyte each half a megabyte, which receivers accept.
 const ALERTS_MAX_DEFAULT: usize = 500;
@@ -116,6 +116,29 @@ impl Faults {
             _ => Err(self.0),
         }
     }
+}
+
+/// What Kubernetes would refuse of what a document is called.
+pub(crate) fn names(metadata: &Metadata) -> Vec<Error> {
+    let mut faults = Faults::default();
+    let mut add = |path: String, checked: Result<(), String>| {
+        if let Err(message) = checked {
+            faults.add(&path, message);
+        }
+    };
+    add("metadata.name".to_owned(), name::check_subdomain(&metadata.name));
+    if let Some(namespace) = &metadata.namespace {
+        add("metadata.namespace".to_owned(), name::check_label(namespace));
+    }
+    for (key, value) in &metadata.labels {
+        let path = format!("metadata.labels.{key}");
+        add(path, name::check_key(key).and_then(|()| name::check_value(value)));
+    }
+    for key in metadata.annotations.keys() {
+        // As the API server does, which takes capitals in these keys.
+        add(format!("metadata.annotations.{key}"), name::check_key(&key.to_lowercase()));
+    }
+    faults.0
 }
 
 /// The line of an expression and a caret under the byte.

@@ -59,6 +59,8 @@ pub struct Problem {
     pub document: Option<usize>,
     /// One-based line in the file.
     pub line: Option<usize>,
+    /// One-based column in that line, in characters, where the message does not tell a place of its own.
+    pub column: Option<usize>,
     /// Where in the document: `spec.expr`.
     pub path: Option<String>,
     /// Name of the rule or channel, where it is known.
@@ -73,6 +75,9 @@ impl fmt::Display for Problem {
         f.write_str(&self.file)?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
         }
         if let Some(document) = self.document {
             write!(f, ": document {document}")?;

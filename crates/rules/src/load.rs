@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use promql::Features;
 
-use crate::document::{AlertRule, NotificationChannel};
+use crate::document::{AlertRule, Metadata, NotificationChannel};
 use crate::error::{Problem, Severity};
 use crate::prometheus::{FileRule, RuleFile};
 use crate::yaml::{self, Document, Value};
@@ -49,7 +49,17 @@ impl Loaded {
 /// Reads a file, or all files `*.yaml`, `*.yml` and `*.json` in a folder and the folders in it. Never fails: what cannot be
 /// read is in `problems`.
 pub fn load(path: &Path, features: &Features) -> Loaded {
-    let mut loader = Loader { features, loaded: Loaded::default(), uids: BTreeMap::new() };
+    read(path, features, false)
+}
+
+/// As [`load`], and refuses names that the API server of Kubernetes would refuse too: what is accepted can be applied. Not what a process
+/// does, since it must not lose the rules that it had for what they are called.
+pub fn load_strictly(path: &Path, features: &Features) -> Loaded {
+    read(path, features, true)
+}
+
+fn read(path: &Path, features: &Features, strict: bool) -> Loaded {
+    let mut loader = Loader { features, strict, loaded: Loaded::default(), uids: BTreeMap::new() };
     let mut files = Vec::new();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => loader.walk(path, 0, &mut files),
@@ -69,7 +79,7 @@ pub type Mark = (PathBuf, [i64; 6]);
 pub fn marks(path: &Path) -> Vec<Mark> {
     use std::os::unix::fs::MetadataExt as _;
     let features = Features::default();
-    let mut loader = Loader { features: &features, loaded: Loaded::default(), uids: BTreeMap::new() };
+    let mut loader = Loader { features: &features, strict: false, loaded: Loaded::default(), uids: BTreeMap::new() };
     let mut files = Vec::new();
     if path.is_dir() {
         loader.walk(path, 0, &mut files);
@@ -87,7 +97,11 @@ pub fn marks(path: &Path) -> Vec<Mark> {
 
 /// Reads the documents of one text, as if it were the only file, of that name.
 pub fn load_text(text: &str, file: &str, features: &Features) -> Loaded {
-    let mut loader = Loader { features, loaded: Loaded::default(), uids: BTreeMap::new() };
+    read_text(text, file, features, false)
+}
+
+fn read_text(text: &str, file: &str, features: &Features, strict: bool) -> Loaded {
+    let mut loader = Loader { features, strict, loaded: Loaded::default(), uids: BTreeMap::new() };
     loader.loaded.files.push(file.to_owned());
     loader.text(text, file, file);
     loader.finish()
@@ -95,6 +109,8 @@ pub fn load_text(text: &str, file: &str, features: &Features) -> Loaded {
 
 struct Loader<'a> {
     features: &'a Features,
+    /// Whether names must be those that Kubernetes takes.
+    strict: bool,
     loaded: Loaded,
     /// How many rules have an identity so far.
     uids: BTreeMap<String, usize>,
@@ -178,6 +194,7 @@ impl Loader<'_> {
             (_, "AlertRule") => {
                 let document: AlertRule = yaml::from_str(text).map_err(|e| vec![e])?;
                 let rule = check::alert_rule(&document, place.file, place.origin, self.features);
+                let rule = self.named(rule, &document.metadata);
                 let name = document.metadata.name;
                 match rule {
                     Ok(rule) => self.add(place, rule, "metadata.name"),
@@ -187,7 +204,7 @@ impl Loader<'_> {
             }
             (_, "NotificationChannel") => {
                 let document: NotificationChannel = yaml::from_str(text).map_err(|e| vec![e])?;
-                match check::channel(&document, place.file, None) {
+                match self.named(check::channel(&document, place.file, None), &document.metadata) {
                     Ok(channel) if self.loaded.channels.iter().any(|c| c.id == channel.id) => {
                         let message = "a channel of this name was loaded before";
                         self.refuse(place, Some(channel.id), vec![Error::field("metadata.name", message)]);
@@ -206,6 +223,22 @@ impl Loader<'_> {
                     "{version:?} {kind:?} is not known; AlertRule and NotificationChannel of weir.dev/v1alpha1 are"
                 ),
             )]),
+        }
+    }
+
+    /// What was checked, unless it has a name that is refused here.
+    fn named<T>(&self, checked: Result<T, Vec<Error>>, metadata: &Metadata) -> Result<T, Vec<Error>> {
+        let faults = if self.strict { check::names(metadata) } else { Vec::new() };
+        match checked {
+            Ok(checked) if faults.is_empty() => Ok(checked),
+            Ok(_) => Err(faults),
+            // What both refuse is told once, with what would be good here.
+            Err(errors) => {
+                let path =
+                    |error: &Error| if let Error::Field { path, .. } = error { path.clone() } else { String::new() };
+                let told: Vec<String> = faults.iter().map(path).collect();
+                Err(faults.into_iter().chain(errors.into_iter().filter(|e| !told.contains(&path(e)))).collect())
+            }
         }
     }
 
@@ -257,21 +290,23 @@ impl Loader<'_> {
     }
 
     fn refuse(&mut self, place: &Place<'_>, name: Option<String>, errors: Vec<Error>) {
-        let first_line = place.document.first_line;
+        let (first_line, text) = (place.document.first_line, place.document.text);
         for error in errors {
             let (line, path, message) = match error {
                 Error::Yaml { line, path, message } => (line, path, message),
-                Error::Field { path, message } => (yaml::line_of(place.document.text, &path), Some(path), message),
+                Error::Field { path, message } => (None, Some(path), message),
                 Error::Template(message) => (None, None, message),
             };
-            let line = line
-                .or_else(|| path.as_ref().and_then(|p| yaml::line_of(place.document.text, p)))
-                .map_or(first_line, |line| line + first_line - 1);
+            let found = path.as_ref().and_then(|path| yaml::place_of(text, path));
+            // Expressions tell their own place, and the fields of a spec are found by their names.
+            let is_name = line.is_none() && path.as_ref().is_some_and(|path| path.starts_with("metadata."));
+            let line = line.or(found.as_ref().map(|found| found.line)).map_or(first_line, |line| line + first_line - 1);
             self.loaded.problems.push(Problem {
                 severity: Severity::Error,
                 file: place.file.to_owned(),
                 document: Some(place.document.number),
                 line: Some(line),
+                column: found.filter(|_| is_name).map(|found| found.column),
                 path,
                 name: name.clone(),
                 message,
@@ -291,6 +326,7 @@ impl Loader<'_> {
             file,
             document: None,
             line: None,
+            column: None,
             path: None,
             name: none,
             message,
@@ -312,6 +348,7 @@ impl Loader<'_> {
                     file: rule.file.clone(),
                     document: None,
                     line: None,
+                    column: None,
                     path: Some("spec.channel".to_owned()),
                     name: Some(rule.name.clone()),
                     message: format!("channel {own:?} is not loaded; notifications wait until it is"),

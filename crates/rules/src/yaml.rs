@@ -74,28 +74,82 @@ pub fn to_string<T: serde::Serialize>(value: &T) -> Result<String, Error> {
 /// A tree of values of a document.
 pub type Value = serde_yaml::Value;
 
-/// The one-based line at which the value of a path such as `groups[0].rules[2].expr` is written, as far as block style allows to
-/// tell; the line of the last part of the path that was found otherwise.
+/// A place in a text, one-based; the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// Where the value begins; where the key does, if the value stands on lines below.
+    pub column: usize,
+}
+
+/// The line at which the value of a path such as `groups[0].rules[2].expr` is written; see [`place_of`].
 pub fn line_of(text: &str, path: &str) -> Option<usize> {
+    place_of(text, path).map(|place| place.line)
+}
+
+/// Where the value of a path such as `groups[0].rules[2].expr` is written, as far as block style allows to tell, and a map of flow style in
+/// one line; the place of the last part of the path that was found otherwise. A key may have dots in it.
+pub fn place_of(text: &str, path: &str) -> Option<Place> {
     let lines: Vec<Line<'_>> = text.lines().enumerate().filter_map(|(n, line)| Line::new(n + 1, line)).collect();
     let (mut rest, mut found, mut indent) = (lines.as_slice(), None, 0);
-    for part in path.split('.') {
-        let (key, items) = part.split_once('[').map_or((part, None), |(key, item)| (key, Some(item)));
+    let mut path = Some(path);
+    while let Some(left) = path {
         let Some(block) = rest.first().map(|l| l.indent).filter(|i| *i >= indent) else { break };
-        let own = rest.iter().take_while(|l| l.indent >= block);
-        let Some(at) = own.enumerate().find(|(_, l)| l.indent == block && l.key() == Some(key)).map(|(at, _)| at)
-        else {
-            break;
+        let line = |key: &str| {
+            let own = rest.iter().take_while(|l| l.indent >= block);
+            own.enumerate().find(|(_, l)| l.indent == block && l.key() == Some(key)).map(|(at, _)| at)
         };
-        (found, rest, indent) = (Some(rest[at].number), &rest[at + 1..], block + 1);
+        // A key with dots in it is all that is left.
+        let (part, behind) = match line(left) {
+            Some(_) => (left, None),
+            None => left.split_once('.').map_or((left, None), |(part, behind)| (part, Some(behind))),
+        };
+        let (key, items) = part.split_once('[').map_or((part, None), |(key, item)| (key, Some(item)));
+        let Some(at) = line(key) else { break };
+        (found, rest, indent, path) = (Some(rest[at].place()), &rest[at + 1..], block + 1, behind);
+        let flow = behind.and_then(|behind| lines_place(text, found?.line, found?.column, behind));
+        if flow.is_some() {
+            return flow;
+        }
         let Some(index) = items.and_then(|i| i.trim_end_matches(']').parse::<usize>().ok()) else { continue };
         let Some(dash) = rest.first().filter(|l| l.dash.is_some()).and_then(|l| l.dash) else { break };
         let starts: Vec<usize> = (0..rest.len()).filter(|n| rest[*n].dash == Some(dash)).collect();
         let Some(start) = starts.get(index).copied() else { break };
         let end = starts.get(index + 1).copied().unwrap_or(rest.len());
-        (found, rest, indent) = (Some(rest[start].number), &rest[start..end], dash + 1);
+        (found, rest, indent) = (Some(rest[start].place()), &rest[start..end], dash + 1);
     }
     found
+}
+
+/// A path in a map of flow style that begins at a column of a line: behind the keys, one after the other.
+fn lines_place(text: &str, line: usize, column: usize, path: &str) -> Option<Place> {
+    let text: Vec<char> = text.lines().nth(line - 1)?.chars().collect();
+    let text = &text[..];
+    let mut at = column - 1;
+    if text.get(at) != Some(&'{') {
+        return None;
+    }
+    let mut path = Some(path);
+    while let Some(left) = path {
+        let find = |key: &str| {
+            let key: Vec<char> = key.chars().collect();
+            let behind = |n: usize| text[n + key.len()..].iter().collect::<String>();
+            (at..text.len().saturating_sub(key.len())).find(|n| {
+                let before = n.checked_sub(1).and_then(|n| text.get(n)).is_none_or(|c| " {,\"'".contains(*c));
+                before && text[*n..].starts_with(&key) && behind(*n).trim_start_matches(['"', '\'']).starts_with(':')
+            })
+        };
+        let (part, behind) = match find(left) {
+            Some(_) => (left, None),
+            None => left.split_once('.').map_or((left, None), |(part, behind)| (part, Some(behind))),
+        };
+        let key = find(part)?;
+        let colon = text[key..].iter().position(|c| *c == ':')? + key;
+        at = (colon + 1..text.len()).find(|n| !text[*n].is_whitespace())?;
+        path = behind;
+    }
+    Some(Place { line, column: at + 1 })
 }
 
 /// A line of block style: `  - key: value`.
@@ -121,6 +175,14 @@ impl<'a> Line<'a> {
             }
             None => Some(Line { number, dash: (text == "-").then_some(column), indent: column, text }),
         }
+    }
+
+    fn place(&self) -> Place {
+        let behind = self.text.split_once(':').map_or("", |(_, value)| value);
+        let value = behind.trim_start();
+        let is_below = value.is_empty() || value.starts_with('#');
+        let before = if is_below { 0 } else { self.text[..self.text.len() - value.len()].chars().count() };
+        Place { line: self.number, column: self.indent + before + 1 }
     }
 
     fn key(&self) -> Option<&'a str> {

@@ -95,7 +95,7 @@ fn every_fault_of_a_document_is_told() {
         .replace("name: high-latency", "name: high latency");
     let problems = problems(&text);
     assert_eq!(problems.len(), 4, "{problems:#?}");
-    assert!(problems[0].contains(":4: document 1: high latency: metadata.name: "), "{}", problems[0]);
+    assert!(problems[0].contains(":4:9: document 1: high latency: metadata.name: "), "{}", problems[0]);
     assert!(problems[1].contains(":7: document 1: high latency: spec.for: not a valid duration"), "{}", problems[1]);
 }
 
@@ -232,4 +232,40 @@ fn references_to_secrets_are_refused_in_files() {
     let metadata =
         text.replace("    urlFrom:\n      secretKeyRef: {name: s, key: url}\n", "    url: http://169.254.169.254/\n");
     check(&metadata, "rules/a.yaml:6: document 1: c: spec.webhook.url", "credentials");
+}
+
+#[test]
+fn names_that_kubernetes_refuses_are_refused_with_line_and_column_where_that_is_asked() {
+    let document = |metadata: &str| {
+        format!("apiVersion: weir.dev/v1alpha1\nkind: AlertRule\n{metadata}\nspec: {{expr: vector(1)}}\n")
+    };
+    let strict = |metadata: &str| {
+        let loaded = read_text(&document(metadata), "a.yaml", &Features::default(), true);
+        assert_eq!(loaded.rules.len(), usize::from(loaded.problems.is_empty()), "what is refused is not loaded");
+        let problem = |p: &Problem| {
+            assert_eq!(p.severity, Severity::Error);
+            let text = p.to_string();
+            text[..text.find(" is not ").unwrap_or(text.len())].to_owned()
+        };
+        loaded.problems.iter().map(problem).collect::<Vec<_>>()
+    };
+    let in_block = "# a rule\nmetadata:\n  name: Too_Hot\n  namespace: 'my.shop'\n  labels:\n    team: a\n    example.com/a b: c\n    d.e/f: g h\n  annotations:\n    -a: b";
+    assert_eq!(
+        strict(in_block),
+        [
+            "a.yaml:5:9: document 1: Too_Hot: metadata.name: \"Too_Hot\"",
+            "a.yaml:6:14: document 1: Too_Hot: metadata.namespace: \"my.shop\"",
+            "a.yaml:10:12: document 1: Too_Hot: metadata.labels.d.e/f: \"g h\"",
+            "a.yaml:9:22: document 1: Too_Hot: metadata.labels.example.com/a b: \"example.com/a b\"",
+            "a.yaml:12:9: document 1: Too_Hot: metadata.annotations.-a: \"-a\"",
+        ]
+    );
+    assert_eq!(
+        strict("metadata: {name: hot, namespace: a_b}"),
+        ["a.yaml:3:34: document 1: hot: metadata.namespace: \"a_b\""]
+    );
+    assert_eq!(strict("metadata:\n  name: hot.1\n  labels: {a.b/c: d}\n  annotations: {A.b/c: any text}"), [""; 0]);
+    // A process goes on with the rules that it had.
+    let loaded = read(&document("metadata: {name: Too_Hot}"));
+    assert_eq!((loaded.rules.len(), loaded.problems.len()), (1, 0));
 }

@@ -86,7 +86,7 @@ pub(crate) fn rules(args: &CheckRulesArgs) -> anyhow::Result<ExitCode> {
 
 /// Writes what is in a file or folder; the number of errors.
 fn check_path(path: &Path, features: &promql::Features, out: &mut impl std::io::Write) -> anyhow::Result<usize> {
-    let loaded = ::rules::load(path, features);
+    let loaded = ::rules::load_strictly(path, features);
     for rule in &loaded.rules {
         let kind = if rule.alerting().is_some() { "alert" } else { "record" };
         writeln!(out, "ok       {}: {kind} {}", rule.file, rule.name)?;
