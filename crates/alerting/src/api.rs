@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
+use crate::delivery::Channels;
 use crate::reload::Asked;
 use crate::state::{Alert, State as AlertState};
 use crate::store::Store;
@@ -29,6 +30,7 @@ const LEDGER_MAX: usize = 10_000;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) view: View,
+    pub(crate) channels: Channels,
     pub(crate) store: Store,
     pub(crate) reload: mpsc::Sender<Asked>,
 }
@@ -120,7 +122,8 @@ async fn rules(State(api): State<Api>, Query(pairs): Pairs) -> Response {
     }
     let groups: Vec<Value> =
         groups.into_iter().map(|(file, name, rules)| group(file, name, &rules, &problems, &filter)).collect();
-    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let problems = problems.iter().map(ToString::to_string);
+    let problems: Vec<String> = problems.chain(api.channels.doubled()).collect();
     let mut answer = json!({ "status": "success", "data": { "groups": groups } });
     if !problems.is_empty() {
         // Where Prometheus' clients show what is wrong with an answer.

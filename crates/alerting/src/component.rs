@@ -105,6 +105,7 @@ pub(crate) async fn start_paced(
         engine: to_engine.clone(),
         more: Arc::clone(&more),
     };
+    let shown_channels = channels.clone();
     let parts = Parts {
         log: deps.log,
         reader: deps.reader,
@@ -132,7 +133,7 @@ pub(crate) async fn start_paced(
     // Whatever differs between runs.
     let epoch = format!("{:x}-{:x}", clock::now_ms(), args.seed);
     let handover = rulesets::Api::new(view.clone(), holdings, to_sets, epoch.into());
-    let asked = api::router(Api { view, store: store.clone(), reload: to_reload });
+    let asked = api::router(Api { view, channels: shown_channels, store: store.clone(), reload: to_reload });
     let asked = token::require(deps.token.clone().filter(|_| !deps.open), asked);
     let router = asked.merge(token::require(deps.token, rulesets::router(handover)));
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });

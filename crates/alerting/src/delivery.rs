@@ -84,9 +84,28 @@ impl Channels {
     /// Takes the channels of files in place of those before.
     pub(crate) fn set_files(&self, channels: &[Channel]) {
         let map = channels.iter().map(|c| (c.id.clone(), c.clone())).collect();
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.of_files = map;
-        known.count();
+        {
+            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            known.of_files = map;
+            known.count();
+        }
+        for problem in self.doubled() {
+            tracing::warn!("{problem}");
+        }
+    }
+
+    /// What is to be said of channels of files whose id is that of one that was handed over: that one is used, whichever came first, so
+    /// that a restart changes nothing.
+    pub(crate) fn doubled(&self) -> Vec<String> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let doubled = known.of_files.values().filter(|channel| known.handed.contains_key(&channel.id));
+        doubled
+            .map(|Channel { id, file, .. }| {
+                format!(
+                    "{file}: channel {id:?} is handed over too, and that one is used; this one is not until it is gone"
+                )
+            })
+            .collect()
     }
 
     /// Takes channels that were handed over, or the reason why one cannot be used yet; `None` is gone.

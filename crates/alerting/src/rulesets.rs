@@ -133,7 +133,10 @@ impl RuleSets {
         }
         let none = Set::default();
         let set = self.sets.get(source).unwrap_or(&none);
-        let plan = set.plan(source, whole, body, &self.features)?;
+        // Those of other sources that are in use, with who has them.
+        let others = self.sets.iter().filter(|(other, _)| *other != source);
+        let taken = others.flat_map(|(other, set)| set.used_channels().map(move |id| (id, other.as_str()))).collect();
+        let plan = set.plan(source, whole, body, &self.features, &taken)?;
         self.metrics.documents_checked.inc_by(plan.checked);
         Ok(plan)
     }

@@ -45,10 +45,15 @@ struct HeldChannel {
     latest: HandedChannel,
     /// Why it is not in use; empty if it is, or waits for the values of secrets.
     refused: String,
+    /// Whether that is because another source has one of this id.
+    is_taken: bool,
 }
 
 /// A channel as delivery is told of it: usable, or the reason why not; `None` is gone.
 pub(super) type Told = (String, Option<Result<Channel, String>>);
+
+/// Channels of other sources by their ids, with who has them.
+pub(super) type Taken<'a> = BTreeMap<&'a str, &'a str>;
 
 /// What changes.
 #[derive(Debug, Default)]
@@ -99,8 +104,20 @@ impl Set {
         self.channels.keys().map(String::as_str).filter(move |id| id.ends_with(&suffix) || *id == &suffix[1..])
     }
 
-    /// What a request changes. Says why where it is refused as a whole.
-    pub(super) fn plan(&self, source: &str, whole: bool, body: &[u8], features: &Features) -> Result<Plan, Answer> {
+    /// The ids of channels that are in use, or wait for the values of secrets.
+    pub(super) fn used_channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().filter(|(_, held)| held.refused.is_empty()).map(|(id, _)| id.as_str())
+    }
+
+    /// What a request changes. `taken` are the channels of other sources, which keep them. Says why where it is refused as a whole.
+    pub(super) fn plan(
+        &self,
+        source: &str,
+        whole: bool,
+        body: &[u8],
+        features: &Features,
+        taken: &Taken<'_>,
+    ) -> Result<Plan, Answer> {
         let request: Request = serde_json::from_slice(body).map_err(|e| Answer::Invalid(e.to_string()))?;
         self.admit(&request, whole)?;
         let Request { epoch, generation, rules, removed_rules, channels, removed_channels, .. } = request;
@@ -110,7 +127,7 @@ impl Set {
             uids.extend(self.plan_rule(source, value, features, &mut plan));
         }
         for value in channels {
-            ids.extend(self.plan_channel(source, value, &mut plan));
+            ids.extend(self.plan_channel(source, value, taken, &mut plan));
         }
         if whole {
             let gone = self.rules.keys().filter(|uid| !uids.contains(*uid));
@@ -122,7 +139,9 @@ impl Set {
             plan.removed_rules = removed_rules.into_iter().filter(|uid| !uids.contains(uid)).collect();
             plan.removed_channels = removed_channels.into_iter().filter(|id| !ids.contains(id)).collect();
         }
-        plan.told.extend(plan.removed_channels.iter().map(|id| (id.clone(), None)));
+        // One that was refused because another source has it is not taken from that one.
+        let own = plan.removed_channels.iter().filter(|id| !taken.contains_key(id.as_str()));
+        plan.told.extend(own.map(|id| (id.clone(), None)));
         Ok(plan)
     }
 
@@ -195,7 +214,7 @@ impl Set {
     }
 
     /// Its id, if it has one.
-    fn plan_channel(&self, source: &str, value: Value, plan: &mut Plan) -> Option<String> {
+    fn plan_channel(&self, source: &str, value: Value, taken: &Taken<'_>, plan: &mut Plan) -> Option<String> {
         let handed = match read::<HandedChannel>(value) {
             Ok(mut handed) => {
                 (handed.document.metadata, handed.document.status) = (bare(handed.document.metadata), None);
@@ -208,7 +227,14 @@ impl Set {
         };
         let metadata = &handed.document.metadata;
         let id = id(metadata.namespace.as_deref(), &metadata.name);
-        let before = self.channels.get(&id);
+        if let Some(other) = taken.get(id.as_str()) {
+            let refused = format!("the source {other:?} has handed over a channel {id:?} already, which stays in use");
+            plan.refused.insert(id.clone(), refused.clone());
+            plan.channels.push((id.clone(), HeldChannel { latest: handed, refused, is_taken: true }));
+            return Some(id);
+        }
+        // One that another source had may be free now.
+        let before = self.channels.get(&id).filter(|before| !before.is_taken);
         if let Some(before) = before.filter(|before| before.latest == handed) {
             if !before.refused.is_empty() {
                 plan.refused.insert(id.clone(), before.refused.clone());
@@ -281,7 +307,7 @@ impl Plan {
             }
         }
         let waits = refused.is_empty() && !missing.is_empty();
-        self.channels.push((id, HeldChannel { latest: handed, refused }));
+        self.channels.push((id, HeldChannel { latest: handed, refused, is_taken: false }));
         waits
     }
 }

@@ -398,3 +398,42 @@ async fn the_whole_api_is_behind_the_token() {
     }
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_id_of_two_sources_stays_with_the_first_and_a_file_that_has_it_too_is_told() {
+    let mut rig = Rig::new(
+        "apiVersion: weir.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: hook, namespace: shop}\nspec: {webhook: {url: 'http://127.0.0.1:9/'}}\n---\n",
+    )
+    .await;
+    let sink = rig.sink_url();
+    assert_eq!(rig.put(&set(1, &[rule("Down", 1, "up == 0")], &[channel("hook", &sink)])).await, json!({}));
+    let warnings = rig.get("/api/v1/rules").await["warnings"].clone();
+    let warning = warnings[0].as_str().expect("a warning");
+    assert!(
+        warning.contains("rules.yaml: channel \"shop/hook\" is handed over too, and that one is used"),
+        "{warnings}"
+    );
+
+    let other = "/api/v1/rulesets/other";
+    let (status, answer) = rig.call("PUT", other, &set(1, &[], &[channel("hook", "http://127.0.0.1:9/other")])).await;
+    let reason = "the source \"kubernetes\" has handed over a channel \"shop/hook\" already, which stays in use";
+    assert_eq!((status, &answer["refused"]), (200, &json!({"shop/hook": reason})));
+    // Neither does it take it away when it goes,
+    assert_eq!(rig.call("PUT", other, &set(2, &[], &[])).await.1["refused"], json!({}));
+    rig.write("a", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    // nor does a restart give it to the other.
+    assert_eq!(rig.call("PUT", other, &set(3, &[], &[channel("hook", "http://127.0.0.1:9/other")])).await.0, 200);
+    rig.stop().await;
+    rig.start().await;
+    rig.write("a", 1.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("resolved", "a"));
+
+    // Free once the first gives it up, and the second sends it again.
+    rig.put(&set(2, &[rule("Down", 1, "up == 0")], &[])).await;
+    let (_, answer) = rig.call("PUT", other, &set(4, &[], &[channel("hook", &sink)])).await;
+    assert_eq!(answer["refused"], json!({}));
+    rig.write("a", 0.0).await;
+    assert_eq!(pairs(&rig.payload().await), one("firing", "a"));
+    rig.stop().await;
+}
