@@ -6,6 +6,7 @@
 mod installations;
 mod processes;
 mod support;
+mod webhook;
 
 use serde_json::json;
 use support::cluster::cluster;
