@@ -1,15 +1,16 @@
 /*
  * A shim over the C library's file calls that remembers what would survive a loss of power.
  *
- * Preloaded into a process, it keeps beside the data directory (POWERLOSS_ROOT) a shadow (POWERLOSS_SHADOW)
+ * Preloaded into one process or several, it keeps beside the data directory (POWERLOSS_ROOT) a shadow (POWERLOSS_SHADOW)
  * with only what the strictest reading of POSIX makes durable:
  *   files/<id>  the bytes of a file as of its last fsync or fdatasync
  *   dirs/<id>   the entries of a directory as of its last fsync: "type id name\n" each, type f or d
- * After the process was killed, the test lays a directory out anew from the shadow: a file whose directory
+ *   inodes      what the processes know together of each inode: its reuses, what was written since its last sync
+ * After the processes were killed, the test lays a directory out anew from the shadow: a file whose directory
  * was not synced is not there, a file that was not synced is empty, a rename that was not synced did not happen.
  *
  * The id of a file is its inode number and a count of the inode's reuses: "17.0". The shadow is laid out by
- * the test before the process starts, with every file there is, as "<inode>.0".
+ * the test before the processes start, with every file there is, as "<inode>.0".
  *
  * POWERLOSS_LIE, when set, names a part of a path: an fsync of a file or directory whose path has it returns 0
  * and makes nothing durable. So the test can show that it would see a missing fsync.
@@ -29,6 +30,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -48,7 +51,9 @@ struct inode {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned char fd_kind[FDS];
 static ino_t fd_ino[FDS];
-static struct inode inodes[INODES];
+/* Shared by all processes, as an inode that one of them freed may be another's next file. */
+static struct inode *inodes;
+static int table = -1;
 static const char *root, *shadow, *lie;
 static size_t root_len;
 
@@ -61,11 +66,42 @@ static void fail(const char *what) {
     abort();
 }
 
+static int real_open(const char *path, int flags, mode_t mode) {
+    REAL(int, "open64", const char *, int, mode_t);
+    return real(path, flags, mode);
+}
+
+static int real_truncate(int fd, off64_t size) {
+    REAL(int, "ftruncate64", int, off64_t);
+    return real(fd, size);
+}
+
+/* A lock of the threads, and one of the processes that the kernel takes from one that is killed. */
+static void enter(void) {
+    pthread_mutex_lock(&lock);
+    while (flock(table, LOCK_EX) != 0)
+        if (errno != EINTR) fail("lock");
+}
+
+static void leave(void) {
+    if (flock(table, LOCK_UN) != 0) fail("unlock");
+    pthread_mutex_unlock(&lock);
+}
+
 __attribute__((constructor)) static void begin(void) {
     root = getenv("POWERLOSS_ROOT");
     shadow = getenv("POWERLOSS_SHADOW");
     lie = getenv("POWERLOSS_LIE");
     root_len = root ? strlen(root) : 0;
+    if (!root || !shadow) return;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/inodes", shadow);
+    size_t size = INODES * sizeof *inodes;
+    table = real_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    /* A new file reads as zeros, all slots free; one that is there keeps what it has. */
+    if (table < 0 || real_truncate(table, size) != 0) fail(path);
+    inodes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, table, 0);
+    if (inodes == MAP_FAILED) fail(path);
 }
 
 static int under_root(const char *path) {
@@ -115,16 +151,16 @@ static struct inode *slot(ino_t ino) {
 static void born(const char *path) {
     struct stat st;
     if (lstat(path, &st) != 0) return;
-    pthread_mutex_lock(&lock);
+    enter();
     struct inode *it = slot(st.st_ino);
     it->life++;
     it->lo = 1, it->hi = 0;
-    pthread_mutex_unlock(&lock);
+    leave();
 }
 
 static void dirty(int fd, off_t lo, off_t hi) {
     if (hi <= lo) return;
-    pthread_mutex_lock(&lock);
+    enter();
     struct inode *it = slot(fd_ino[fd]);
     if (it->lo > it->hi) {
         it->lo = lo, it->hi = hi;
@@ -132,7 +168,7 @@ static void dirty(int fd, off_t lo, off_t hi) {
         if (lo < it->lo) it->lo = lo;
         if (hi > it->hi) it->hi = hi;
     }
-    pthread_mutex_unlock(&lock);
+    leave();
 }
 
 static void shadow_path(char *out, const char *what, const struct inode *it) {
@@ -146,11 +182,6 @@ static ssize_t real_pwrite(int fd, const void *data, size_t n, off64_t at) {
     return real(fd, data, n, at);
 }
 
-static int real_open(const char *path, int flags, mode_t mode) {
-    REAL(int, "open64", const char *, int, mode_t);
-    return real(path, flags, mode);
-}
-
 static void real_close(int fd) {
     REAL(int, "close", int);
     real(fd);
@@ -159,7 +190,7 @@ static void real_close(int fd) {
 static void sync_file(int fd) {
     char own[64], path[PATH_MAX];
     struct stat st;
-    pthread_mutex_lock(&lock);
+    enter();
     struct inode *it = slot(fd_ino[fd]);
     shadow_path(path, "files", it);
     /* Opened anew, since the descriptor may be for writing only. */
@@ -176,17 +207,16 @@ static void sync_file(int fd) {
         if (real_pwrite(to, buffer, n, at) != n) fail("write");
         at += n;
     }
-    REAL(int, "ftruncate64", int, off64_t);
-    if (real(to, st.st_size) != 0) fail("truncate");
+    if (real_truncate(to, st.st_size) != 0) fail("truncate");
     it->lo = 1, it->hi = 0;
     real_close(from);
     real_close(to);
-    pthread_mutex_unlock(&lock);
+    leave();
 }
 
 static void sync_dir(int fd) {
     char path[PATH_MAX], temporary[PATH_MAX + 8], own[64];
-    pthread_mutex_lock(&lock);
+    enter();
     shadow_path(path, "dirs", slot(fd_ino[fd]));
     snprintf(temporary, sizeof temporary, "%s.new", path);
     snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
@@ -203,7 +233,7 @@ static void sync_dir(int fd) {
     }
     closedir(dir);
     if (fclose(out) != 0 || rename(temporary, path) != 0) fail(path);
-    pthread_mutex_unlock(&lock);
+    leave();
 }
 
 static int lied_to(int fd) {
@@ -269,10 +299,9 @@ ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) {
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { return pwritev64(fd, parts, count, at); }
 
 int ftruncate64(int fd, off64_t size) {
-    REAL(int, "ftruncate64", int, off64_t);
     struct stat st = {0};
     int here = kind_of(fd) == FILE_HERE && fstat(fd, &st) == 0;
-    int answer = real(fd, size);
+    int answer = real_truncate(fd, size);
     /* What lies between both sizes reads as zeros, or is gone, from the next sync on. */
     if (answer == 0 && here) dirty(fd, size < st.st_size ? size : st.st_size, size < st.st_size ? st.st_size : size);
     return answer;
