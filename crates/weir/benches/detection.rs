@@ -8,16 +8,25 @@
 #[path = "../tests/e2e/alerts.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the tests, of which the bench uses a part")]
 mod alerts;
+#[path = "../tests/e2e/one_process.rs"]
+#[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]
+mod one_process;
+#[path = "../tests/e2e/process.rs"]
+mod process;
 #[path = "../tests/e2e/support.rs"]
 #[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]
 mod support;
+#[path = "../tests/e2e/weir.rs"]
+#[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]
+mod weir;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
 use alerts::{Sink, write_rules};
-use support::{Launch, Weir};
+use one_process as topology;
+use weir::{Launch, Weir};
 
 const TURNS: usize = 100;
 

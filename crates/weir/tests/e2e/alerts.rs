@@ -9,7 +9,8 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{Launch, PATIENCE, Weir, until};
+use crate::support::{PATIENCE, until};
+use crate::weir::{Launch, Weir};
 
 /// A webhook that hands on what it receives.
 pub(crate) struct Sink {

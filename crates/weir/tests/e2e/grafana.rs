@@ -3,7 +3,8 @@
 use model::Sample;
 use serde_json::json;
 
-use crate::support::{Launch, Weir, labels};
+use crate::support::labels;
+use crate::weir::{Launch, Weir};
 
 const T: i64 = 1_790_000_000_000;
 

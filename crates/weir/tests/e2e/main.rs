@@ -1,4 +1,5 @@
-//! The product from outside: the binary, its HTTP API, real senders, crashes.
+//! The product from outside: the binary, its HTTP API, real senders, crashes. Here Weir is `weir run`; the same tests, but for those
+//! that start no server, are run in `e2e_components` with its components as processes.
 //!
 //! `WEIR_BIN` names the binary under test (`make test` builds the release one for it); without it, the one that cargo built for
 //! these tests. Everything listens on port 0 or on a port that the system gave; nothing waits for time to pass.
@@ -6,13 +7,18 @@
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
 mod alerts;
+mod chart;
 mod crash;
 mod grafana;
 mod mission;
+mod one_process;
 mod power_loss;
-mod processes;
+mod process;
 mod prometheus;
 mod rules;
 mod self_monitoring;
 mod support;
 mod verify;
+mod weir;
+
+use one_process as topology;

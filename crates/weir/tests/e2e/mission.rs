@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::support::Launch;
+use crate::weir::Launch;
 
 #[expect(clippy::disallowed_methods, reason = "the test is the client, whose clock this is")]
 fn now_ms() -> i64 {
@@ -79,7 +79,7 @@ async fn row_3_storage_expires_old_samples() {
     let now = now_ms();
     let hour = 3_600_000;
     {
-        let mut weir = Launch::new(dir.path()).args(&["--retention", "off"]).start().await;
+        let weir = Launch::new(dir.path()).args(&["--retention", "off"]).start().await;
         for (t, value) in [(now - 50 * hour, 1), (now - hour, 2)] {
             let (status, answer) =
                 weir.post_json("/metrics", &json!({"name": "m", "value": value, "timestamp": t})).await;
@@ -87,7 +87,7 @@ async fn row_3_storage_expires_old_samples() {
         }
         let (_, all) = weir.get(&format!("/query?name=m&start={}&end={now}", now - 100 * hour)).await;
         assert_eq!(all.as_array().map(Vec::len), Some(2), "nothing expires with retention off: {all}");
-        assert!(weir.terminate().success());
+        weir.stop();
     }
     let weir = Launch::new(dir.path()).args(&["--retention", "1d"]).start().await;
     let (_, kept) = weir.get(&format!("/query?name=m&start={}&end={now}", now - 100 * hour)).await;

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::crash::{Plan, assert_none, differences, logged, survive};
-use crate::support::{Launch, run};
+use crate::support::run;
+use crate::weir::Launch;
 
 /// The shim, compiled once a test run with the C compiler that linking Rust needs anyway.
 fn shim() -> &'static Path {
@@ -25,20 +26,20 @@ fn shim() -> &'static Path {
 }
 
 /// A directory for the disk as the process sees it, and for the disk as it would be found.
-struct Disk {
+pub(crate) struct Disk {
     dir: tempfile::TempDir,
     life: u32,
 }
 
 impl Disk {
-    fn new() -> Disk {
+    pub(crate) fn new() -> Disk {
         let disk = Disk { dir: tempfile::tempdir().expect("directory"), life: 0 };
         fs::create_dir(disk.data()).expect("created");
         disk.begin_shadow();
         disk
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().canonicalize().expect("exists").join(format!("data-{}", self.life))
     }
 
@@ -73,7 +74,7 @@ impl Disk {
     }
 
     /// The power is gone: what was durable becomes the disk.
-    fn lose_power(&mut self) -> PathBuf {
+    pub(crate) fn lose_power(&mut self) -> PathBuf {
         let shadow = self.shadow();
         let root = format!("{}.0", fs::metadata(self.data()).expect("metadata").ino());
         let before = self.data();
@@ -85,7 +86,7 @@ impl Disk {
         self.data()
     }
 
-    fn env(&self) -> HashMap<&'static str, String> {
+    pub(crate) fn env(&self) -> HashMap<&'static str, String> {
         HashMap::from([
             ("LD_PRELOAD", shim().display().to_string()),
             ("POWERLOSS_ROOT", self.data().display().to_string()),

@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Launch, Weir, encode_form, free_port, program, until};
+use crate::support::{encode_form, free_port, program, until};
+use crate::weir::{Launch, Weir};
 
 struct Prometheus {
     child: Child,
@@ -21,19 +22,21 @@ impl Drop for Prometheus {
 
 fn start(bin: &std::path::Path, dir: &std::path::Path, weir: &Weir) -> Prometheus {
     let address = format!("127.0.0.1:{}", free_port());
+    let pages: Vec<_> = weir.running.iter().map(|(_, process)| format!("'{}'", process.address)).collect();
     let mut config = String::new();
     write!(
         config,
         "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
          scrape_configs:\n\
          - job_name: prometheus\n  static_configs: [{{targets: ['{address}']}}]\n\
-         - job_name: weir\n  static_configs: [{{targets: ['{weir}']}}]\n\
+         - job_name: weir\n  static_configs: [{{targets: [{pages}]}}]\n\
          - job_name: absent\n  static_configs: [{{targets: ['127.0.0.1:1']}}]\n\
          remote_write:\n\
-         - url: http://{weir}/api/v1/write\n\
+         - url: {write}\n\
          \u{20}\u{20}queue_config: {{max_shards: 1, batch_send_deadline: 500ms}}\n\
          \u{20}\u{20}metadata_config: {{send_interval: 1s}}\n",
-        weir = weir.address
+        pages = pages.join(", "),
+        write = weir.url("/api/v1/write"),
     )
     .expect("written");
     std::fs::write(dir.join("prometheus.yml"), config).expect("written");
@@ -102,7 +105,7 @@ async fn a_real_prometheus_writes_in_and_both_servers_agree() {
     ] {
         let form = [("query", expr), ("time", &time)];
         let theirs = ask(&weir, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers");
-        let ours = ask(&weir, &weir.address, "/api/v1/query", &form).await.expect("weir answers");
+        let ours = ask(&weir, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("weir answers");
         assert!(!theirs.as_array().expect("vector").is_empty(), "{expr} finds nothing");
         assert_eq!(sorted(ours), sorted(theirs), "{expr} at {time}");
     }
@@ -110,7 +113,8 @@ async fn a_real_prometheus_writes_in_and_both_servers_agree() {
     for expr in ["up", "rate(prometheus_tsdb_head_samples_appended_total[2s])"] {
         let form = [("query", expr), ("start", &start), ("end", &end), ("step", "0.5")];
         let theirs = ask(&weir, &prometheus.address, "/api/v1/query_range", &form).await.expect("prometheus answers");
-        let ours = ask(&weir, &weir.address, "/api/v1/query_range", &form).await.expect("weir answers");
+        let ours =
+            ask(&weir, weir.address("/api/v1/query_range"), "/api/v1/query_range", &form).await.expect("weir answers");
         assert_eq!(sorted(ours), sorted(theirs), "{expr} from {start} to {end}");
     }
     let (_, metadata) = weir.get("/api/v1/metadata?metric=prometheus_http_requests_total").await;

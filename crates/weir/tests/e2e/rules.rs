@@ -1,16 +1,15 @@
-//! Weir's own alert rules, `charts/weir/rules`: each fires on the history that it is for and not on one that is near to it, and has a runbook.
+//! Weir's own alert rules, `charts/weir/rules`: each fires on the history that it is for and not on one that is near to it.
 //!
 //! Not a test of alerting: `for` and delivery are tested where they are made. Here the rules' expressions are asked over stored history, at the
 //! end of twenty minutes that are written for each case alone, so that nothing waits for time to pass.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::support::{Launch, Weir, run, weir_bin};
+use crate::support::at;
+use crate::weir::{Launch, Weir};
 
 /// A series, its first value, and by how much it grows every [`STEP_MS`].
 type Line = (&'static str, f64, f64);
@@ -275,12 +274,8 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn at(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
 /// The documents of the chart's rules, by name.
-fn rules() -> BTreeMap<String, Value> {
+pub(crate) fn rules() -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(at("charts/weir/rules")).expect("the folder of the rules") {
         let path = entry.expect("an entry").path();
@@ -331,36 +326,4 @@ async fn every_rule_of_the_chart_fires_on_what_it_is_for_and_not_on_what_is_near
         assert_eq!(alerts(&weir, expr, case.fires, end_ms).await, case.alerts, "{} fires: {expr}", case.rule);
         assert_eq!(alerts(&weir, expr, case.quiet, end_ms - APART_MS).await, 0, "{} is quiet: {expr}", case.rule);
     }
-}
-
-#[test]
-fn every_rule_of_the_chart_is_valid_and_says_what_to_do() {
-    let told = run(Command::new(weir_bin()).args(["check", "rules"]).arg(at("charts/weir/rules")));
-    let rules = rules();
-    assert_eq!(told.lines().filter(|line| line.starts_with("ok ")).count(), rules.len(), "{told}");
-    let mut pages = BTreeSet::new();
-    for (name, rule) in &rules {
-        let spec = &rule["spec"];
-        let severity = spec["labels"]["severity"].as_str().expect("a severity");
-        assert!(["page", "warning"].contains(&severity), "{name}: {severity}");
-        for text in ["summary", "description"] {
-            assert!(spec["annotations"][text].as_str().is_some_and(|t| t.len() > 10), "{name} has no {text}");
-        }
-        assert_eq!(spec["annotations"]["runbook_url"], format!("docs/runbooks/{name}.md"), "{name}");
-        let page = std::fs::read_to_string(at(&format!("docs/runbooks/{name}.md")));
-        let page = page.unwrap_or_else(|e| panic!("the runbook of {name}: {e}"));
-        for part in [&format!("# {name}\n"), "\n## Meaning\n", "\n## Impact\n", "\n## Diagnose\n", "\n## Mend\n"] {
-            assert!(page.contains(part), "the runbook of {name} has no {part:?}");
-        }
-        // The page shows the expression as it is; the folding of YAML makes one line of several.
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let expr = spec["expr"].as_str().expect("an expression");
-        assert!(words(&page).contains(&words(expr)), "the runbook of {name} shows another expression");
-        pages.insert(format!("{name}.md"));
-    }
-    pages.insert("README.md".to_owned());
-    let folder = std::fs::read_dir(at("docs/runbooks")).expect("the folder of the runbooks");
-    let there: BTreeSet<String> =
-        folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
-    assert_eq!(there, pages, "a runbook for each rule, and no other");
 }

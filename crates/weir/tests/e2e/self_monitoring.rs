@@ -2,23 +2,17 @@
 //!
 //! Grafana is not run here; its queries are, each as the panel has it, against a Weir that watches itself under a little load.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::alerts::{SPEC, Sink, write_rules};
-use crate::support::{Launch, Weir, until};
+use crate::support::{at, until};
+use crate::topology::EMPTY_QUERIES;
+use crate::weir::{Launch, Weir};
 
-/// Queries that find nothing here, by a metric of theirs, with the reason.
-const EMPTY: &[(&str, &str)] =
-    &[("weir_storage_reader_node_up", "in one process there are no replicas of storage to be asked over the network")];
-
-fn at(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
-fn dashboards() -> Vec<(String, Value)> {
+pub(crate) fn dashboards() -> Vec<(String, Value)> {
     let folder = std::fs::read_dir(at("charts/weir/dashboards")).expect("the folder of the dashboards");
     let mut found = Vec::new();
     for entry in folder {
@@ -35,7 +29,7 @@ fn dashboards() -> Vec<(String, Value)> {
     found
 }
 
-fn panels(dashboard: &Value) -> &Vec<Value> {
+pub(crate) fn panels(dashboard: &Value) -> &Vec<Value> {
     dashboard["panels"].as_array().expect("panels")
 }
 
@@ -75,7 +69,7 @@ async fn every_query_of_every_dashboard_returns_data() {
     let dir = tempfile::tempdir().expect("directory");
     let (weir, _sink) = watching_itself(dir.path()).await;
     for (place, expr) in queries() {
-        if EMPTY.iter().any(|(metric, _)| expr.contains(metric)) {
+        if EMPTY_QUERIES.iter().any(|(metric, _)| expr.contains(metric)) {
             assert_eq!(weir.query(&expr).await, json!([]), "{place} is not empty: take it from the list");
             continue;
         }
@@ -88,111 +82,11 @@ async fn every_query_of_every_dashboard_returns_data() {
     }
 }
 
-#[test]
-fn every_panel_says_what_it_shows_and_has_its_place() {
-    let mut uids = BTreeSet::new();
-    for (name, dashboard) in dashboards() {
-        assert!(uids.insert(dashboard["uid"].to_string()), "{name}");
-        assert!(dashboard["description"].as_str().is_some_and(|d| d.ends_with('?')), "{name}: the question it answers");
-        let variable = &dashboard["templating"]["list"][0];
-        assert_eq!((&variable["name"], &variable["type"]), (&json!("datasource"), &json!("datasource")), "{name}");
-        let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        for panel in panels(&dashboard) {
-            let place = format!("{name}, {}", panel["title"]);
-            assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{place}: its id is there twice");
-            let side = |of: &str| panel["gridPos"][of].as_u64().expect("a place");
-            for (x, y) in
-                (side("x")..side("x") + side("w")).flat_map(|x| (side("y")..side("y") + side("h")).map(move |y| (x, y)))
-            {
-                assert!(x < 24 && taken.insert((x, y)), "{place} overlaps at {x}, {y}");
-            }
-            if panel["type"] == "row" {
-                continue;
-            }
-            assert!(panel["description"].as_str().is_some_and(|d| d.ends_with('.')), "{place}: no description");
-            assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{place}: no unit");
-            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{place}");
-            assert!(panel["targets"].as_array().is_some_and(|t| !t.is_empty()), "{place}: no query");
-        }
-    }
-}
-
 /// The names of metrics in the tables of the page.
-fn documented() -> BTreeSet<String> {
+pub(crate) fn documented() -> BTreeSet<String> {
     let page = std::fs::read_to_string(at("docs/self-monitoring.md")).expect("the page");
     let names = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     names.map(|(name, _)| name.to_owned()).collect()
-}
-
-/// Names of metrics in the code of all crates, tests left out, with their meaning where it stands behind them.
-fn in_the_code() -> BTreeMap<String, Option<String>> {
-    let mut names = BTreeMap::new();
-    let mut folders = vec![at("crates")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() && !path.ends_with("tests") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
-                let text = std::fs::read_to_string(&path).expect("text");
-                let prefixed = ["alerting", "controller"];
-                let prefix = prefixed.into_iter().find(|name| path.ends_with(format!("{name}/src/metrics.rs")));
-                names_in(text.split("#[cfg(test)]\nmod tests {").next().expect("the first part"), prefix, &mut names);
-            }
-        }
-    }
-    names
-}
-
-/// Texts that begin with `weir_` and are nothing but a name; where a component puts its prefix before them, names that stand before a text
-/// which begins as a sentence does, their meaning.
-fn names_in(code: &str, prefix: Option<&str>, names: &mut BTreeMap<String, Option<String>>) {
-    let texts: Vec<&str> = code.split('"').collect();
-    for (number, text) in texts.iter().enumerate() {
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-            continue;
-        }
-        let begins = |t: &&str| t.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit());
-        let meaning = texts.get(number + 1).filter(|t| t.trim() == ",").and_then(|_| texts.get(number + 2));
-        let meaning = meaning.filter(|t| begins(t)).map(|t| (*t).to_owned());
-        let name = match prefix {
-            Some(component) if meaning.is_some() => format!("weir_{component}_{text}"),
-            // With one underscore it is the name of something else, such as the sample of `weir verify`.
-            None if text.starts_with("weir_") && text.matches('_').count() > 1 => (*text).to_owned(),
-            _ => continue,
-        };
-        let known = names.entry(name).or_default();
-        *known = known.take().or(meaning);
-    }
-}
-
-#[test]
-fn the_page_of_the_metrics_names_those_of_the_code_and_no_others() {
-    let code = in_the_code();
-    assert!(code.len() > 80, "{code:?}");
-    assert_eq!(documented(), code.into_keys().collect());
-}
-
-#[test]
-fn every_help_text_is_a_sentence() {
-    let with: Vec<(String, String)> =
-        in_the_code().into_iter().filter_map(|(name, help)| Some((name, help?))).collect();
-    assert!(with.len() > 80, "{with:?}");
-    let without: Vec<_> = with.iter().filter(|(_, help)| !help.ends_with('.')).collect();
-    assert!(without.is_empty(), "no full stop: {without:?}");
-}
-
-#[test]
-fn every_bound_has_the_name_of_what_it_bounds() {
-    let code = in_the_code();
-    let bounds = code.iter().filter_map(|(name, help)| Some((name, help.as_ref()?.strip_prefix("Bound of ")?)));
-    let bounds: Vec<(&String, &str)> = bounds.collect();
-    assert!(bounds.len() > 5, "{bounds:?}");
-    for (name, meaning) in bounds {
-        let of = meaning.split([',', ';', '.']).next().expect("the first part");
-        assert!(code.contains_key(of), "{name} is the bound of {of}, which is not there");
-        assert_eq!(*name, format!("{of}_max"));
-    }
 }
 
 #[tokio::test]

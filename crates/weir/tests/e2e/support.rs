@@ -1,173 +1,15 @@
-//! Starts and kills Weir, and speaks its protocols as a client would.
+//! What tests share: patience, ports, programs of others, and the protocols as a client speaks them.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use model::{Labels, Sample};
-use serde_json::Value;
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running Weir, killed when it is dropped.
-pub(crate) struct Weir {
-    child: Child,
-    /// `127.0.0.1:PORT`
-    pub(crate) address: String,
-    pub(crate) http: reqwest::Client,
-}
-
-/// How to start it.
-pub(crate) struct Launch<'a> {
-    pub(crate) data: &'a Path,
-    pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-}
-
-impl<'a> Launch<'a> {
-    /// With nothing but a data directory, its own metrics left out so that only the test's samples are there.
-    pub(crate) fn new(data: &'a Path) -> Self {
-        Launch { data, args: vec!["--self-monitoring-interval".into(), "0s".into()], env: Vec::new() }
-    }
-
-    pub(crate) fn args(mut self, args: &[&str]) -> Self {
-        self.args.extend(args.iter().map(|a| (*a).to_owned()));
-        self
-    }
-
-    pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    /// Starts it and waits until it is ready.
-    pub(crate) async fn start(self) -> Weir {
-        let mut weir = self.spawn();
-        weir.ready().await;
-        weir
-    }
-
-    /// Starts it and waits for its address only.
-    pub(crate) fn spawn(self) -> Weir {
-        let mut command = Command::new(weir_bin());
-        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.data).args(&self.args).envs(self.env);
-        Weir::spawn(&mut command)
-    }
-}
-
-impl Weir {
-    /// Starts a process of Weir and waits for its address.
-    pub(crate) fn spawn(command: &mut Command) -> Weir {
-        install_tls();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("weir starts");
-        let (address, listening) = sync_channel(1);
-        // Both pipes are drained to the end, or weir would block on a full one; stderr is shown when a test fails.
-        let stdout = child.stdout.take().expect("piped");
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("http://") {
-                    let end = rest.find(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).unwrap_or(rest.len());
-                    let _ = address.try_send(rest[..end].to_owned());
-                }
-            }
-        });
-        let stderr = child.stderr.take().expect("piped");
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                eprintln!("weir: {line}");
-            }
-        });
-        let address = listening.recv_timeout(PATIENCE).expect("weir prints its address on standard output");
-        Weir { child, address, http: reqwest::Client::builder().timeout(PATIENCE).build().expect("client") }
-    }
-
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// Waits for `/ready`. The server answers 503 until then, so this asks again; the process ending is a failure.
-    pub(crate) async fn ready(&mut self) {
-        until(async || {
-            if let Some(status) = self.child.try_wait().expect("child") {
-                panic!("weir ended while starting: {status}");
-            }
-            match self.http.get(self.url("/ready")).send().await {
-                Ok(answer) if answer.status() == 200 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
-    }
-
-    /// `kill -9`.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("waited for");
-    }
-
-    /// SIGTERM, and what a service manager sees of it.
-    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(done.success());
-        self.child.wait().expect("waited for")
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        body(self.http.get(self.url(path)).send().await.expect("answered")).await
-    }
-
-    pub(crate) async fn post_json(&self, path: &str, json: &Value) -> (u16, Value) {
-        let request = self.http.post(self.url(path)).header("content-type", "application/json").body(json.to_string());
-        body(request.send().await.expect("answered")).await
-    }
-
-    pub(crate) async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
-        let request = self.http.post(self.url(path)).header("content-type", "application/x-www-form-urlencoded");
-        body(request.body(encode_form(form)).send().await.expect("answered")).await
-    }
-
-    pub(crate) async fn post_text(&self, path: &str, text: &str) -> (u16, String) {
-        let request = self.http.post(self.url(path)).header("content-type", "text/plain; version=0.0.4");
-        let answer = request.body(text.to_owned()).send().await.expect("answered");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
-    }
-
-    /// Sends one remote-write request; the status that came back, or what went wrong on the way.
-    pub(crate) async fn remote_write(&self, series: &[(Labels, Vec<Sample>)]) -> Result<u16, reqwest::Error> {
-        remote_write(&self.http, &self.address, series).await
-    }
-
-    /// An instant query that must succeed; its `data.result`.
-    pub(crate) async fn query(&self, expr: &str) -> Value {
-        let (status, answer) = self.post_form("/api/v1/query", &[("query", expr)]).await;
-        assert_eq!(status, 200, "{expr}: {answer}");
-        answer["data"]["result"].clone()
-    }
-
-    /// The process' metrics page.
-    pub(crate) async fn metrics(&self) -> String {
-        self.http.get(self.url("/metrics")).send().await.expect("answered").text().await.expect("text")
-    }
-}
-
-impl Drop for Weir {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn body(answer: reqwest::Response) -> (u16, Value) {
-    let status = answer.status().as_u16();
-    let text = answer.text().await.expect("text");
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-}
 
 pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();
@@ -178,6 +20,11 @@ pub(crate) fn install_tls() {
 
 pub(crate) fn weir_bin() -> PathBuf {
     std::env::var_os("WEIR_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_weir")), PathBuf::from)
+}
+
+/// A path of the repository.
+pub(crate) fn at(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {

@@ -1,9 +1,10 @@
-//! `weir verify`, and what `weir run` asks the token for.
+//! `weir verify`, and what Weir asks the token for.
 
 use std::process::Command;
 
 use crate::alerts::write_rules;
-use crate::support::{Launch, free_port, weir_bin};
+use crate::support::{free_port, weir_bin};
+use crate::weir::Launch;
 
 #[tokio::test]
 async fn verify_follows_a_sample_to_the_resolve_of_its_alert() {
@@ -12,9 +13,10 @@ async fn verify_follows_a_sample_to_the_resolve_of_its_alert() {
     write_rules(&rules, &format!("http://{sink}/"), "  expr: weir_verify{release=\"a\"} > 0\n  channel: hook\n");
     let data = dir.path().join("data");
     let weir = Launch::new(&data).args(&["--rules", &rules.display().to_string()]).start().await;
+    let [ingest, query] = ["/metrics", "/query"].map(|path| format!("http://{}", weir.address(path)));
     let verify = |labels: &[&str], timeout: &str| {
         let mut command = Command::new(weir_bin());
-        command.args(["verify", "--ingest-url", &weir.url(""), "--query-url", &weir.url(""), "--webhook", &sink]);
+        command.args(["verify", "--ingest-url", &ingest, "--query-url", &query, "--webhook", &sink]);
         command.args(["--timeout", timeout]).args(labels.iter().flat_map(|label| ["--label", label]));
         command
     };

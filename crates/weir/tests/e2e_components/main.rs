@@ -1,0 +1,37 @@
+//! The tests of `../e2e` with Weir's components as processes of their own on loopback, a token between them; and what can happen to
+//! processes only.
+//!
+//! The binaries are those that `cargo test --workspace` builds: of the components without optimization, of the command line as `WEIR_BIN`
+//! says. Not here: `../e2e/chart.rs`, which reads files and starts no server.
+
+#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
+
+#[path = "../e2e/alerts.rs"]
+mod alerts;
+mod components;
+#[path = "../e2e/crash.rs"]
+mod crash;
+#[path = "../e2e/grafana.rs"]
+mod grafana;
+#[path = "../e2e/mission.rs"]
+mod mission;
+mod one_disk;
+#[path = "../e2e/power_loss.rs"]
+mod power_loss;
+#[path = "../e2e/process.rs"]
+mod process;
+mod processes;
+#[path = "../e2e/prometheus.rs"]
+mod prometheus;
+#[path = "../e2e/rules.rs"]
+mod rules;
+#[path = "../e2e/self_monitoring.rs"]
+mod self_monitoring;
+#[path = "../e2e/support.rs"]
+mod support;
+#[path = "../e2e/verify.rs"]
+mod verify;
+#[path = "../e2e/weir.rs"]
+mod weir;
+
+use components as topology;
