@@ -17,6 +17,7 @@ pub mod self_monitoring;
 pub mod signals;
 pub mod stages;
 pub mod token;
+mod unread;
 
 pub use backoff::Backoff;
 pub use component::{Component, Drained, Ended, Shutdown, ShutdownTrigger};

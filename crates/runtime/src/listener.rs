@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 over them, with bounds and a drain.
 //!
 //! Not `axum::serve`, since that has no bound of connections, no time limit for headers, and no end to the drain. A handler that panics
-//! answers 500 and ends nothing else. TLS is not here yet.
+//! answers 500 and ends nothing else. A client whose request was refused unread gets the answer all the same ([`unread`]). TLS is not here yet.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::metrics::register_bounds;
-use crate::{Routes, Shutdown};
+use crate::{Routes, Shutdown, unread};
 
 /// Connections served at once; more wait to be accepted. Each takes some tens of kilobytes.
 const CONNECTIONS_MAX: usize = 4096;
@@ -54,6 +54,10 @@ pub async fn serve(
     let full =
         IntCounter::new("weir_http_connection_limit_hits_total", "Times that the limit of connections was reached.")?;
     let panics = IntCounter::new("weir_http_panics_total", "Requests whose handler panicked.")?;
+    let cut = IntCounter::new(
+        "weir_http_bodies_cut_total",
+        "Requests whose body was not read and was too long, or too slow, to be thrown away before the answer.",
+    )?;
     registry.register(Box::new(open.clone()))?;
     registry.register(Box::new(full.clone()))?;
     registry.register(Box::new(panics.clone()))?;
@@ -61,6 +65,8 @@ pub async fn serve(
         registry,
         &[("weir_http_connections_max", "Connections that are served at once; more wait.", CONNECTIONS_MAX as u64)],
     )?;
+    registry.register(Box::new(cut.clone()))?;
+    let counters = Counters { panics, cut };
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -83,10 +89,10 @@ pub async fn serve(
                 continue;
             }
         };
-        let (routes, panics, open, draining) = (routes.clone(), panics.clone(), open.clone(), shutdown.clone());
+        let (routes, counters, open, draining) = (routes.clone(), counters.clone(), open.clone(), shutdown.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(draining.clone());
-            answer(routes.clone(), request, panics.clone())
+            answer(routes.clone(), request, counters.clone())
         });
         let connection =
             graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
@@ -115,17 +121,26 @@ async fn accept(
     Ok((stream, slot))
 }
 
+/// What is counted of requests.
+#[derive(Clone)]
+struct Counters {
+    panics: IntCounter,
+    cut: IntCounter,
+}
+
 async fn answer(
     routes: Routes,
     request: Request<Incoming>,
-    panics: IntCounter,
+    counters: Counters,
 ) -> Result<Response<Body>, std::convert::Infallible> {
-    let answered = AssertUnwindSafe(routes.current().oneshot(request.map(Body::new))).catch_unwind().await;
+    let (request, rest) = unread::lend(request.map(Body::new));
+    let answered = AssertUnwindSafe(routes.current().oneshot(request)).catch_unwind().await;
+    rest.discard(&counters.cut).await;
     Ok(match answered {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
-            panics.inc();
+            counters.panics.inc();
             let mut response = Response::new(Body::from("internal error: the handler of this request panicked\n"));
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response

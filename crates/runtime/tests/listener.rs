@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, listener};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 struct Served {
@@ -65,6 +68,33 @@ async fn a_handler_that_panics_answers_500_and_ends_nothing_else() {
     served.routes.ready(&served.page, router, &registry).expect("ready");
     assert_eq!(get_text(&format!("{}/panic", served.url)).await.0, 500);
     assert_eq!(get_text(&format!("{}/ready", served.url)).await.0, 200);
+}
+
+/// Sends as a client does that looks at the answer when it has sent everything; the answer.
+async fn sent(url: &str, headers: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").expect("HTTP")).await.expect("connected");
+    let head = format!("POST /refused HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(body).await.expect("the connection holds until everything is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    answer
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_unread_gets_its_answer() {
+    let mut served = served().await;
+    let registry = served.page.add("x");
+    let refuse = post(async || (StatusCode::PAYLOAD_TOO_LARGE, "too large"));
+    served.routes.ready(&served.page, Router::new().route("/refused", refuse), &registry).expect("ready");
+    // More than the buffers of both ends hold.
+    let body = vec![b'x'; 32 << 20];
+    let length = format!("content-length: {}\r\n", body.len());
+    let answer = sent(&served.url, &length, &body).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too large"), "{answer}");
+    // This one asked first, and is told at once.
+    let answer = sent(&served.url, &format!("{length}expect: 100-continue\r\n"), b"").await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too large"), "{answer}");
 }
 
 #[tokio::test]
