@@ -11,6 +11,7 @@ mod chart;
 mod crash;
 mod grafana;
 mod mission;
+mod one_address;
 mod one_process;
 mod power_loss;
 mod process;

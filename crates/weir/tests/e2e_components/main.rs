@@ -15,6 +15,8 @@ mod crash;
 mod grafana;
 #[path = "../e2e/mission.rs"]
 mod mission;
+#[path = "../e2e/one_address.rs"]
+mod one_address;
 mod one_disk;
 #[path = "../e2e/power_loss.rs"]
 mod power_loss;
