@@ -1,9 +1,12 @@
 //! The process `weir-alerting` over a log and a storage on the network: a rule that is handed over fires, and a kill in between loses and
 //! doubles nothing.
 
-use std::io::{BufRead as _, BufReader};
+#[path = "../../runtime/tests/support/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
+mod process;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +19,8 @@ use queue::payload::Encoder;
 use runtime::{Component, Shutdown, ShutdownTrigger, Token, clock};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+use process::Process;
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,56 +98,27 @@ impl Surroundings {
     }
 }
 
-/// The process, killed when it is dropped.
-struct Process {
-    child: Child,
-    url: String,
+/// The process, and a client that has the token.
+struct Alerting {
+    process: Process,
     http: reqwest::Client,
     token: Token,
 }
 
-impl Process {
-    async fn start(dir: &Path, around: &Surroundings, token: &Token) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-alerting"))
-            .args(["--listen", "127.0.0.1:0", "--queue-address", &around.kafka, "--storage-urls", &around.storage_url])
-            .arg("--data")
-            .arg(dir)
-            .arg("--token-file")
-            .arg(dir.join("token"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
-        let url = first.trim().rsplit_once(' ').expect("a URL at the end").1.to_owned();
+impl Alerting {
+    fn start(dir: &Path, around: &Surroundings, token: &Token) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-alerting"));
+        command.args(["--queue-address", &around.kafka, "--storage-urls", &around.storage_url]);
+        command.arg("--data").arg(dir).arg("--token-file").arg(dir.join("token"));
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-        let process = Process { child, url, http, token: token.clone() };
-        let ready = async {
-            while process.http.get(format!("{}/ready", process.url)).send().await.expect("answered").status() != 200 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
-        process
+        Alerting { process: Process::start(&mut command), http, token: token.clone() }
     }
 
     async fn call(&self, method: reqwest::Method, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(self.token.secret());
+        let request = self.http.request(method, format!("{}{path}", self.process.url));
+        let request = request.bearer_auth(self.token.secret());
         let answer = request.body(body.to_string()).send().await.expect("answered");
         (answer.status().as_u16(), answer.json().await.expect("JSON"))
-    }
-
-    fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("ended");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -168,32 +144,32 @@ async fn a_kill_between_firing_and_resolving_loses_and_doubles_nothing() {
     std::fs::write(dir.path().join("token"), "s3cret\n").expect("written");
     let token = Token::read(&dir.path().join("token")).expect("read");
     let mut around = Surroundings::new(dir.path(), &token).await;
-    let process = Process::start(dir.path(), &around, &token).await;
+    let alerting = Alerting::start(dir.path(), &around, &token);
     let path = "/api/v1/rulesets/kubernetes";
-    let (status, answer) = process.call(reqwest::Method::PUT, path, &set(&around.sink_url)).await;
+    let (status, answer) = alerting.call(reqwest::Method::PUT, path, &set(&around.sink_url)).await;
     assert_eq!((status, &answer["refused"]), (200, &json!({})), "{answer}");
     around.write(0.0).await;
     assert_eq!(around.status().await, "firing");
     let delivered = async {
-        while process.call(reqwest::Method::GET, "/api/v1/notifications", &Value::Null).await.1["data"]["outbox"]["size"]
+        while alerting.call(reqwest::Method::GET, "/api/v1/notifications", &Value::Null).await.1["data"]["outbox"]["size"]
             != 0
         {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, delivered).await.expect("written down in time");
-    process.kill();
+    alerting.process.kill();
     // What happens while nothing runs is seen by the next start, from its own database and the log.
     around.write(1.0).await;
-    let process = Process::start(dir.path(), &around, &token).await;
+    let alerting = Alerting::start(dir.path(), &around, &token);
     assert_eq!(around.status().await, "resolved");
-    let states = process.call(reqwest::Method::GET, &format!("{path}/states"), &Value::Null).await.1;
+    let states = alerting.call(reqwest::Method::GET, &format!("{path}/states"), &Value::Null).await.1;
     assert_eq!(states["held"], json!({"epoch": "e", "generation": 4, "hasSecrets": true}));
     assert_eq!((&states["states"][0]["uid"], &states["states"][0]["generation"]), (&json!("uid-Down"), &json!(2)));
     around.write(0.0).await;
     assert_eq!(around.status().await, "firing", "and nothing came twice before");
-    let refused = process.http.get(format!("{}/api/v1/alerts", process.url)).send().await.expect("answered");
+    let refused = alerting.http.get(format!("{}/api/v1/alerts", alerting.process.url)).send().await.expect("answered");
     assert_eq!(refused.status(), 401);
-    process.kill();
+    alerting.process.kill();
     around.stop().await;
 }

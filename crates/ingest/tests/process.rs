@@ -1,7 +1,10 @@
 //! The process `weir-ingest`, in front of a log that is served by the Kafka protocol: what it acknowledges is there, also of its own metrics.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+#[path = "../../runtime/tests/support/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
+mod process;
+
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,36 +12,13 @@ use queue::Log;
 use queue::payload::{Decoder, Visitor};
 use runtime::{Shutdown, Token};
 
+use process::Process;
+
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The process, ended when it is dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(args: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-ingest"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
-        let url = first.trim().rsplit_once(' ').expect("a URL at the end").1.to_owned();
-        Process { child, url }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(args: &[&str]) -> Process {
+    Process::start(Command::new(env!("CARGO_BIN_EXE_weir-ingest")).args(args))
 }
 
 /// The names of metrics in a record.
@@ -86,17 +66,11 @@ async fn what_it_acknowledges_is_in_the_log_behind_the_token() {
     let address = queue.kafka.expect("served").to_string();
     let token = file.to_str().expect("UTF-8");
 
-    let receiver = Process::start(&["--queue-address", &address, "--token-file", token]);
+    let receiver = start(&["--queue-address", &address, "--token-file", token]);
     let write = format!("{}/api/v1/write", receiver.url);
     let more = ["--self-monitoring-url", &write, "--self-monitoring-interval", "200ms", "--instance", "pod-7"];
-    let process = Process::start(&[&["--queue-address", &address, "--token-file", token], &more[..]].concat());
+    let process = start(&[&["--queue-address", &address, "--token-file", token], &more[..]].concat());
     let http = reqwest::Client::new();
-    let ready = async {
-        while http.get(format!("{}/ready", process.url)).send().await.expect("answered").status() != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
     let sample = r#"{"name":"cpu_usage","value":85,"labels":{"host":"a"}}"#;
     let answer = http.post(format!("{}/metrics", process.url)).body(sample).send().await.expect("answered");
     assert_eq!(answer.status(), 202);
@@ -106,10 +80,7 @@ async fn what_it_acknowledges_is_in_the_log_behind_the_token() {
     let answer = http.post(format!("{}/metrics", process.url)).body(old).send().await.expect("answered");
     assert_eq!(answer.status(), 400, "older than the retention");
 
-    let sent = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
-    let mut process = process;
-    assert_eq!(process.child.wait().expect("waited for").code(), Some(0));
+    assert_eq!(process.terminate().code(), Some(0));
     drop(receiver);
     trigger.ask();
     queue.component.drained.await.expect("drained");

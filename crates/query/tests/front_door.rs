@@ -1,9 +1,12 @@
 //! The front door before real components: what Grafana and senders ask of query's address alone, with the token between components. Once
 //! in this process, and once of the process `weir-query`, which reads storage over the network too.
 
-use std::io::{BufRead as _, BufReader};
+#[path = "../../runtime/tests/support/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
+mod process;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use axum::Router;
 use query::{FrontDoor, front_door};
 use runtime::{Component, Shutdown, ShutdownTrigger, Token};
 use serde_json::{Value, json};
+
+use process::Process;
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +49,7 @@ struct Cluster {
     /// Of query in this process, and of the process.
     urls: [String; 2],
     alerting_url: String,
-    process: Child,
+    process: Process,
     http: reqwest::Client,
     parts: Vec<(ShutdownTrigger, Component)>,
     servers: Vec<tokio::task::JoinHandle<()>>,
@@ -105,33 +110,14 @@ async fn cluster(dir: &Path) -> Cluster {
     parts.push((trigger, query));
     let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
     let flags = ["--storage-urls", &storage_url, "--alerting-url", &alerting_url, "--ingest-url", &ingest_url];
-    let (process, process_url) = start_process(dir, &flags);
-    let cluster = Cluster { urls: [url, process_url], alerting_url, process, http, parts, servers };
-    let ready = format!("{}/ready", cluster.urls[1]);
-    let is_ready = async {
-        while cluster.http.get(&ready).send().await.expect("answered").status() != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, is_ready).await.expect("ready in time");
-    cluster
+    let process = start_process(dir, &flags);
+    Cluster { urls: [url, process.url.clone()], alerting_url, process, http, parts, servers }
 }
 
-/// `weir-query`, and its address.
-fn start_process(dir: &Path, flags: &[&str]) -> (Child, String) {
+fn start_process(dir: &Path, flags: &[&str]) -> Process {
     let file = dir.join("token");
     std::fs::write(&file, "s3cret\n").expect("written");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir-query"))
-        .args(["--listen", "127.0.0.1:0", "--token-file"])
-        .arg(file)
-        .args(flags)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut first = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
-    (child, first.trim().rsplit_once(' ').expect("a URL at the end").1.to_owned())
+    Process::start(Command::new(env!("CARGO_BIN_EXE_weir-query")).arg("--token-file").arg(file).args(flags))
 }
 
 impl Cluster {
@@ -147,9 +133,7 @@ impl Cluster {
     }
 
     async fn stop(mut self) {
-        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill runs");
-        assert!(sent.success());
-        assert_eq!(self.process.wait().expect("waited for").code(), Some(0));
+        assert_eq!(self.process.terminate().code(), Some(0));
         self.servers.iter().for_each(tokio::task::JoinHandle::abort);
         while let Some((trigger, component)) = self.parts.pop() {
             trigger.ask();

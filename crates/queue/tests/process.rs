@@ -2,45 +2,31 @@
 
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+#[path = "../../runtime/tests/support/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
+mod process;
 
-/// A running `weir-queue`; killed when it is dropped.
-struct Process {
-    child: Child,
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use process::Process;
+
+/// A running `weir-queue`, and the address of its log.
+struct Queue {
+    process: Process,
     kafka: String,
 }
 
-impl Process {
-    fn start(dir: &Path, token: Option<&Path>) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-queue"));
-        command.args(["--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--data"]).arg(dir);
-        if let Some(file) = token {
-            command.arg("--token-file").arg(file);
-        }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut lines = log.lines().map(|line| line.expect("UTF-8"));
-        let kafka = lines.find_map(|line| Some(line.split_once("Kafka protocol is served at ")?.1.to_owned()));
-        lines.find(|line| line.contains("ready at http://")).expect("becomes ready");
-        // What it logs later is read, so that it never waits for the pipe, until its end.
-        std::thread::spawn(move || lines.for_each(drop));
-        Process { child, kafka: kafka.expect("says where it serves") }
+fn start(dir: &Path, token: Option<&Path>) -> Queue {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-queue"));
+    command.args(["--kafka", "127.0.0.1:0", "--data"]).arg(dir);
+    if let Some(file) = token {
+        command.arg("--token-file").arg(file);
     }
-
-    /// Ends it as a failure would, without a chance to put anything in order.
-    fn kill(mut self) {
-        self.child.kill().expect("killed");
-        self.child.wait().expect("ended");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let process = Process::start(&mut command);
+    let kafka = process.logged("Kafka protocol is served at ").to_owned();
+    Queue { process, kafka }
 }
 
 /// The path of kcat; where it is absent the test is named in the report of skipped ones.
@@ -57,9 +43,9 @@ fn kcat(test: &str) -> Option<PathBuf> {
 }
 
 /// Runs kcat with words and input, and gives what it says.
-fn run(bin: &Path, process: &Process, words: &[&str], input: &str) -> Output {
+fn run(bin: &Path, queue: &Queue, words: &[&str], input: &str) -> Output {
     let mut command = Command::new(bin);
-    command.args(["-b", &process.kafka]).args(words);
+    command.args(["-b", &queue.kafka]).args(words);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     // One that ends before it reads its input says why.
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
@@ -77,18 +63,18 @@ const READ: [&str; 9] = ["-C", "-t", "weir", "-o", "beginning", "-e", "-q", "-X"
 fn kcat_writes_and_reads_over_a_kill() {
     let Some(bin) = kcat("kcat_writes_and_reads_over_a_kill") else { return };
     let dir = tempfile::tempdir().expect("directory");
-    let process = Process::start(dir.path(), None);
-    let listed = ok(run(&bin, &process, &["-L"], ""));
+    let queue = start(dir.path(), None);
+    let listed = ok(run(&bin, &queue, &["-L"], ""));
     assert!(listed.contains("topic \"weir\" with 4 partitions"), "{listed}");
     let write = ["-P", "-t", "weir", "-p", "1", "-K:", "-H", "a=b"];
-    ok(run(&bin, &process, &write, "k:one\n:two\n"));
-    ok(run(&bin, &process, &[&write[..], &["-X", "enable.idempotence=true"]].concat(), "k:three\n"));
-    process.kill();
-    let process = Process::start(dir.path(), None);
-    let read = |words: &[&str]| ok(run(&bin, &process, &[&READ[..], words].concat(), ""));
+    ok(run(&bin, &queue, &write, "k:one\n:two\n"));
+    ok(run(&bin, &queue, &[&write[..], &["-X", "enable.idempotence=true"]].concat(), "k:three\n"));
+    queue.process.kill();
+    let queue = start(dir.path(), None);
+    let read = |words: &[&str]| ok(run(&bin, &queue, &[&READ[..], words].concat(), ""));
     assert_eq!(read(&["-p", "1", "-f", "%o %k %s %h\n"]), "0 k one a=b\n1  two a=b\n2 k three a=b\n");
     assert_eq!(read(&["-p", "0"]), "");
-    let end = |partition: u32| ok(run(&bin, &process, &["-Q", "-t", &format!("weir:{partition}:-1")], ""));
+    let end = |partition: u32| ok(run(&bin, &queue, &["-Q", "-t", &format!("weir:{partition}:-1")], ""));
     assert_eq!((end(1), end(0)), ("weir [1] offset 3\n".to_owned(), "weir [0] offset 0\n".to_owned()));
 }
 
@@ -98,12 +84,12 @@ fn kcat_needs_the_token_where_there_is_one() {
     let dir = tempfile::tempdir().expect("directory");
     let token = dir.path().join("token");
     std::fs::write(&token, "s3cret\n").expect("written");
-    let process = Process::start(&dir.path().join("data"), Some(&token));
+    let queue = start(&dir.path().join("data"), Some(&token));
     let sasl = |password: &'static str| {
         let plain = ["-X", "security.protocol=sasl_plaintext", "-X", "sasl.mechanisms=PLAIN", "-X"];
         [&plain[..], &["sasl.username=weir", "-X", password]].concat()
     };
-    let list = |words: &[&str]| run(&bin, &process, &[words, &["-L", "-m", "5"]].concat(), "");
+    let list = |words: &[&str]| run(&bin, &queue, &[words, &["-L", "-m", "5"]].concat(), "");
     assert!(ok(list(&sasl("sasl.password=s3cret"))).contains("topic \"weir\""));
     let refused = list(&sasl("sasl.password=wrong"));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("wrong user or token"), "{refused:?}");

@@ -1,5 +1,8 @@
 //! Storage over the network: one node and several, over real sockets and a real log in a directory.
 
+#[path = "../../../runtime/tests/support/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
+mod child;
 mod conformance;
 mod failures;
 mod process;

@@ -1,9 +1,8 @@
 //! The process `weir-storage`, twice: each reads its share of a log over the Kafka protocol, one is killed and comes back.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use model::Sample;
@@ -11,35 +10,15 @@ use runtime::Token;
 use storage::Reader;
 use storage::reader::{Args, connect};
 
+use crate::child::Process;
 use crate::support::{Bed, Samples, install_crypto, select, series};
 
-/// A running `weir-storage`; killed when it is dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(data: &Path, log: SocketAddr, token: &Path, number: u32) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir-storage"));
-        let flags = ["--listen=127.0.0.1:0", "--retention=off", "--storage-replicas=2"].map(String::from);
-        command.args(flags).arg(format!("--storage-replica={number}")).arg(format!("--queue-address={log}"));
-        command.arg("--data").arg(data.join(number.to_string())).arg("--token-file").arg(token);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
-        let log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut lines = log.lines().map(|line| line.expect("UTF-8"));
-        let url = lines.find_map(|line| Some(format!("http://{}", line.split_once("ready at http://")?.1.trim())));
-        // What it logs later is read, so that it never waits for the pipe, until its end.
-        std::thread::spawn(move || lines.for_each(drop));
-        Process { child, url: url.expect("becomes ready") }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(data: &Path, log: SocketAddr, token: &Path, number: u32) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-storage"));
+    command.args(["--retention=off", "--storage-replicas=2"]);
+    command.arg(format!("--storage-replica={number}")).arg(format!("--queue-address={log}"));
+    command.arg("--data").arg(data.join(number.to_string())).arg("--token-file").arg(token);
+    Process::start(&mut command)
 }
 
 async fn fill(bed: &Bed, all: &mut Samples, t: i64) {
@@ -65,8 +44,8 @@ async fn two_processes_share_a_log_and_one_that_is_killed_comes_back() {
     let log = bed.kafka.expect("served");
     let mut all = Samples::new();
     fill(&bed, &mut all, 1).await;
-    let first = Process::start(data.path(), log, &token, 0);
-    let second = Process::start(data.path(), log, &token, 1);
+    let first = start(data.path(), log, &token, 0);
+    let second = start(data.path(), log, &token, 1);
     let both = reader([&first, &second], &token);
     assert_eq!(select(&both).await.expect("answers"), (all.clone(), vec![]));
     fill(&bed, &mut all, 2).await;
@@ -77,7 +56,7 @@ async fn two_processes_share_a_log_and_one_that_is_killed_comes_back() {
     let expect = all.clone().into_iter().filter(|(labels, _)| labels.as_ref().partition(4) % 2 == 0);
     assert_eq!((got, warnings), (expect.collect(), vec![lost]));
     fill(&bed, &mut all, 3).await;
-    let second = Process::start(data.path(), log, &token, 1);
+    let second = start(data.path(), log, &token, 1);
     let both = reader([&first, &second], &token);
     assert_eq!(select(&both).await.expect("answers"), (all, vec![]));
 }
