@@ -1,4 +1,4 @@
-//! Each process is killed in turn under load, and what `weir run` promises holds.
+//! Each process is killed or stopped in turn under load, and what `weir run` promises holds; and what answers while one of them is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,18 @@ const SERIES: u64 = 10;
 /// Acknowledged requests before each kill, and after each start.
 const ACKS: u64 = 30;
 
-/// Ends one process as a failure would, and starts it again at the address that it had.
-async fn kill_and_start(weir: &mut Weir, name: &'static str) {
-    let Weir { layout, running, http } = weir;
-    let at = running.iter().position(|(running, _)| *running == name).expect("runs");
-    drop(running.remove(at));
-    running.insert(at, (name, Process::spawn(name, &mut layout.command(name))));
-    running[at].1.ready(http).await;
+/// Takes one process out of those that run.
+fn take(weir: &mut Weir, name: &str) -> Process {
+    let at = weir.running.iter().position(|(running, _)| *running == name).expect("runs");
+    weir.running.remove(at).1
+}
+
+/// Starts it again, at the address that it had.
+async fn start_again(weir: &mut Weir, name: &'static str) {
+    let mut process = Process::spawn(name, &mut weir.layout.command(name));
+    process.ready(&weir.http).await;
+    let at = PROCESSES.iter().position(|known| *known == name).expect("known");
+    weir.running.insert(at, (name, process));
 }
 
 /// Writes until it is told to stop. A request that is not acknowledged is not sent again: its samples may be there once, or not at all.
@@ -63,8 +68,8 @@ async fn acknowledged(acks: &watch::Sender<u64>, more: u64) {
         .expect("open");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_of_each_component_in_turn_under_load_loses_nothing_acknowledged() {
+/// Ends each process in turn while writers write, starts it again, and looks whether everything is there once.
+async fn each_in_turn(end: impl Fn(&'static str, Process)) {
     let dir = tempfile::tempdir().expect("directory");
     let mut sink = Sink::start().await;
     let (rules, data) = (dir.path().join("rules"), dir.path().join("data"));
@@ -81,7 +86,8 @@ async fn a_kill_of_each_component_in_turn_under_load_loses_nothing_acknowledged(
         .collect();
     for name in PROCESSES {
         acknowledged(&acks, ACKS).await;
-        kill_and_start(&mut weir, name).await;
+        end(name, take(&mut weir, name));
+        start_again(&mut weir, name).await;
         acknowledged(&acks, ACKS).await;
     }
     stop.send_replace(true);
@@ -104,4 +110,49 @@ async fn a_kill_of_each_component_in_turn_under_load_loses_nothing_acknowledged(
     assert_eq!(refused.status(), 401, "alerting answers nobody without the token");
     weir.stop();
     assert_none(&differences(&notes, &logged(&data).await), "in the log", 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_of_each_component_in_turn_under_load_loses_nothing_acknowledged() {
+    // The drop is a kill, and waits for the end.
+    each_in_turn(|_, process| drop(process)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_of_each_component_in_turn_under_load_drains_it_and_loses_nothing_acknowledged() {
+    each_in_turn(|name, mut process| {
+        let status = process.terminate();
+        assert!(status.success(), "{name}: {status}");
+    })
+    .await;
+}
+
+/// What the front door answers to a query, a question about rules, and a write while a component is down. A write without the log is left out:
+/// it is held until the log has had time to come back.
+const DOWN: [(&str, u16, u16, Option<u16>); 4] = [
+    ("queue", 503, 200, None),
+    ("storage", 503, 200, Some(202)),
+    ("alerting", 200, 502, Some(202)),
+    ("ingest", 200, 200, Some(502)),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_component_is_down_the_others_answer_and_nothing_that_is_missing_is_passed_over() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut weir = launch(dir.path()).start().await;
+    let mut written = 0;
+    for (name, query, rules, write) in DOWN {
+        drop(take(&mut weir, name));
+        assert_eq!(weir.get("/api/v1/query?query=m").await.0, query, "a query without {name}");
+        assert_eq!(weir.get("/api/v1/rules").await.0, rules, "rules without {name}");
+        if let Some(expect) = write {
+            let through_the_door = format!("http://{}/metrics", weir.address("/query"));
+            let sample = format!(r#"{{"name": "m", "value": 1, "labels": {{"without": "{name}"}}}}"#);
+            let answer = weir.http.post(through_the_door).body(sample).send().await.expect("answered");
+            assert_eq!(answer.status(), expect, "a write without {name}");
+            written += u32::from(answer.status().is_success());
+        }
+        start_again(&mut weir, name).await;
+    }
+    assert_eq!(weir.query("count(m)").await[0]["value"][1], written.to_string());
 }
