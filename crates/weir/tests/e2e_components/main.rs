@@ -31,6 +31,7 @@ mod rules;
 mod self_monitoring;
 #[path = "../e2e/support.rs"]
 mod support;
+mod takeover;
 #[path = "../e2e/verify.rs"]
 mod verify;
 #[path = "../e2e/weir.rs"]
