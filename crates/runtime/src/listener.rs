@@ -135,8 +135,7 @@ async fn answer(
 ) -> Result<Response<Body>, std::convert::Infallible> {
     let (request, rest) = unread::lend(request.map(Body::new));
     let answered = AssertUnwindSafe(routes.current().oneshot(request)).catch_unwind().await;
-    rest.discard(&counters.cut).await;
-    Ok(match answered {
+    let response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
@@ -145,5 +144,10 @@ async fn answer(
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response
         }
-    })
+    };
+    // Who sent too slowly has been waited for already.
+    if response.status() != StatusCode::REQUEST_TIMEOUT {
+        rest.discard(&counters.cut).await;
+    }
+    Ok(response)
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use futures_util::{FutureExt as _, StreamExt as _};
 use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, listener};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,6 +97,22 @@ async fn a_request_that_is_refused_unread_gets_its_answer() {
     // This one asked first, and is told at once.
     let answer = sent(&served.url, &format!("{length}expect: 100-continue\r\n"), b"").await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_was_too_slow_is_told_so_without_another_wait() {
+    let mut served = served().await;
+    let registry = served.page.add("x");
+    let refuse = post(async |body: Body| {
+        // Looked at, and dropped before it came.
+        let _ = body.into_data_stream().next().now_or_never();
+        (StatusCode::REQUEST_TIMEOUT, "too slow")
+    });
+    served.routes.ready(&served.page, Router::new().route("/refused", refuse), &registry).expect("ready");
+    let answer = sent(&served.url, "content-length: 10\r\n", b"12345").await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("too slow"), "{answer}");
+    let metrics = String::from_utf8(served.page.text()).expect("text");
+    assert!(metrics.contains("weir_http_bodies_cut_total 0"), "{metrics}");
 }
 
 #[tokio::test]
