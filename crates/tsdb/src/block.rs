@@ -9,8 +9,6 @@ mod index;
 mod tests;
 mod write;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +17,7 @@ use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
 
 use crate::chunk;
 use crate::columns::clip;
-use crate::files::io;
+use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
 use crate::{Error, postings};
 pub(crate) use index::Index;
@@ -45,7 +43,7 @@ pub(crate) struct ChunkRef {
 #[derive(Debug)]
 pub struct Block {
     path: PathBuf,
-    file: File,
+    file: Box<dyn Input>,
     bytes: u64,
     samples: u64,
     range: TimeRange,
@@ -55,11 +53,12 @@ pub struct Block {
 }
 
 impl Block {
-    /// Opens a block and checks its footer and its index.
-    pub fn open(path: &Path) -> Result<Block, Error> {
+    /// Opens a block of a disk and checks its footer and its index.
+    pub fn open(disk: &dyn Disk, name: &str) -> Result<Block, Error> {
+        let (path, open) = (disk.path(name), disk.open(name));
         let name = path.display().to_string();
-        let file = File::open(path).map_err(io(format!("opening {name}")))?;
-        let bytes = file.metadata().map_err(io(format!("opening {name}")))?.len();
+        let file = open.map_err(io(format!("opening {name}")))?;
+        let bytes = file.bytes();
         let read = |at: u64, n: usize| {
             let mut buffer = vec![0; n];
             file.read_exact_at(&mut buffer, at)
@@ -88,15 +87,7 @@ impl Block {
         }
         let index = Index::read(stored).map_err(|reason| Error::corrupt(&name, index_at as usize, reason))?;
         let range = TimeRange { start_ms: u64_at(28) as i64, end_ms: u64_at(36) as i64 };
-        Ok(Block {
-            path: path.to_owned(),
-            file,
-            bytes,
-            samples: u64_at(20),
-            range,
-            damaged: AtomicBool::new(false),
-            index,
-        })
+        Ok(Block { path, file, bytes, samples: u64_at(20), range, damaged: AtomicBool::new(false), index })
     }
 
     /// Its file.

@@ -10,15 +10,14 @@ mod read;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use model::{Cancel, LabelsRef, Metadata, Sample, TimeRange};
 
-use crate::block::Block;
-use crate::files::{self, create_dir, io, sync_dir};
+use crate::block::{Block, Writer};
+use crate::disk::{self, Disk, Local, io};
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::{Error, merge};
@@ -48,7 +47,7 @@ impl Default for Options {
 /// An engine over one directory, shared by threads.
 #[derive(Debug)]
 pub struct Db {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     options: Options,
     head: Head,
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
@@ -66,8 +65,6 @@ pub struct Db {
     floor_ms: AtomicI64,
     flushes: AtomicU64,
     merges: AtomicU64,
-    /// Keeps another process out of the directory as long as it is open.
-    _lock: File,
 }
 
 /// A block with its entry in the manifest.
@@ -145,16 +142,19 @@ impl Db {
     /// Opens or creates the engine of a directory. Files that a crash left over are removed; a block that is damaged is put
     /// in quarantine: it stays where it is, is not read, and every answer of queries says so.
     pub fn open(dir: &Path, options: Options) -> Result<Db, Error> {
-        create_dir(dir)?;
-        let lock_file = files::lock(dir)?;
-        let manifest = match Manifest::read(dir)? {
+        Db::open_on(Arc::new(Local::open(dir)?), options)
+    }
+
+    /// As [`Db::open`], of a disk.
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Db, Error> {
+        let manifest = match Manifest::read(&*disk)? {
             Some(manifest) => manifest,
-            None => create(dir)?,
+            None => create(&*disk)?,
         };
-        remove_orphans(dir, &manifest)?;
+        remove_orphans(&*disk, &manifest)?;
         let mut view = View::default();
         for entry in &manifest.blocks {
-            match Block::open(&dir.join(&entry.name)) {
+            match Block::open(&*disk, &entry.name) {
                 Ok(block) => view.blocks.push((entry.clone(), Arc::new(block))),
                 Err(error) => {
                     let warning = format!("block {} is in quarantine: {error}", entry.name);
@@ -163,7 +163,7 @@ impl Db {
             }
         }
         Ok(Db {
-            dir: dir.to_owned(),
+            disk,
             options,
             head: Head::default(),
             gate: RwLock::default(),
@@ -177,7 +177,6 @@ impl Db {
             floor_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
-            _lock: lock_file,
         })
     }
 
@@ -297,16 +296,16 @@ impl Db {
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
     fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
-        let path = self.dir.join(&name);
         let keep = TimeRange { start_ms: self.floor_ms.load(Ordering::Relaxed), end_ms: i64::MAX };
         let blocks: Vec<Arc<Block>> = run.iter().map(|(_, block)| block.clone()).collect();
-        let written = merge::merge(&blocks, keep, &path, cancel).and_then(|any| {
-            let block = if any { Some(Block::open(&path)?) } else { None };
-            sync_dir(&self.dir)?;
+        let written = Writer::create(&*self.disk, &name).and_then(|writer| {
+            let any = merge::merge(&blocks, keep, writer, cancel)?;
+            let block = if any { Some(Block::open(&*self.disk, &name)?) } else { None };
+            disk::sync(&*self.disk)?;
             Ok(block)
         });
         if !matches!(written, Ok(Some(_))) {
-            let _ = fs::remove_file(&path);
+            let _ = self.disk.remove(&name);
         }
         Ok(written?.map(|block| (BlockEntry { name, span: run[0].0.span }, Arc::new(block))))
     }
@@ -322,7 +321,8 @@ impl Db {
         let mut view = View::clone(&self.view());
         edit(&mut manifest, &mut view);
         manifest.next_block = self.next_block.load(Ordering::Relaxed);
-        manifest.write(&self.dir)?;
+        manifest.write(&*self.disk)?;
+        disk::sync(&*self.disk)?;
         committed.manifest = manifest;
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
@@ -338,15 +338,9 @@ impl Db {
     /// Removes files that the manifest does not name any more. Those that are read still can be.
     fn remove_files<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         for name in names {
-            let path = self.dir.join(name);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io(format!("removing {}", path.display()))(e));
-                }
-                _ => {}
-            }
+            disk::remove(&*self.disk, name)?;
         }
-        sync_dir(&self.dir)
+        disk::sync(&*self.disk)
     }
 
     fn view(&self) -> Arc<View> {
@@ -356,31 +350,32 @@ impl Db {
 
 /// Begins an engine in a directory that has none. Blocks without a manifest are no leftover of a crash, since the manifest comes
 /// before the first of them; they may be all that is left of somebody's data, so they are not touched.
-fn create(dir: &Path) -> Result<Manifest, Error> {
-    for entry in fs::read_dir(dir).map_err(io(format!("reading {}", dir.display())))? {
-        let path = entry.map_err(io(format!("reading {}", dir.display())))?.path();
-        if path.extension().is_some_and(|extension| extension == "block") {
-            return Err(Error::corrupt(&path.display().to_string(), 0, "there is a block and no manifest"));
+fn create(disk: &dyn Disk) -> Result<Manifest, Error> {
+    for name in list(disk)? {
+        if name.ends_with(".block") {
+            return Err(Error::corrupt(&disk.path(&name).display().to_string(), 0, "there is a block and no manifest"));
         }
     }
     let manifest = Manifest::default();
-    manifest.write(dir)?;
+    manifest.write(disk)?;
+    disk::sync(disk)?;
     Ok(manifest)
 }
 
 /// Removes blocks that no manifest names: a crash came between writing and committing them.
-fn remove_orphans(dir: &Path, manifest: &Manifest) -> Result<(), Error> {
+fn remove_orphans(disk: &dyn Disk, manifest: &Manifest) -> Result<(), Error> {
     let named: BTreeSet<&str> = manifest.blocks.iter().map(|b| b.name.as_str()).collect();
-    let context = || format!("reading {}", dir.display());
-    for entry in fs::read_dir(dir).map_err(io(context()))? {
-        let path = entry.map_err(io(context()))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        let left_over = name.ends_with(".new") || (name.ends_with(".block") && !named.contains(name));
+    for name in list(disk)? {
+        let left_over = name.ends_with(".new") || (name.ends_with(".block") && !named.contains(name.as_str()));
         if left_over {
-            fs::remove_file(&path).map_err(io(format!("removing {}", path.display())))?;
+            disk::remove(disk, &name)?;
         }
     }
     Ok(())
+}
+
+fn list(disk: &dyn Disk) -> Result<Vec<String>, Error> {
+    disk.list().map_err(io(format!("reading directory {}", disk.path("").display())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,13 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use model::{Metadata, MetricType};
 
 use crate::Error;
-use crate::files::{io, replace};
+use crate::disk::{Disk, io, replace};
 
 /// What the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,21 +37,23 @@ const VERSION: &str = "weir-manifest 1";
 
 impl Manifest {
     /// Reads the manifest of a directory; `None` where there is none.
-    pub(crate) fn read(dir: &Path) -> Result<Option<Manifest>, Error> {
-        let path = dir.join(NAME);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Manifest>, Error> {
+        let path = disk.path(NAME);
+        let bytes = match disk.read(NAME) {
+            Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(io(format!("reading {}", path.display()))(e)),
         };
-        parse(&text)
+        std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(parse)
             .map(Some)
             .ok_or_else(|| Error::corrupt(&path.display().to_string(), 0, "not a manifest, or its checksum is wrong"))
     }
 
-    /// Replaces the manifest of a directory; durable when this returns.
-    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
-        replace(&dir.join(NAME), self.print().as_bytes())
+    /// Replaces the manifest of a directory; durable once that is synced.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), Error> {
+        replace(disk, NAME, self.print().as_bytes())
     }
 
     fn print(&self) -> String {

@@ -1,6 +1,5 @@
 //! Which blocks to merge, and the merge.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use model::{Cancel, Columns, Labels, TimeRange};
@@ -30,11 +29,15 @@ pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
     (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
 }
 
-/// Writes one block with all that these hold; of samples at the same time that of the later block stays.
+/// Writes one block with all that these hold; of samples at the same time that of the later block stays. Says whether there was any.
 ///
 /// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
-pub(crate) fn merge(blocks: &[Arc<Block>], keep: TimeRange, path: &Path, cancel: &Cancel) -> Result<bool, Error> {
-    let mut writer = Writer::create(path)?;
+pub(crate) fn merge(
+    blocks: &[Arc<Block>],
+    keep: TimeRange,
+    mut writer: Writer,
+    cancel: &Cancel,
+) -> Result<bool, Error> {
     let mut at: Vec<u32> = vec![0; blocks.len()];
     let mut current = Vec::new();
     for (block, id) in blocks.iter().zip(&at) {

@@ -1,9 +1,10 @@
 use model::{Cancel, Matcher, Want};
 
 use super::*;
+use crate::disk::simulated::Simulated;
 
-fn write(path: &Path) {
-    let mut writer = Writer::create(path).expect("creates");
+fn write(disk: &dyn Disk) {
+    let mut writer = Writer::create(disk, "b").expect("creates");
     for job in ["a", "b"] {
         let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
         let samples = Columns { t: vec![1000, 2000, 3000], v: vec![1.0, 0.5, 1.0] };
@@ -14,10 +15,9 @@ fn write(path: &Path) {
 
 #[test]
 fn block_is_golden() {
-    let dir = tempfile::tempdir().expect("directory");
-    let path = dir.path().join("b.block");
-    write(&path);
-    let hex: String = fs_read(&path).iter().map(|b| format!("{b:02x}")).collect();
+    let disk = Simulated::new(1);
+    write(&disk);
+    let hex: String = disk.read("b").expect("there").iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
 }
 const GOLDEN: &str = "77656972626c6b3103d00f05e807020001011404050101020002570a5803d00f05e807020001011404050101020002570a58\
@@ -28,16 +28,15 @@ const GOLDEN: &str = "77656972626c6b3103d00f05e807020001011404050101020002570a58
     00000000001000000001003200000000000000d30000000000000050670ec40600000000000000e803000000000000b80b00\
     0000000000977b90ad77656972656e6431";
 
-fn fs_read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).expect("read")
+fn overwrite(disk: &dyn Disk, content: &[u8]) {
+    disk.create("b").and_then(|mut out| out.write_all(content)).expect("written");
 }
 
 #[test]
 fn every_flipped_byte_is_an_error_and_never_another_value() {
-    let dir = tempfile::tempdir().expect("directory");
-    let path = dir.path().join("b.block");
-    write(&path);
-    let whole = fs_read(&path);
+    let disk = Simulated::new(1);
+    write(&disk);
+    let whole = disk.read("b").expect("there");
     let all = SelectRequest {
         matchers: vec![Matcher::equal("__name__", "up")],
         range: TimeRange::ALL,
@@ -48,8 +47,8 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x04;
-        std::fs::write(&path, bytes).expect("written");
-        let read = Block::open(&path).and_then(|block| {
+        overwrite(&disk, &bytes);
+        let read = Block::open(&disk, "b").and_then(|block| {
             let mut out = Columns::default();
             for (_, piece) in Arc::new(block).pieces(&all)? {
                 piece.read_into(TimeRange::ALL, &mut out)?;
@@ -59,7 +58,7 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {at}: {read:?}");
     }
     for length in (0..whole.len()).step_by(9) {
-        std::fs::write(&path, &whole[..length]).expect("written");
-        assert!(Block::open(&path).is_err(), "{length} bytes");
+        overwrite(&disk, &whole[..length]);
+        assert!(Block::open(&disk, "b").is_err(), "{length} bytes");
     }
 }

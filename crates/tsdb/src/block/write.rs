@@ -1,8 +1,7 @@
 //! Writes a block, series by series.
 
-use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hashbrown::HashMap;
 use model::{Labels, TimeRange};
@@ -12,7 +11,7 @@ use super::{END, MAGIC, index::symbol_text};
 use crate::Error;
 use crate::chunk::bits::{put_varint, zigzag};
 use crate::chunk::{self, SAMPLES_MAX, Scratch};
-use crate::files::io;
+use crate::disk::{Disk, Output, io};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
@@ -20,7 +19,7 @@ const BUFFER: usize = 1 << 20;
 /// Writes a block to a file. Series are given in the order of their canonical texts, each once.
 pub(crate) struct Writer {
     path: PathBuf,
-    out: BufWriter<File>,
+    out: BufWriter<Box<dyn Output>>,
     at: u64,
     symbols: HashMap<Box<str>, u32>,
     symbol_text: String,
@@ -39,10 +38,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn create(path: &Path) -> Result<Writer, Error> {
-        let file = File::create(path).map_err(io(format!("creating {}", path.display())))?;
+    pub(crate) fn create(disk: &dyn Disk, name: &str) -> Result<Writer, Error> {
+        let path = disk.path(name);
+        let file = disk.create(name).map_err(io(format!("creating {}", path.display())))?;
         let mut writer = Writer {
-            path: path.to_owned(),
+            path,
             out: BufWriter::with_capacity(BUFFER, file),
             at: 0,
             symbols: HashMap::new(),
@@ -114,7 +114,7 @@ impl Writer {
         self.write(&index)?;
         self.write(&footer)?;
         let context = || format!("writing {}", self.path.display());
-        self.out.flush().and_then(|()| self.out.get_ref().sync_all()).map_err(io(context()))
+        self.out.flush().and_then(|()| self.out.get_mut().sync()).map_err(io(context()))
     }
 
     fn push_labels(&mut self, labels: &Labels, id: u32) {

@@ -1,7 +1,6 @@
 //! From the head to blocks: one generation of samples, one commit.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -11,7 +10,7 @@ use model::{Columns, TimeRange};
 use super::{Db, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
-use crate::files::sync_dir;
+use crate::disk::{self, Disk};
 use crate::head::Frozen;
 use crate::manifest::BlockEntry;
 
@@ -19,14 +18,16 @@ use crate::manifest::BlockEntry;
 const SPANS_MAX: i64 = 64;
 
 /// Blocks that are being written, by their span.
-#[derive(Default)]
-struct Writers(BTreeMap<i64, (String, PathBuf, Writer)>);
+struct Writers<'a> {
+    disk: &'a dyn Disk,
+    of: BTreeMap<i64, (String, Writer)>,
+}
 
-impl Drop for Writers {
+impl Drop for Writers<'_> {
     /// What was not finished is of no use; a disk that is full has that room again.
     fn drop(&mut self) {
-        for (_, path, _) in self.0.values() {
-            let _ = std::fs::remove_file(path);
+        for (name, _) in self.of.values() {
+            let _ = self.disk.remove(name);
         }
     }
 }
@@ -73,7 +74,7 @@ impl Db {
     /// Writes what is frozen to a block for each span of time; durable when this returns.
     fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<(BlockEntry, Arc<Block>)>, Error> {
         let Some(range) = frozen.range() else { return Ok(Vec::new()) };
-        let mut writers = Writers::default();
+        let mut writers = Writers { disk: &*self.disk, of: BTreeMap::new() };
         let mut samples = Columns::default();
         for (labels, shard, id) in self.head.sorted(frozen) {
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
@@ -83,13 +84,12 @@ impl Db {
             while from < samples.len() {
                 let (span, last_ms) = self.span(samples.t[from], range);
                 let end = from + samples.t[from..].partition_point(|t| *t <= last_ms);
-                let (_, _, writer) = match writers.0.entry(span) {
+                let (_, writer) = match writers.of.entry(span) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
                         let name = self.new_name();
-                        let path = self.dir.join(&name);
-                        let writer = Writer::create(&path)?;
-                        entry.insert((name, path, writer))
+                        let writer = Writer::create(&*self.disk, &name)?;
+                        entry.insert((name, writer))
                     }
                 };
                 writer.push(&labels, &samples.t[from..end], &samples.v[from..end])?;
@@ -97,14 +97,14 @@ impl Db {
             }
         }
         let mut written = Vec::new();
-        while let Some((span, (name, path, writer))) = writers.0.pop_first() {
-            let finished = writer.finish().and_then(|()| Block::open(&path));
+        while let Some((span, (name, writer))) = writers.of.pop_first() {
+            let finished = writer.finish().and_then(|()| Block::open(&*self.disk, &name));
             let block = finished.inspect_err(|_| {
-                let _ = std::fs::remove_file(&path);
+                let _ = self.disk.remove(&name);
             })?;
             written.push((BlockEntry { name, span }, Arc::new(block)));
         }
-        sync_dir(&self.dir)?;
+        disk::sync(&*self.disk)?;
         Ok(written)
     }
 

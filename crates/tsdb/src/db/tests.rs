@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fs;
 
 use model::{Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, SeriesSource, Want};
 

@@ -1,0 +1,131 @@
+//! A directory of this machine's file system.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Disk, Input, Output};
+use crate::Error;
+
+/// A directory that is used by this process alone.
+#[derive(Debug)]
+pub struct Local {
+    dir: PathBuf,
+    /// Keeps other processes out as long as it is open.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Written(File);
+
+#[derive(Debug)]
+struct Readable {
+    file: File,
+    bytes: u64,
+}
+
+impl Local {
+    /// Creates the directory if it is not there, and keeps other processes out of it.
+    pub fn open(dir: &Path) -> Result<Local, Error> {
+        create_dir(dir)?;
+        Ok(Local { dir: dir.to_owned(), _lock: lock(dir)? })
+    }
+}
+
+impl Disk for Local {
+    fn path(&self, name: &str) -> PathBuf {
+        // Without a name the directory itself, and no slash after it.
+        if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            // A name that is not UTF-8 is none of the engine's.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.path(name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(Written(File::create(self.path(name))?)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Input>> {
+        let file = File::open(self.path(name))?;
+        let bytes = file.metadata()?.len();
+        Ok(Box::new(Readable { file, bytes }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Output for Written {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+impl Input for Readable {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+}
+
+/// Creates a directory and those above it, and makes each entry durable.
+fn create_dir(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(super::io(format!("creating directory {}", dir.display()))(e));
+        }
+        _ => {}
+    }
+    for dir in [dir, parent] {
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(super::io(format!("fsync of directory {}", dir.display())))?;
+    }
+    Ok(())
+}
+
+/// Keeps other processes out of a directory until the file is closed.
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let context = || format!("locking {}", path.display());
+    let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(super::io(context()))?;
+    file.try_lock().map_err(|e| super::io(format!("{}: is another process using it?", context()))(e.into()))?;
+    Ok(file)
+}

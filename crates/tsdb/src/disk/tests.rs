@@ -1,0 +1,107 @@
+//! What every disk does, and what the simulated one loses.
+
+use std::io::ErrorKind;
+
+use super::simulated::{Fault, Loss, Simulated};
+use super::*;
+
+fn write(disk: &dyn Disk, name: &str, content: &[u8]) {
+    disk.create(name).and_then(|mut out| out.write_all(content)).expect("written");
+}
+
+/// What an engine relies on.
+fn conforms(disk: &dyn Disk) {
+    let names = || {
+        let mut names = disk.list().expect("lists");
+        names.retain(|name| name != "lock");
+        names.sort();
+        names
+    };
+    assert_eq!(names(), [""; 0]);
+    write(disk, "a", b"first");
+    write(disk, "b", b"second");
+    let held = disk.open("b").expect("opens");
+    assert_eq!(held.bytes(), 6);
+    let mut bytes = [0; 4];
+    held.read_exact_at(&mut bytes, 2).expect("reads");
+    assert_eq!(&bytes, b"cond");
+    let error = held.read_exact_at(&mut bytes, 3).expect_err("beyond the end");
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    disk.rename("a", "b").expect("renames");
+    held.read_exact_at(&mut bytes, 0).expect("what is open stays readable");
+    assert_eq!(&bytes, b"seco");
+    assert_eq!((names(), disk.read("b").expect("reads")), (vec!["b".to_owned()], b"first".to_vec()));
+    write(disk, "b", b"x");
+    assert_eq!(disk.read("b").expect("reads"), b"x");
+    replace(disk, "b", b"y").expect("replaces");
+    assert_eq!((names(), disk.read("b").expect("reads")), (vec!["b".to_owned()], b"y".to_vec()));
+    disk.sync().expect("syncs");
+    disk.remove("b").expect("removes");
+    for error in [disk.remove("b").err(), disk.read("b").err(), disk.open("b").err(), disk.rename("b", "c").err()] {
+        assert_eq!(error.expect("it is gone").kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(names(), [""; 0]);
+}
+
+#[test]
+fn the_local_disk_and_the_simulated_one_do_the_same() {
+    let dir = tempfile::tempdir().expect("directory");
+    conforms(&Local::open(dir.path()).expect("opens"));
+    conforms(&Simulated::new(1));
+}
+
+#[test]
+fn a_crash_takes_what_was_not_synced() {
+    let disk = Simulated::new(1);
+    let mut out = disk.create("synced").expect("creates");
+    out.write_all(b"kept").and_then(|()| out.sync()).expect("written");
+    write(&disk, "content", b"not synced");
+    disk.sync().expect("syncs");
+    out.write_all(b", and more").expect("written");
+    disk.rename("synced", "renamed").expect("renames");
+    let all = disk.restart(Loss::Nothing);
+    assert_eq!(all.read("renamed").expect("there"), b"kept, and more");
+    assert_eq!(all.read("content").expect("there"), b"not synced");
+    let least = disk.restart(Loss::Unsynced);
+    assert_eq!(least.read("synced").expect("there"), b"kept");
+    assert_eq!(least.read("content").expect("there"), b"");
+    assert!(least.read("renamed").is_err());
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..200 {
+        let torn = disk.restart(Loss::Torn);
+        let name = torn.list().expect("lists").into_iter().find(|name| name != "content").expect("one of both");
+        let bytes = torn.read(&name).expect("there");
+        assert!(bytes.starts_with(b"kept"), "{bytes:?}");
+        seen.insert((name, bytes.len(), bytes.ends_with(b"\0")));
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+    assert!(disk.list().is_err(), "the old process has ended");
+}
+
+#[test]
+fn a_failed_sync_leaves_content_of_which_a_later_one_tells_nothing() {
+    let disk = Simulated::new(1);
+    let mut out = disk.create("a").expect("creates");
+    disk.sync().expect("syncs");
+    out.write_all(b"x").expect("written");
+    disk.fail_at(disk.calls(), Fault::Error(ErrorKind::Other));
+    out.sync().expect_err("fails");
+    out.sync().expect("succeeds");
+    assert_eq!(disk.restart(Loss::Unsynced).read("a").expect("there"), b"");
+}
+
+#[test]
+fn a_full_disk_takes_a_part_and_then_nothing_until_there_is_room() {
+    let disk = Simulated::new(1);
+    disk.set_capacity(3);
+    let mut out = disk.create("a").expect("creates");
+    assert_eq!(out.write(b"four").expect("a part"), 3);
+    assert_eq!(out.write(b"r").expect_err("full").kind(), ErrorKind::StorageFull);
+    disk.set_capacity(4);
+    assert_eq!(out.write(b"r").expect("room"), 1);
+    assert_eq!((disk.used(), disk.read("a").expect("there")), (4, b"four".to_vec()));
+    disk.fail_at(disk.calls(), Fault::ShortWrite);
+    disk.set_capacity(100);
+    let written = out.write(b"more than a byte").expect("writes");
+    assert!((1..16).contains(&written), "{written}");
+}
