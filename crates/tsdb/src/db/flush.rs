@@ -33,11 +33,19 @@ impl Drop for Writers<'_> {
 }
 
 impl Db {
-    /// Writes the head to blocks and commits them with the positions that they reach. Returns these positions.
+    /// Writes all that was appended to blocks and commits them with the positions that they reach. Returns these positions.
     ///
     /// When it fails nothing is lost: what was to be written stays readable and is written by the next flush.
     pub fn flush(&self) -> Result<BTreeMap<u32, i64>, Error> {
         let _one = lock(&self.flushing);
+        if self.view().frozen.is_some() {
+            // What an earlier flush could not write; the head has gone on since.
+            self.flush_generation()?;
+        }
+        self.flush_generation()
+    }
+
+    fn flush_generation(&self) -> Result<BTreeMap<u32, i64>, Error> {
         let (frozen, positions) = self.freeze();
         let written = self.write_blocks(&frozen)?;
         let metadata = lock(&self.metadata).clone();

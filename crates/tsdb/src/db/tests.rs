@@ -5,6 +5,8 @@ use model::{Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, Ser
 
 use super::*;
 
+mod faults;
+
 const HOUR: i64 = 3_600_000;
 
 fn options() -> Options {
@@ -38,77 +40,6 @@ fn append(db: &Db, series: u64, samples: &[Sample], offset: i64) {
     let mut batch = db.begin();
     batch.append(labels(series).as_ref(), samples);
     batch.finish(0, offset);
-}
-
-fn copied(from: &Path) -> tempfile::TempDir {
-    let to = tempfile::tempdir().expect("directory");
-    for entry in fs::read_dir(from).expect("readable") {
-        let path = entry.expect("entry").path();
-        fs::write(to.path().join(path.file_name().expect("file")), fs::read(&path).expect("read")).expect("written");
-    }
-    to
-}
-
-/// Random operations against a map. A failure names its seed.
-fn model_run(seed: u64) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut dir = tempfile::tempdir().expect("directory");
-    let mut db = Db::open(dir.path(), options()).expect("opens");
-    // What is in the engine, and what of it a restart would bring back, with the offset to read on from.
-    let (mut all, mut flushed) = (BTreeMap::new(), BTreeMap::new());
-    let (mut offset, mut flushed_offset) = (0i64, 0i64);
-    for _ in 0..random.usize(5..60) {
-        match random.u8(0..20) {
-            0..=13 => {
-                let series = random.u64(0..6);
-                let base = random.i64(0..5 * HOUR);
-                let samples: Vec<Sample> = (0..random.i64(1..50))
-                    .map(|i| {
-                        let t = if random.u8(0..8) == 0 { random.i64(0..5 * HOUR) } else { base + i * 15_000 };
-                        Sample { t, v: if random.bool() { random.f64() } else { f64::from(random.u8(..)) } }
-                    })
-                    .collect();
-                offset += 1;
-                append(&db, series, &samples, offset);
-                for s in samples {
-                    all.insert((labels(series), s.t), s.v.to_bits());
-                }
-            }
-            14..=15 => {
-                let positions = db.flush().expect("flushes");
-                assert_eq!(positions.get(&0).copied().unwrap_or(0), offset);
-                (flushed, flushed_offset) = (all.clone(), offset);
-            }
-            16..=17 => while db.compact(&Cancel::default()).expect("merges") {},
-            18 => {
-                // A crash, by a copy of the directory as it is now; what a flush or a merge left half done is in it.
-                fs::write(dir.path().join("9999999999.block"), b"torn").expect("written");
-                let copy = copied(dir.path());
-                drop(std::mem::replace(&mut db, Db::open(copy.path(), options()).expect("opens the copy")));
-                dir = copy;
-                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
-                (all, offset) = (flushed.clone(), flushed_offset);
-            }
-            _ => {
-                drop(db);
-                db = Db::open(dir.path(), options()).expect("opens again");
-                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
-                (all, offset) = (flushed.clone(), flushed_offset);
-            }
-        }
-        let start_ms = random.i64(-HOUR..5 * HOUR);
-        let range = TimeRange { start_ms, end_ms: start_ms + random.i64(0..6 * HOUR) };
-        let expect: BTreeMap<_, _> = all.clone().into_iter().filter(|((_, t), _)| range.contains(*t)).collect();
-        assert_eq!(read(&db, range), expect, "seed {seed}");
-    }
-}
-
-#[test]
-fn engine_equals_a_map_under_random_operations() {
-    let first = fastrand::u64(..1 << 40);
-    for seed in first..first + 40 {
-        model_run(seed);
-    }
 }
 
 #[test]
