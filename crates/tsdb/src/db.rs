@@ -198,8 +198,7 @@ impl Db {
 
     /// Whether flushes do not keep up, so that whoever appends has to wait.
     pub fn is_over_budget(&self) -> bool {
-        let frozen = self.view().frozen.as_ref().map_or(0, |h| h.bytes());
-        frozen > 0 && self.head.bytes() >= self.options.head_bytes_max
+        self.view().frozen.is_some() && self.head.bytes() >= self.options.head_bytes_max
     }
 
     /// Merges some blocks if that is worth it, and says whether it did.

@@ -25,3 +25,21 @@ fn a_flush_after_one_that_failed_writes_what_came_since_too() {
     let db = open(&disk.restart(Loss::Unsynced));
     assert_eq!((offsets(&db), read(&db, TimeRange::ALL).len()), (Some(2), 2));
 }
+
+#[test]
+fn the_head_is_bounded_while_flushes_fail_even_if_the_first_had_nothing_to_write() {
+    let disk = Simulated::new(1);
+    let db = Db::open_on(Arc::new(disk.clone()), Options { head_bytes_max: 2000, ..options() }).expect("opens");
+    disk.set_capacity(disk.used());
+    db.flush().expect_err("the disk is full");
+    let mut offset = 0;
+    while !db.is_over_budget() {
+        offset += 1;
+        append(&db, offset as u64, &[Sample { t: 1, v: 1.0 }], offset);
+        assert!(offset < 100, "{:?}", db.stats());
+    }
+    disk.set_capacity(usize::MAX);
+    db.flush().expect("there is room");
+    assert!(!db.is_over_budget());
+    assert_eq!(read(&db, TimeRange::ALL).len() as i64, offset);
+}
