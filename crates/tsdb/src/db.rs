@@ -60,6 +60,8 @@ pub struct Db {
     committed: Mutex<Committed>,
     flushing: Mutex<()>,
     merging: Mutex<()>,
+    /// Files that no manifest names any more and that are still there.
+    left: Mutex<BTreeSet<String>>,
     next_block: AtomicU64,
     /// Samples before this time are expired.
     floor_ms: AtomicI64,
@@ -79,11 +81,13 @@ struct View {
     quarantined: Vec<(BlockEntry, String)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Committed {
     manifest: Manifest,
     /// Positions that the frozen head reaches.
     frozen: BTreeMap<u32, i64>,
+    /// Files that it does not name and that the one before did, if it may be that one which a restart finds.
+    waiting: BTreeSet<String>,
 }
 
 /// Figures of an engine.
@@ -171,9 +175,10 @@ impl Db {
             metadata: Mutex::new(manifest.metadata.clone()),
             view: RwLock::new(Arc::new(view)),
             next_block: AtomicU64::new(manifest.next_block),
-            committed: Mutex::new(Committed { manifest, frozen: BTreeMap::new() }),
+            committed: Mutex::new(Committed { manifest, ..Committed::default() }),
             flushing: Mutex::default(),
             merging: Mutex::default(),
+            left: Mutex::default(),
             floor_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
@@ -221,12 +226,14 @@ impl Db {
             view.blocks.retain(|(entry, _)| !is_old(entry));
         })?;
         self.merges.fetch_add(1, Ordering::Relaxed);
-        self.remove_files(old.into_iter())?;
         Ok(true)
     }
 
     /// Drops blocks whose newest sample is older than the retention, and hides older samples of the others. Returns how many were dropped.
+    /// Removes files that earlier calls could not remove.
     pub fn expire(&self, now_ms: i64) -> Result<usize, Error> {
+        // Every commit tries that; where it fails, this is asked again and again, and says so.
+        self.remove_left()?;
         let Some(retention_ms) = self.options.retention_ms else { return Ok(0) };
         let floor = now_ms.saturating_sub(retention_ms);
         self.floor_ms.fetch_max(floor, Ordering::Relaxed);
@@ -247,7 +254,7 @@ impl Db {
             view.blocks.retain(|(entry, _)| !old.contains(&entry.name));
             view.quarantined.retain(|(entry, _)| !old.contains(&entry.name));
         })?;
-        self.remove_files(old.iter().map(String::as_str))?;
+        self.remove_left()?;
         Ok(old.len())
     }
 
@@ -304,7 +311,7 @@ impl Db {
             Ok(block)
         });
         if !matches!(written, Ok(Some(_))) {
-            let _ = self.disk.remove(&name);
+            self.discard([name.clone()]);
         }
         Ok(written?.map(|block| (BlockEntry { name, span: run[0].0.span }, Arc::new(block))))
     }
@@ -313,17 +320,28 @@ impl Db {
         format!("{:010}.block", self.next_block.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Changes manifest and view together: what queries see is what a restart would find.
+    /// Changes manifest and view together. Files that are not needed after are removed. If only the sync at the end fails, the change is
+    /// there, but is not to be relied on: the next commit makes it durable.
     fn commit(&self, edit: impl FnOnce(&mut Manifest, &mut View)) -> Result<(), Error> {
         let mut committed = lock(&self.committed);
         let mut manifest = committed.manifest.clone();
         let mut view = View::clone(&self.view());
         edit(&mut manifest, &mut view);
         manifest.next_block = self.next_block.load(Ordering::Relaxed);
-        manifest.write(&*self.disk)?;
-        disk::sync(&*self.disk)?;
+        let (before, after) = (committed.manifest.names(), manifest.names());
+        if let Err(error) = manifest.write(&*self.disk) {
+            self.discard(after.difference(&before).cloned());
+            return Err(error);
+        }
+        // From here on it has happened for this process, though a restart may find the one before, until a sync has succeeded.
+        let synced = disk::sync(&*self.disk);
         committed.manifest = manifest;
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        committed.waiting.extend(before.difference(&after).cloned());
+        synced?;
+        let waiting = std::mem::take(&mut committed.waiting);
+        drop(committed);
+        self.discard(waiting);
         Ok(())
     }
 
@@ -334,12 +352,23 @@ impl Db {
         *slot = Arc::new(view);
     }
 
-    /// Removes files that the manifest does not name any more. Those that are read still can be.
-    fn remove_files<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        for name in names {
-            disk::remove(&*self.disk, name)?;
-        }
-        disk::sync(&*self.disk)
+    /// Removes files that no manifest names, now or later. Those that are read still can be.
+    fn discard(&self, names: impl IntoIterator<Item = String>) {
+        lock(&self.left).extend(names);
+        let _ = self.remove_left();
+    }
+
+    /// Removes what is left of files that were discarded.
+    fn remove_left(&self) -> Result<(), Error> {
+        let mut result = Ok(());
+        lock(&self.left).retain(|name| match disk::remove(&*self.disk, name) {
+            Ok(()) => false,
+            Err(error) => {
+                result = Err(error);
+                true
+            }
+        });
+        result
     }
 
     fn view(&self) -> Arc<View> {

@@ -77,19 +77,3 @@ pub(crate) fn remove(disk: &dyn Disk, name: &str) -> Result<(), Error> {
         _ => Ok(()),
     }
 }
-
-/// Replaces a file by another content. If it fails the old content is there; if it succeeds a crash brings either, until [`sync`].
-pub(crate) fn replace(disk: &dyn Disk, name: &str, content: &[u8]) -> Result<(), Error> {
-    let temporary = format!("{name}.new");
-    let written = disk.create(&temporary).and_then(|mut out| {
-        out.write_all(content)?;
-        out.sync()
-    });
-    let written = written.map_err(io(format!("writing {}", disk.path(&temporary).display())));
-    let replaced = written
-        .and_then(|()| disk.rename(&temporary, name).map_err(io(format!("renaming to {}", disk.path(name).display()))));
-    replaced.inspect_err(|_| {
-        // On a full disk it would keep the room of the next attempt. Where this fails too, that one replaces it.
-        let _ = disk.remove(&temporary);
-    })
-}

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use model::{Metadata, MetricType};
 
 use crate::Error;
-use crate::disk::{Disk, io, replace};
+use crate::disk::{Disk, io};
 
 /// What the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct BlockEntry {
 }
 
 const NAME: &str = "manifest";
+/// The one that is being written.
+const NEXT: &str = "manifest.new";
 const VERSION: &str = "weir-manifest 1";
 
 impl Manifest {
@@ -51,9 +53,22 @@ impl Manifest {
             .ok_or_else(|| Error::corrupt(&path.display().to_string(), 0, "not a manifest, or its checksum is wrong"))
     }
 
-    /// Replaces the manifest of a directory; durable once that is synced.
+    /// Puts it in the place of the one that counts, for good once the disk is synced. If this fails the old one counts.
     pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), Error> {
-        replace(disk, NAME, self.print().as_bytes())
+        let written = disk.create(NEXT).and_then(|mut out| {
+            out.write_all(self.print().as_bytes())?;
+            out.sync()
+        });
+        written.and_then(|()| disk.rename(NEXT, NAME)).map_err(|error| {
+            // On a full disk it would keep the room of the next attempt. Where this fails too, that one replaces it.
+            let _ = disk.remove(NEXT);
+            io(format!("replacing {}", disk.path(NAME).display()))(error)
+        })
+    }
+
+    /// The names of the blocks.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.blocks.iter().map(|block| block.name.clone()).collect()
     }
 
     fn print(&self) -> String {

@@ -10,7 +10,7 @@ use model::{Columns, TimeRange};
 use super::{Db, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
-use crate::disk::{self, Disk};
+use crate::disk;
 use crate::head::Frozen;
 use crate::manifest::BlockEntry;
 
@@ -19,23 +19,33 @@ const SPANS_MAX: i64 = 64;
 
 /// Blocks that are being written, by their span.
 struct Writers<'a> {
-    disk: &'a dyn Disk,
+    db: &'a Db,
     of: BTreeMap<i64, (String, Writer)>,
+}
+
+impl Writers<'_> {
+    /// Ends the blocks one after the other; what is not durable yet is their names.
+    fn finish(&mut self, written: &mut Vec<(BlockEntry, Arc<Block>)>) -> Result<(), Error> {
+        while let Some((span, (name, writer))) = self.of.pop_first() {
+            let finished = writer.finish().and_then(|()| Block::open(&*self.db.disk, &name));
+            let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
+            written.push((BlockEntry { name, span }, Arc::new(block)));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Writers<'_> {
     /// What was not finished is of no use; a disk that is full has that room again.
     fn drop(&mut self) {
-        for (name, _) in self.of.values() {
-            let _ = self.disk.remove(name);
-        }
+        self.db.discard(std::mem::take(&mut self.of).into_values().map(|(name, _)| name));
     }
 }
 
 impl Db {
     /// Writes all that was appended to blocks and commits them with the positions that they reach. Returns these positions.
     ///
-    /// When it fails nothing is lost: what was to be written stays readable and is written by the next flush.
+    /// When it fails nothing is lost: what was to be written stays readable, and the next flush makes it durable.
     pub fn flush(&self) -> Result<BTreeMap<u32, i64>, Error> {
         let _one = lock(&self.flushing);
         if self.view().frozen.is_some() {
@@ -82,7 +92,7 @@ impl Db {
     /// Writes what is frozen to a block for each span of time; durable when this returns.
     fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<(BlockEntry, Arc<Block>)>, Error> {
         let Some(range) = frozen.range() else { return Ok(Vec::new()) };
-        let mut writers = Writers { disk: &*self.disk, of: BTreeMap::new() };
+        let mut writers = Writers { db: self, of: BTreeMap::new() };
         let mut samples = Columns::default();
         for (labels, shard, id) in self.head.sorted(frozen) {
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
@@ -105,14 +115,11 @@ impl Db {
             }
         }
         let mut written = Vec::new();
-        while let Some((span, (name, writer))) = writers.of.pop_first() {
-            let finished = writer.finish().and_then(|()| Block::open(&*self.disk, &name));
-            let block = finished.inspect_err(|_| {
-                let _ = self.disk.remove(&name);
-            })?;
-            written.push((BlockEntry { name, span }, Arc::new(block)));
+        let finished = writers.finish(&mut written).and_then(|()| disk::sync(&*self.disk));
+        if let Err(error) = finished {
+            self.discard(written.into_iter().map(|(entry, _)| entry.name));
+            return Err(error);
         }
-        disk::sync(&*self.disk)?;
         Ok(written)
     }
 

@@ -3,7 +3,7 @@
 //! It keeps apart what a process sees and what loss of power would leave: content that was not fsynced, names whose directory was not. Calls
 //! are counted, so that a test can let each of them fail in turn. What it does not have is time and other processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +52,7 @@ struct State {
     calls: u64,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    failures: u64,
     capacity: usize,
     random: fastrand::Rng,
 }
@@ -91,6 +92,7 @@ impl Simulated {
             calls: 0,
             fault: None,
             crashed: false,
+            failures: 0,
             capacity: usize::MAX,
             random: fastrand::Rng::with_seed(seed),
         })))
@@ -106,10 +108,19 @@ impl Simulated {
         self.state().fault = Some((calls, fault));
     }
 
-    /// Whether no fault is left to come.
-    pub fn is_sound(&self) -> bool {
-        let state = self.state();
-        state.fault.is_none() && !state.crashed
+    /// How many calls failed, for a fault or for want of room.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// Whether the process has ended in one of its calls.
+    pub fn has_crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// The names of all files; not a call.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.state().entries.keys().cloned().collect()
     }
 
     /// Takes back a fault that has not come.
@@ -135,10 +146,11 @@ impl Simulated {
         }
     }
 
-    /// The disk that the next process finds. The old one fails every call from now on.
+    /// The disk that the next process finds, with a fault that has not come yet. The old one fails every call from now on.
     pub fn restart(&self, loss: Loss) -> Simulated {
         let mut state = self.state();
         state.crashed = true;
+        let fault = state.fault.take().map(|(at, fault)| (at.saturating_sub(state.calls), fault));
         let mut random = state.random.fork();
         let mut keep = |_: &Change| match loss {
             Loss::Nothing => true,
@@ -151,7 +163,8 @@ impl Simulated {
         files.iter_mut().for_each(|file| file.lose(loss, &mut random));
         let next = Simulated::new(random.u64(..));
         let mut new = next.state();
-        (new.durable, new.entries, new.files, new.capacity) = (entries.clone(), entries, files, state.capacity);
+        (new.durable, new.entries, new.files) = (entries.clone(), entries, files);
+        (new.capacity, new.fault) = (state.capacity, fault);
         drop(new);
         next
     }
@@ -183,8 +196,12 @@ impl State {
         Ok(match self.fault.take_if(|(at, _)| *at < self.calls) {
             None => Fate::Succeeds,
             Some((_, Fault::ShortWrite)) => Fate::IsShort,
-            Some((_, Fault::Error(kind))) => Fate::Fails(kind.into()),
+            Some((_, Fault::Error(kind))) => {
+                self.failures += 1;
+                Fate::Fails(kind.into())
+            }
             Some((_, Fault::Crash)) => {
+                self.failures += 1;
                 self.crashed = true;
                 Fate::Dies
             }
@@ -208,6 +225,7 @@ impl State {
         let fate = self.call()?;
         let fits = bytes.len().min(self.capacity.saturating_sub(self.used()));
         if fits == 0 && !bytes.is_empty() && matches!(fate, Fate::Succeeds | Fate::IsShort) {
+            self.failures += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
         let written = match fate {

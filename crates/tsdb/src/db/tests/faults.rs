@@ -1,7 +1,9 @@
 //! What the engine does when the disk fails: one scene each.
 
+use std::io::ErrorKind;
+
 use super::*;
-use crate::disk::simulated::{Loss, Simulated};
+use crate::disk::simulated::{Fault, Loss, Simulated};
 
 fn open(disk: &Simulated) -> Db {
     Db::open_on(Arc::new(disk.clone()), options()).expect("opens")
@@ -42,4 +44,102 @@ fn the_head_is_bounded_while_flushes_fail_even_if_the_first_had_nothing_to_write
     db.flush().expect("there is room");
     assert!(!db.is_over_budget());
     assert_eq!(read(&db, TimeRange::ALL).len() as i64, offset);
+}
+
+/// The names of the blocks on the disk.
+fn blocks(disk: &Simulated) -> Vec<String> {
+    disk.names().into_iter().filter(|name| name.ends_with(".block")).collect()
+}
+
+#[test]
+fn a_commit_that_fails_leaves_no_files() {
+    let disk = Simulated::new(1);
+    let db = open(&disk);
+    append(&db, 1, &[Sample { t: 1, v: 1.0 }, Sample { t: 2 * HOUR, v: 1.0 }], 1);
+    let mut calls = 0;
+    for call in 0.. {
+        disk.fail_at(disk.calls() + call, Fault::Error(ErrorKind::StorageFull));
+        if db.flush().is_ok() {
+            break;
+        }
+        calls = call;
+        let named = lock(&db.committed).manifest.names();
+        assert!(blocks(&disk).iter().eq(&named), "call {call}: {:?} and not {named:?}", blocks(&disk));
+        assert!(!disk.names().contains("manifest.new"), "call {call}");
+    }
+    assert!(calls > 8, "{calls}");
+    assert_eq!((blocks(&disk).len(), read(&db, TimeRange::ALL).len()), (2, 2));
+}
+
+#[test]
+fn a_restart_finds_either_state_of_a_commit_that_was_not_synced() {
+    let disk = Simulated::new(1);
+    let db = open(&disk);
+    append(&db, 1, &[Sample { t: 1, v: 1.0 }], 1);
+    // The last call of a flush makes durable which manifest there is.
+    let before = disk.calls();
+    db.flush().expect("flushes");
+    let calls = disk.calls() - before;
+    append(&db, 1, &[Sample { t: 2, v: 2.0 }], 2);
+    disk.fail_at(disk.calls() + calls - 1, Fault::Error(ErrorKind::Other));
+    db.flush().expect_err("fails");
+    assert_eq!(read(&db, TimeRange::ALL).len(), 2);
+    for (loss, offset) in [(Loss::Unsynced, 1), (Loss::Nothing, 2)] {
+        let db = open(&disk.restart(loss));
+        assert_eq!((offsets(&db), read(&db, TimeRange::ALL).len()), (Some(offset), offset as usize));
+    }
+}
+
+#[test]
+fn merged_blocks_stay_until_the_merge_is_durable() {
+    let disk = Simulated::new(1);
+    let db = open(&disk);
+    for n in 0..4 {
+        append(&db, n, &[Sample { t: 1, v: 1.0 }], n as i64 + 1);
+        db.flush().expect("flushes");
+    }
+    // A sync of names that fails: that of the merged block, then that of the manifest.
+    let mut uncertain = false;
+    for call in 0.. {
+        assert!(call < 100, "no call of a merge makes the manifest durable");
+        let now = disk.restart(Loss::Nothing);
+        let db = open(&now);
+        now.fail_at(now.calls() + call, Fault::Error(ErrorKind::Other));
+        if db.compact(&Cancel::default()).is_ok() {
+            break;
+        }
+        if lock(&db.committed).waiting.is_empty() {
+            continue;
+        }
+        uncertain = true;
+        assert_eq!((db.stats().blocks, blocks(&now).len()), (1, 5));
+        let before = open(&now.restart(Loss::Unsynced));
+        assert_eq!((before.stats().blocks, read(&before, TimeRange::ALL).len()), (4, 4));
+        let now = now.restart(Loss::Nothing);
+        assert_eq!((open(&now).stats().blocks, blocks(&now).len()), (1, 1));
+    }
+    assert!(uncertain);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_removed_later() {
+    let disk = Simulated::new(1);
+    let db = open(&disk);
+    for n in 0..4 {
+        append(&db, n, &[Sample { t: 1, v: 1.0 }], n as i64);
+        db.flush().expect("flushes");
+    }
+    // Find the call that removes the first of the blocks that a merge has replaced.
+    let names = disk.names();
+    for call in 0.. {
+        let world = disk.restart(Loss::Nothing);
+        let db = open(&world);
+        world.fail_at(world.calls() + call, Fault::Error(ErrorKind::PermissionDenied));
+        if db.compact(&Cancel::default()).is_ok_and(|merged| merged) && blocks(&world).len() == 2 {
+            db.expire(0).expect("tries again");
+            assert_eq!(blocks(&world).len(), 1, "{names:?}");
+            return;
+        }
+        assert!(call < 100, "no call of a merge removes a file");
+    }
 }
