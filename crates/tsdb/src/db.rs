@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use hashbrown::HashMap;
 use model::{Cancel, LabelsRef, Metadata, Sample, TimeRange};
 
 use crate::block::{Block, Writer};
@@ -280,23 +281,31 @@ impl Db {
         self.view().warnings()
     }
 
-    /// The blocks that are best merged now: of one span, with no wide block written between them.
+    /// The blocks that are best merged now.
     fn choose_merge(&self) -> Option<Vec<Named>> {
-        let view = self.view();
-        let mut runs: BTreeMap<(i64, usize), Vec<Named>> = BTreeMap::new();
-        // Counts up at each change between wide blocks and others: only blocks with the same count have nothing in between.
-        let (mut stretch, mut wide_before) = (0, false);
-        for (entry, block) in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
-            if (entry.span == WIDE) != wide_before {
-                stretch += 1;
-                wide_before = entry.span == WIDE;
-            }
-            runs.entry((entry.span, stretch)).or_default().push((entry.clone(), block.clone()));
-        }
-        runs.into_values().find_map(|blocks| {
+        self.runs().into_iter().find_map(|blocks| {
             let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
             merge::choose(&sizes).map(|run| blocks[run].to_vec())
         })
+    }
+
+    /// Blocks of one span between which nothing was written that they may overlap: no wide block, and none that cannot be read now
+    /// and may be repaired.
+    fn runs(&self) -> Vec<Vec<Named>> {
+        let committed = lock(&self.committed);
+        let view = self.view();
+        let readable: HashMap<&str, &Named> = view.blocks.iter().map(|named| (named.0.name.as_str(), named)).collect();
+        let (mut over, mut open) = (Vec::new(), BTreeMap::<i64, Vec<Named>>::new());
+        for entry in &committed.manifest.blocks {
+            let block = readable.get(entry.name.as_str()).filter(|(_, block)| !block.is_damaged());
+            let ends = |span: i64| (span == WIDE) != (entry.span == WIDE) || (block.is_none() && span == entry.span);
+            over.extend(open.extract_if(.., |span, _| ends(*span)).map(|(_, run)| run));
+            if let Some(named) = block {
+                open.entry(entry.span).or_default().push((*named).clone());
+            }
+        }
+        over.extend(open.into_values());
+        over
     }
 
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.

@@ -143,3 +143,22 @@ fn a_file_that_cannot_be_removed_is_removed_later() {
         assert!(call < 100, "no call of a merge removes a file");
     }
 }
+
+#[test]
+fn a_block_that_was_repaired_counts_in_its_old_place_whatever_was_merged_meanwhile() {
+    let disk = Simulated::new(1);
+    let db = open(&disk);
+    for n in 0..6 {
+        // The second one corrects the first.
+        append(&db, n / 2, &[Sample { t: 1, v: n as f64 }], n as i64 + 1);
+        db.flush().expect("flushes");
+    }
+    disk.flip("0000000001.block", 10);
+    let found = db.select(&request(vec![Matcher::equal("series", "0")], TimeRange::ALL)).expect("selects").series;
+    found[0].data.read(TimeRange::ALL, &mut Columns::default()).expect_err("damaged");
+    while db.compact(&Cancel::default()).expect("merges") {}
+    assert_eq!(blocks(&disk).len(), 3, "one before the damaged one, and one after");
+    disk.flip("0000000001.block", 10);
+    let db = open(&disk.restart(Loss::Unsynced));
+    assert_eq!(read(&db, TimeRange::ALL)[&(labels(0), 1)], 1.0f64.to_bits());
+}
