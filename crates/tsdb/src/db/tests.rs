@@ -5,7 +5,10 @@ use model::{Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, Ser
 
 use super::*;
 
+mod every_call;
 mod faults;
+mod histories;
+mod world;
 
 const HOUR: i64 = 3_600_000;
 

@@ -1,0 +1,108 @@
+//! One history, and every call that it makes of the disk failing in turn.
+
+use std::io::ErrorKind;
+
+use model::Sample;
+
+use super::HOUR;
+use super::world::World;
+use crate::Error;
+use crate::disk::simulated::{Fault, Loss, Simulated};
+
+/// What happens in the history.
+type Step = fn(&mut World) -> Result<(), Error>;
+
+fn append(world: &mut World, partition: u32, series: u64, times: &[i64]) {
+    let v = (world.now_ms + times[0]) as f64;
+    world.append(partition, vec![(series, times.iter().map(|t| Sample { t: *t, v }).collect())]);
+}
+
+/// Blocks of two spans, late samples, duplicates, a merge, a block that expires.
+const STEPS: [Step; 9] = [
+    |world| {
+        append(world, 0, 0, &[1, 2, 3]);
+        append(world, 1, 1, &[5, 2 * HOUR]);
+        world.flush()
+    },
+    |world| {
+        append(world, 0, 2, &[3, 4, 5]);
+        world.flush()
+    },
+    |world| {
+        append(world, 0, 0, &[2, 1, 7]);
+        world.check_all()?;
+        world.flush()
+    },
+    |world| {
+        append(world, 1, 3, &[1]);
+        append(world, 1, 1, &[2 * HOUR + 1]);
+        world.flush()
+    },
+    World::compact,
+    |world| world.check_all(),
+    |world| {
+        append(world, 0, 4, &[6, 6 * HOUR]);
+        world.now_ms = 6 * HOUR;
+        world.expire()
+    },
+    World::flush,
+    |world| world.check_all(),
+];
+
+/// Runs it, with another process where one ends. What fails once is not tried again: the steps that follow have to make up for it.
+fn run(disk: Simulated, loss: Loss) -> World {
+    let mut world = World::new(disk.clone()).unwrap_or_else(|error| {
+        assert!(disk.failures() > 0, "{error}");
+        World::new(disk.restart(loss)).expect("opens the second time")
+    });
+    for step in STEPS {
+        let failures = world.disk.failures();
+        if let Err(error) = step(&mut world) {
+            assert!(world.disk.failures() > failures, "{error}");
+        }
+        if world.disk.has_crashed() {
+            world.restart(loss).expect("restarts");
+        }
+    }
+    world
+}
+
+#[test]
+fn after_a_fault_at_any_call_everything_is_there_once_and_no_file_is_left() {
+    let disk = Simulated::new(1);
+    run(disk.clone(), Loss::Nothing);
+    let calls = disk.calls();
+    assert!(calls > 100, "{calls}");
+    let faults = [
+        (Fault::Crash, Loss::Nothing),
+        (Fault::Crash, Loss::Unsynced),
+        (Fault::Crash, Loss::Torn),
+        (Fault::Error(ErrorKind::Other), Loss::Unsynced),
+        (Fault::Error(ErrorKind::StorageFull), Loss::Torn),
+        (Fault::ShortWrite, Loss::Unsynced),
+    ];
+    for (fault, loss) in faults {
+        for call in 0..calls {
+            let disk = Simulated::new(call);
+            disk.fail_at(call, fault);
+            let _told = Context(call, fault, loss);
+            let mut world = run(disk, loss);
+            world.check_all().expect("reads");
+            world.flush().expect("flushes");
+            world.expire().expect("expires");
+            world.restart(loss).expect("restarts");
+            world.check_all().expect("reads");
+        }
+    }
+}
+
+/// Says at which call it was when a test fails.
+struct Context(u64, Fault, Loss);
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("call {}, {:?}, {:?}", self.0, self.1, self.2);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Random operations and random faults against a map; see CONTRIBUTING.md for its variables.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{MatchOp, Sample, TimeRange};
+
+use super::HOUR;
+use super::world::{PARTITIONS, SERIES, TIMES, World};
+use crate::Error;
+use crate::disk::simulated::{Fault, Loss, Simulated};
+
+/// Seeds of a run that is not told how many: some ten seconds.
+const SEEDS: u64 = 2000;
+
+/// Says which seed it was when a test fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("again: WEIR_MODEL_SEED={} cargo test -p tsdb random_operations", self.0);
+        }
+    }
+}
+
+/// One history, all of which follows from its seed.
+struct History {
+    random: fastrand::Rng,
+    world: World,
+}
+
+impl History {
+    fn run(seed: u64) {
+        let _told = Seed(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let disk = Simulated::new(random.u64(..));
+        let mut history = History { world: World::new(disk).expect("opens"), random };
+        for _ in 0..history.random.usize(5..50) {
+            history.step();
+        }
+        history.world.disk.mend();
+        history.world.disk.set_capacity(usize::MAX);
+        history.restart();
+        history.world.check_all().expect("reads");
+    }
+
+    fn step(&mut self) {
+        let failures = self.world.disk.failures();
+        let done = match self.random.u8(0..26) {
+            0..=12 => {
+                self.append();
+                Ok(())
+            }
+            13..=15 => self.world.flush(),
+            16..=17 => self.world.compact(),
+            18 => {
+                self.world.now_ms += self.random.i64(0..HOUR);
+                self.world.expire()
+            }
+            19 => {
+                self.restart();
+                Ok(())
+            }
+            20..=22 => {
+                self.plan_fault();
+                Ok(())
+            }
+            23 => {
+                let room = self.random.usize(..600);
+                self.world.disk.set_capacity(self.world.disk.used() + room);
+                Ok(())
+            }
+            24..=25 => {
+                self.world.disk.set_capacity(usize::MAX);
+                Ok(())
+            }
+            _ => unreachable!("26 kinds of steps"),
+        };
+        let done = done.and_then(|()| if self.random.bool() { self.check() } else { Ok(()) });
+        if let Err(error) = done {
+            assert!(self.world.disk.failures() > failures, "{error}");
+        }
+        if self.world.disk.has_crashed() {
+            self.restart();
+        }
+    }
+
+    fn append(&mut self) {
+        let partition = self.random.u32(..PARTITIONS);
+        let mut record = Vec::new();
+        for _ in 0..self.random.usize(1..4) {
+            let series =
+                self.random.u64(..SERIES / u64::from(PARTITIONS)) * u64::from(PARTITIONS) + u64::from(partition);
+            let base = self.random.i64(0..TIMES);
+            // Now and then more than a chunk, mostly a few.
+            let samples = if self.random.u8(..) == 0 { 1500 } else { self.random.i64(1..30) };
+            let sample = |i| {
+                // Times on a grid, so that they come again.
+                let t = if self.random.u8(..8) == 0 { self.random.i64(0..TIMES) } else { base + i * 15_000 };
+                let v = if self.random.bool() { self.random.f64() } else { f64::from(self.random.u8(..)) };
+                Sample { t: t / 15_000 * 15_000, v }
+            };
+            record.push((series, (0..samples).map(sample).collect()));
+        }
+        self.world.append(partition, record);
+    }
+
+    fn plan_fault(&mut self) {
+        let fault = match self.random.u8(..8) {
+            0..=3 => Fault::Crash,
+            4 => Fault::ShortWrite,
+            5 => Fault::Error(ErrorKind::StorageFull),
+            _ => Fault::Error(ErrorKind::Other),
+        };
+        self.world.disk.fail_at(self.world.disk.calls() + self.random.u64(..25), fault);
+    }
+
+    /// Another process, as often as it takes while faults come.
+    fn restart(&mut self) {
+        loop {
+            let loss = match self.random.u8(..3) {
+                0 => Loss::Nothing,
+                1 => Loss::Unsynced,
+                _ => Loss::Torn,
+            };
+            let done = self.world.restart(loss);
+            let Err(error) = done else { return };
+            assert!(self.world.disk.failures() > 0, "{error}");
+            // A disk that stays full may keep an engine from beginning.
+            self.world.disk.set_capacity(usize::MAX);
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        let start_ms = self.random.i64(-HOUR..TIMES);
+        let range = TimeRange { start_ms, end_ms: start_ms + self.random.i64(0..7 * HOUR) };
+        let matchers: &[_] = match self.random.u8(..6) {
+            0 => &[(MatchOp::Equal, "series", "4")],
+            1 => &[(MatchOp::NotEqual, "series", "3")],
+            2 => &[(MatchOp::Regex, "series", "1|2|5")],
+            3 => &[(MatchOp::NotRegex, "series", "0|4"), (MatchOp::Regex, "series", "0|1|2")],
+            _ => &[],
+        };
+        self.world.check(matchers, range)?;
+        self.world.check_values(matchers, range)
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn engine_equals_a_map_under_random_operations_and_faults() {
+    let given = variable("WEIR_MODEL_SEED");
+    let first = given.unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let seeds = variable("WEIR_MODEL_SEEDS").unwrap_or(if given.is_some() { 1 } else { SEEDS });
+    let next = AtomicU64::new(first);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first.saturating_add(seeds) {
+                        return;
+                    }
+                    History::run(seed);
+                }
+            });
+        }
+    });
+}

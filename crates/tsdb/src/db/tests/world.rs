@@ -1,0 +1,236 @@
+//! An engine on a simulated disk, the log that it was fed from, and the map of what a reader should find.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Cancel, Columns, Labels, LabelsRequest, MatchOp, Matcher, Sample, SeriesSource, SourceError, TimeRange};
+
+use super::{HOUR, request};
+use crate::disk::simulated::{Loss, Simulated};
+use crate::{Db, Error, Options};
+
+/// Series of which each partition has every second one.
+pub(super) const SERIES: u64 = 6;
+pub(super) const PARTITIONS: u32 = 2;
+/// Older samples than this expire.
+const RETENTION: i64 = 3 * HOUR;
+/// Samples are of times from 0 up to this.
+pub(super) const TIMES: i64 = 5 * HOUR;
+
+/// What one record of the log holds.
+type Record = Vec<(u64, Vec<Sample>)>;
+/// Series and time to the bits of the value.
+pub(super) type Map = BTreeMap<(u64, i64), u64>;
+
+pub(super) struct World {
+    pub(super) disk: Simulated,
+    pub(super) db: Db,
+    /// The records of each partition, from offset 0.
+    log: Vec<Vec<Record>>,
+    /// All that is in the log.
+    all: Map,
+    /// Positions that a flush returned: what is before them may be gone from the log.
+    flushed: BTreeMap<u32, i64>,
+    pub(super) now_ms: i64,
+    /// Samples before this are not shown.
+    floor_ms: i64,
+}
+
+/// One label, since the index of each is most of what a small block costs.
+fn labels(series: u64) -> Labels {
+    Labels::new(&[("series", &series.to_string())]).expect("valid")
+}
+
+pub(super) fn options() -> Options {
+    Options { retention_ms: Some(RETENTION), head_bytes_max: 1 << 20, block_span_ms: 2 * HOUR }
+}
+
+fn open(disk: &Simulated) -> Result<Db, Error> {
+    Db::open_on(std::sync::Arc::new(disk.clone()), options())
+}
+
+fn insert(map: &mut Map, record: &Record) {
+    for (series, samples) in record {
+        map.extend(samples.iter().map(|s| ((*series, s.t), s.v.to_bits())));
+    }
+}
+
+fn apply(db: &Db, partition: u32, offset: i64, record: &Record) {
+    let mut batch = db.begin();
+    for (series, samples) in record {
+        batch.append(labels(*series).as_ref(), samples);
+    }
+    batch.finish(partition, offset + 1);
+}
+
+impl World {
+    /// An engine on an empty disk.
+    pub(super) fn new(disk: Simulated) -> Result<World, Error> {
+        Ok(World {
+            db: open(&disk)?,
+            disk,
+            log: vec![Vec::new(); PARTITIONS as usize],
+            all: Map::new(),
+            flushed: BTreeMap::new(),
+            now_ms: 0,
+            floor_ms: i64::MIN,
+        })
+    }
+
+    /// A record that is acknowledged and consumed.
+    pub(super) fn append(&mut self, partition: u32, record: Record) {
+        let log = &mut self.log[partition as usize];
+        apply(&self.db, partition, log.len() as i64, &record);
+        insert(&mut self.all, &record);
+        log.push(record);
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        self.flushed = self.db.flush()?;
+        for (partition, log) in (0..).zip(&self.log) {
+            let reached = self.flushed.get(&partition).copied().unwrap_or(0);
+            assert_eq!(reached, log.len() as i64, "a flush covers all that was appended before it");
+        }
+        Ok(())
+    }
+
+    pub(super) fn compact(&mut self) -> Result<(), Error> {
+        while self.db.compact(&Cancel::default())? {}
+        Ok(())
+    }
+
+    /// Expires, and says that no file is there which is not needed any more.
+    pub(super) fn expire(&mut self) -> Result<(), Error> {
+        self.floor_ms = self.floor_ms.max(self.now_ms - RETENTION);
+        self.db.expire(self.now_ms)?;
+        self.check_files(true);
+        Ok(())
+    }
+
+    /// The process ends and another one begins: what it finds, it finds whole, and with the log it has everything.
+    ///
+    /// Fails if the disk does; it can then be tried again.
+    pub(super) fn restart(&mut self, loss: Loss) -> Result<(), Error> {
+        self.disk = self.disk.restart(loss);
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        let db = open(&self.disk)?;
+        let warnings = db.warnings();
+        if !warnings.is_empty() {
+            assert!(self.disk.failures() > 0, "{warnings:?}");
+            return Err(Error::Limit("a block could not be opened".to_owned()));
+        }
+        self.db = db;
+        self.check_files(false);
+        let positions = self.db.positions();
+        let mut expect = Map::new();
+        for (partition, log) in (0..).zip(&self.log) {
+            let position = positions.get(&partition).copied().unwrap_or(0);
+            let flushed = self.flushed.get(&partition).copied().unwrap_or(0);
+            assert!(
+                position >= flushed,
+                "partition {partition} is read from {position}, and the log begins at {flushed}"
+            );
+            log[..position as usize].iter().for_each(|record| insert(&mut expect, record));
+        }
+        let since = TimeRange { start_ms: self.floor_ms, end_ms: i64::MAX };
+        let found = read(&self.db, &[], since)?;
+        expect.retain(|(_, t), _| since.contains(*t));
+        assert_eq!(found, expect, "what is in blocks is what is before the positions");
+        for (partition, log) in (0..).zip(&self.log) {
+            let position = positions.get(&partition).copied().unwrap_or(0);
+            for (offset, record) in (0..).zip(log).skip(position as usize) {
+                apply(&self.db, partition, offset, record);
+            }
+        }
+        self.expire()
+    }
+
+    /// The files are those that the manifest names, and where `running` those that a restart may need.
+    fn check_files(&self, running: bool) {
+        let committed = super::lock(&self.db.committed);
+        let mut expect = committed.manifest.names();
+        expect.insert("manifest".to_owned());
+        if running {
+            expect.extend(committed.waiting.iter().cloned());
+        }
+        assert_eq!(self.disk.names(), expect);
+    }
+
+    /// What a reader finds is what the map holds.
+    pub(super) fn check(&self, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Result<(), Error> {
+        let found = read(&self.db, matchers, range)?;
+        assert_eq!(found, self.expect(matchers, range), "{matchers:?} {range:?}");
+        assert!(self.db.warnings().is_empty(), "{:?}", self.db.warnings());
+        Ok(())
+    }
+
+    pub(super) fn check_all(&self) -> Result<(), Error> {
+        self.check(&[], TimeRange::ALL)?;
+        self.check_values(&[], TimeRange::ALL)
+    }
+
+    /// Label values are those of the series that have samples, and perhaps of some that may have.
+    pub(super) fn check_values(&self, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Result<(), Error> {
+        let matcher_sets = vec![build(matchers)];
+        let asked = LabelsRequest { matcher_sets, range, cancel: Cancel::default() };
+        let found = self.db.label_values("series", &asked).map_err(failed)?;
+        let found: BTreeSet<u64> = found.items.iter().map(|value| value.parse().expect("a number")).collect();
+        let visible: BTreeSet<u64> = self.expect(matchers, range).into_keys().map(|(series, _)| series).collect();
+        let known: BTreeSet<u64> = (0..SERIES).filter(|n| meets(*n, matchers)).collect();
+        assert!(
+            found.is_superset(&visible) && found.is_subset(&known),
+            "{matchers:?} {range:?}: {found:?} {visible:?}"
+        );
+        Ok(())
+    }
+
+    fn expect(&self, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Map {
+        let start_ms = range.start_ms.max(self.floor_ms);
+        let mut out = Map::new();
+        for series in (0..SERIES).filter(|n| start_ms <= range.end_ms && meets(*n, matchers)) {
+            out.extend(self.all.range((series, start_ms)..=(series, range.end_ms)).map(|(key, value)| (*key, *value)));
+        }
+        out
+    }
+}
+
+fn build(matchers: &[(MatchOp, &str, &str)]) -> Vec<Matcher> {
+    let matchers = [(MatchOp::NotEqual, "series", "")].into_iter().chain(matchers.iter().copied());
+    matchers.map(|(op, name, value)| Matcher::new(op, name, value).expect("valid")).collect()
+}
+
+fn meets(series: u64, matchers: &[(MatchOp, &str, &str)]) -> bool {
+    let labels: Labels = labels(series);
+    matchers.iter().all(|(op, name, value)| {
+        let own = labels.get(name).unwrap_or("");
+        match op {
+            MatchOp::Equal => own == *value,
+            MatchOp::NotEqual => own != *value,
+            // Those of the test are alternatives of whole values.
+            MatchOp::Regex => value.split('|').any(|one| one == own),
+            MatchOp::NotRegex => !value.split('|').any(|one| one == own),
+        }
+    })
+}
+
+/// A failure of a read, as one of the engine's.
+fn failed(error: SourceError) -> Error {
+    assert_ne!(error.kind, model::Kind::Corrupt, "{error}");
+    Error::Limit(error.message)
+}
+
+fn read(db: &Db, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Result<Map, Error> {
+    let mut out = Map::new();
+    for series in db.select(&request(build(matchers), range)).map_err(failed)?.series {
+        let mut samples = Columns::default();
+        series.data.read(range, &mut samples).map_err(failed)?;
+        assert!(samples.t.is_sorted_by(|a, b| a < b), "ascending, each time once");
+        let number = series.labels.get("series").and_then(|n| n.parse().ok()).expect("a number");
+        for (t, v) in samples.t.iter().zip(&samples.v) {
+            assert_eq!(out.insert((number, *t), v.to_bits()), None, "each label set once");
+        }
+    }
+    Ok(out)
+}
