@@ -243,20 +243,45 @@ impl Db {
             let view = self.view();
             let old = view.blocks.iter().filter(|(_, block)| block.range().end_ms < floor).map(|(entry, _)| entry);
             // What is in a block that cannot be read is not known, but its span is.
-            let unread = view.quarantined.iter().map(|(entry, _)| entry);
-            let unread = unread.filter(|entry| entry.span != WIDE && self.span_end_ms(entry.span) < floor);
+            let unread = view.quarantined.iter().map(|(entry, _)| entry).filter(|entry| self.is_before(entry, floor));
             old.chain(unread).map(|entry| entry.name.clone()).collect()
         };
         if old.is_empty() {
             return Ok(0);
         }
-        self.commit(|manifest, view| {
-            manifest.blocks.retain(|entry| !old.contains(&entry.name));
-            view.blocks.retain(|(entry, _)| !old.contains(&entry.name));
-            view.quarantined.retain(|(entry, _)| !old.contains(&entry.name));
-        })?;
+        match self.forget(&old) {
+            Err(error) if error.is_disk_full() => {
+                self.make_room(&old, floor)?;
+                self.forget(&old)?;
+            }
+            done => done?,
+        }
         self.remove_left()?;
         Ok(old.len())
+    }
+
+    /// Takes blocks out of the manifest.
+    fn forget(&self, names: &BTreeSet<String>) -> Result<(), Error> {
+        self.commit(|manifest, view| {
+            manifest.blocks.retain(|entry| !names.contains(&entry.name));
+            view.blocks.retain(|(entry, _)| !names.contains(&entry.name));
+            view.quarantined.retain(|(entry, _)| !names.contains(&entry.name));
+        })
+    }
+
+    /// Removes expired blocks while the manifest still names them, since there is no room for the one that does not. After a crash they are
+    /// missing, until they are looked for by their age, which is the first thing that is done.
+    fn make_room(&self, expired: &BTreeSet<String>, floor_ms: i64) -> Result<(), Error> {
+        let named = lock(&self.committed).manifest.blocks.clone();
+        for entry in named.iter().filter(|e| expired.contains(&e.name) && self.is_before(e, floor_ms)) {
+            disk::remove(&*self.disk, &entry.name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all that may be in a block is of before a time.
+    fn is_before(&self, entry: &BlockEntry, time_ms: i64) -> bool {
+        entry.span != WIDE && self.span_end_ms(entry.span) < time_ms
     }
 
     /// Figures, as of now.

@@ -44,6 +44,12 @@ impl Error {
         }
     }
 
+    /// Whether there was no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     pub(crate) fn corrupt(file: &str, position: usize, reason: &str) -> Error {
         Error::Corrupt { file: file.to_owned(), position: position as u64, reason: reason.to_owned() }
     }

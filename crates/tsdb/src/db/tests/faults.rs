@@ -162,3 +162,35 @@ fn a_block_that_was_repaired_counts_in_its_old_place_whatever_was_merged_meanwhi
     let db = open(&disk.restart(Loss::Unsynced));
     assert_eq!(read(&db, TimeRange::ALL)[&(labels(0), 1)], 1.0f64.to_bits());
 }
+
+#[test]
+fn retention_makes_room_on_a_disk_that_has_none_left_for_a_manifest() {
+    let disk = Simulated::new(1);
+    let options = Options { retention_ms: Some(2 * HOUR), ..options() };
+    let db = Db::open_on(Arc::new(disk.clone()), options.clone()).expect("opens");
+    append(&db, 1, &[Sample { t: 0, v: 1.0 }, Sample { t: 4 * HOUR, v: 2.0 }], 1);
+    db.flush().expect("flushes");
+    disk.set_capacity(disk.used());
+    db.flush().expect_err("the disk is full");
+    assert_eq!(db.expire(4 * HOUR).expect("expires"), 1);
+    db.flush().expect("there is room");
+    // Where the process ends before the manifest is written, the next one finds that a block is missing which has expired.
+    let calls = disk.calls();
+    disk.set_capacity(usize::MAX);
+    append(&db, 1, &[Sample { t: 9 * HOUR, v: 3.0 }], 2);
+    db.flush().expect("flushes");
+    disk.set_capacity(disk.used());
+    let (mut missing, mut call) = (0, 0);
+    while missing == 0 {
+        let now = disk.restart(Loss::Nothing);
+        let db = Db::open_on(Arc::new(now.clone()), options.clone()).expect("opens");
+        now.fail_at(now.calls() + call, Fault::Crash);
+        db.expire(9 * HOUR).expect_err("the process ends");
+        let db = Db::open_on(Arc::new(now.restart(Loss::Nothing)), options.clone()).expect("opens");
+        missing = db.warnings().len();
+        db.expire(9 * HOUR).expect("expires");
+        assert_eq!((db.warnings().len(), db.stats().blocks, read(&db, TimeRange::ALL).len()), (0, 1, 1));
+        call += 1;
+        assert!(call < calls);
+    }
+}

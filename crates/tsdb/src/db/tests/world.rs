@@ -116,6 +116,7 @@ impl World {
 
     fn reopen(&mut self) -> Result<(), Error> {
         let db = open(&self.disk)?;
+        db.expire(self.now_ms)?;
         let warnings = db.warnings();
         if !warnings.is_empty() {
             assert!(self.disk.failures() > 0, "{warnings:?}");
