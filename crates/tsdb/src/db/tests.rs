@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use model::{Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, SeriesSource, Want};
+use model::{Cancel, Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, SeriesSource, TimeRange, Want};
 
 use super::*;
 
