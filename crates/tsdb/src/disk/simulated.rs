@@ -31,6 +31,8 @@ pub enum Loss {
     Nothing,
     /// All that was not synced.
     Unsynced,
+    /// All that was not synced, but for the newest change of names: they need not reach the disk in their order.
+    AllButNewest,
     /// Of what was not synced, a random part.
     Torn,
 }
@@ -152,13 +154,18 @@ impl Simulated {
         state.crashed = true;
         let fault = state.fault.take().map(|(at, fault)| (at.saturating_sub(state.calls), fault));
         let mut random = state.random.fork();
-        let mut keep = |_: &Change| match loss {
-            Loss::Nothing => true,
-            Loss::Unsynced => false,
-            Loss::Torn => random.bool(),
-        };
         let mut entries = state.durable.clone();
-        state.pending.iter().filter(|change| keep(change)).for_each(|change| change.apply(&mut entries));
+        for (left, change) in (0..state.pending.len()).rev().zip(&state.pending) {
+            let is_kept = match loss {
+                Loss::Nothing => true,
+                Loss::Unsynced => false,
+                Loss::AllButNewest => left == 0,
+                Loss::Torn => random.bool(),
+            };
+            if is_kept {
+                change.apply(&mut entries);
+            }
+        }
         let mut files = state.files.clone();
         files.iter_mut().for_each(|file| file.lose(loss, &mut random));
         let next = Simulated::new(random.u64(..));
@@ -272,7 +279,7 @@ impl File {
     fn lose(&mut self, loss: Loss, random: &mut fastrand::Rng) {
         match loss {
             Loss::Nothing => {}
-            Loss::Unsynced => self.bytes.truncate(self.durable),
+            Loss::Unsynced | Loss::AllButNewest => self.bytes.truncate(self.durable),
             Loss::Torn => {
                 self.bytes.truncate(random.usize(self.durable..=self.bytes.len()));
                 // Pages reach the disk in any order, and one that did not is zeros.

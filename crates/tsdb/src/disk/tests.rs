@@ -64,6 +64,8 @@ fn a_crash_takes_what_was_not_synced() {
     assert_eq!(least.read("synced").expect("there"), b"kept");
     assert_eq!(least.read("content").expect("there"), b"");
     assert!(least.read("renamed").is_err());
+    let newest = disk.restart(Loss::AllButNewest);
+    assert_eq!(newest.read("renamed").expect("there"), b"kept");
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..200 {
         let torn = disk.restart(Loss::Torn);

@@ -76,6 +76,7 @@ fn after_a_fault_at_any_call_everything_is_there_once_and_no_file_is_left() {
     let faults = [
         (Fault::Crash, Loss::Nothing),
         (Fault::Crash, Loss::Unsynced),
+        (Fault::Crash, Loss::AllButNewest),
         (Fault::Crash, Loss::Torn),
         (Fault::Error(ErrorKind::Other), Loss::Unsynced),
         (Fault::Error(ErrorKind::StorageFull), Loss::Torn),

@@ -119,9 +119,10 @@ impl History {
     /// Another process, as often as it takes while faults come.
     fn restart(&mut self) {
         loop {
-            let loss = match self.random.u8(..3) {
+            let loss = match self.random.u8(..4) {
                 0 => Loss::Nothing,
                 1 => Loss::Unsynced,
+                2 => Loss::AllButNewest,
                 _ => Loss::Torn,
             };
             let done = self.world.restart(loss);
