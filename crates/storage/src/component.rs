@@ -1,5 +1,8 @@
 //! The component's start and end.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +12,7 @@ use prometheus::Registry;
 use queue::{Lag, Log};
 use runtime::{Component, Shutdown, Token};
 use tokio::sync::{Notify, watch};
+use tsdb::disk::{Disk, Local};
 use tsdb::{Db, Options};
 
 use crate::apply::{Applied, Consumer};
@@ -114,8 +118,20 @@ impl Started {
 ///
 /// Returns once everything that was in the log when it began is visible. After the shutdown is asked for, what was read is flushed,
 /// so that the next start has nothing to read again. `drained` resolves with an error at once when the log cannot be read any more.
-#[expect(clippy::disallowed_methods, reason = "the duration of the replay is measured")]
 pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
+    let dir = args.dir.clone();
+    start_on(move || Ok(Arc::new(Local::open(&dir)?)), args, deps, registry, shutdown).await
+}
+
+/// As [`start`], with the engine on a disk of its own.
+#[expect(clippy::disallowed_methods, reason = "the duration of the replay is measured")]
+async fn start_on(
+    disk: impl FnOnce() -> Result<Arc<dyn Disk>, tsdb::Error> + Send + 'static,
+    args: Args,
+    deps: Deps,
+    registry: &Registry,
+    shutdown: Shutdown,
+) -> Result<Started, Error> {
     let replica = args.replica();
     replica.check()?;
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
@@ -127,7 +143,7 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
     };
     let dir = args.dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let db = Db::open(&dir, options)?;
+        let db = Db::open_on(disk()?, options)?;
         replica.claim(&dir, !db.positions().is_empty())?;
         db.expire(runtime::clock::now_ms())?;
         Ok::<_, Error>(db)

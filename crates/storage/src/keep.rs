@@ -39,6 +39,7 @@ impl Keeper {
         let timer = self.metrics.flush_seconds.start_timer();
         let positions = self.db.flush()?;
         timer.observe_duration();
+        self.succeeded("flush");
         self.flushed.send_modify(|n| *n += 1);
         self.merges.notify_one();
         for (partition, offset) in positions {
@@ -97,10 +98,10 @@ impl Keeper {
                     backoff.reset();
                     EXPIRE_INTERVAL
                 }
-                Err(tsdb::Error::Cancelled) => break,
-                Err(error) => {
+                Err((_, tsdb::Error::Cancelled)) => break,
+                Err((operation, error)) => {
                     let pause = backoff.pause();
-                    self.failed("merge", &error.into(), pause);
+                    self.failed(operation, &error.into(), pause);
                     pause
                 }
             };
@@ -133,13 +134,16 @@ impl Keeper {
         }
     }
 
-    fn merge_and_expire(&self, cancel: &Cancel) -> Result<(), tsdb::Error> {
-        let expired = self.db.expire(runtime::clock::now_ms())?;
+    /// Fails with what could not be done.
+    fn merge_and_expire(&self, cancel: &Cancel) -> Result<(), (&'static str, tsdb::Error)> {
+        let expired = self.db.expire(runtime::clock::now_ms()).map_err(|error| ("expire", error))?;
+        self.succeeded("expire");
         self.metrics.expired_blocks.inc_by(expired as u64);
         loop {
             let timer = self.metrics.merge_seconds.start_timer();
-            if !self.db.compact(cancel)? {
+            if !self.db.compact(cancel).map_err(|error| ("merge", error))? {
                 timer.stop_and_discard();
+                self.succeeded("merge");
                 return Ok(());
             }
             timer.observe_duration();
@@ -148,6 +152,25 @@ impl Keeper {
 
     fn failed(&self, operation: &str, error: &crate::Error, pause: Duration) {
         self.metrics.failures.with_label_values(&[operation]).inc();
+        if matches!(error, crate::Error::Engine(error) if error.is_disk_full()) {
+            self.metrics.disk_full.with_label_values(&[operation]).set(1);
+            tracing::error!(
+                operation,
+                %error,
+                ?pause,
+                "the disk of storage is full; it is tried again until there is room. Storage reads on until its memory is at its bound, \
+                 and the log keeps what is not in blocks"
+            );
+            return;
+        }
         tracing::error!(operation, %error, ?pause, "a write to storage failed; it is tried again, and the log keeps what it would have written");
+    }
+
+    fn succeeded(&self, operation: &str) {
+        let full = self.metrics.disk_full.with_label_values(&[operation]);
+        if full.get() != 0 {
+            full.set(0);
+            tracing::info!(operation, "the disk of storage has room again");
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, core::Collector, exponential_buckets};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Registry, core::Collector, exponential_buckets,
+};
 use queue::Lag;
 use runtime::clock;
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
@@ -45,6 +47,8 @@ pub(crate) struct Metrics {
     pub(crate) flush_seconds: Histogram,
     pub(crate) merge_seconds: Histogram,
     pub(crate) failures: prometheus::IntCounterVec,
+    /// Of flushes, and of merges with retention.
+    pub(crate) disk_full: IntGaugeVec,
     pub(crate) throttled: IntCounter,
     pub(crate) expired_blocks: IntCounter,
     pub(crate) head_series: IntGauge,
@@ -93,6 +97,13 @@ impl Metrics {
                 ),
                 &["operation"],
             )?,
+            disk_full: IntGaugeVec::new(
+                prometheus::Opts::new(
+                    "weir_storage_disk_full",
+                    "1 while writing found no room on the disk and has not succeeded since, by what was written.",
+                ),
+                &["operation"],
+            )?,
             throttled: IntCounter::new(
                 "weir_storage_throttled_total",
                 "Times that reading the log waited, since flushes did not keep up.",
@@ -111,6 +122,9 @@ impl Metrics {
         };
         for operation in ["flush", "merge", "expire", "commit"] {
             metrics.failures.with_label_values(&[operation]);
+        }
+        for operation in ["flush", "merge", "expire"] {
+            metrics.disk_full.with_label_values(&[operation]);
         }
         for collector in metrics.collectors() {
             registry.register(collector)?;
@@ -144,7 +158,7 @@ impl Metrics {
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
-        all.extend([boxed(&self.replay_seconds), boxed(&self.failures)]);
+        all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full)]);
         all
     }
 
