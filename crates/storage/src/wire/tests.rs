@@ -128,7 +128,7 @@ fn frames_are_golden() {
     assert_eq!(frames.len(), 1);
     assert_eq!(
         hex(&frames[0]),
-        "1e 00 00 00 fe e0 42 5f 01 00 04 01 61 01 62 03 11 03 d0 0f 05 e8 07 02 00 00 00 00 00 00 00 00 f0 3f 03 01 63 00 00"
+        "1d 00 00 00 30 d4 b0 2c 01 00 04 01 61 01 62 03 10 03 d0 0f 0d e8 07 02 00 00 00 00 00 00 00 f0 3f 03 01 63 00 00"
     );
     let check = |frame: Bytes, expect: &str| assert_eq!(hex(&frame[8..]), expect);
     check(answer::texts(&["a".to_owned(), String::new()]).remove(0), "02 01 61 00");

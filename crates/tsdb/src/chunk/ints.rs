@@ -1,14 +1,37 @@
 //! Columns of integers: a first value, a common divisor, and deltas of order 0, 1 or 2 in blocks of one bit width.
+//!
+//! A block of which most numbers are zero, such as the deltas of a counter that seldom moves, is kept as a bitmap and the others;
+//! a column whose deltas are all the same, such as the times of regular scrapes, as that one delta.
 
 use super::bits::{BitReader, BitWriter, put_varint, unzigzag, varint, zigzag};
 
 /// Numbers that share a bit width. Fewer adapt better to outliers, more cost less for their headers.
 const BLOCK: usize = 128;
 
+/// In the byte that says what a column is: the order of the differences, whether a divisor follows, and whether they are all the same.
+const ORDER: u8 = 0b0011;
+const DIVIDED: u8 = 0b0100;
+const UNIFORM: u8 = 0b1000;
+/// In the byte with a block's bit width: only the numbers that are not zero follow, behind a bitmap that says which they are.
+const SPARSE: u8 = 0x80;
+
 /// Memory kept from one column to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     deltas: [Vec<i64>; 3],
+}
+
+/// How a block is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    /// The lowest of the numbers that are kept.
+    low: i64,
+    /// Bits that each of them needs above the lowest.
+    width: u32,
+    /// Zeros are left out.
+    sparse: bool,
+    /// Size of all that, in bytes.
+    bytes: usize,
 }
 
 /// Appends a column of at least one number. All arithmetic wraps, so that every column is encoded.
@@ -23,25 +46,42 @@ pub(crate) fn encode(values: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
         plain.extend(values[1..].iter().map(|v| (v - first) / divisor));
     }
     differences(plain, delta);
+    put_varint(out, zigzag(first));
+    let divided = if divisor == 1 { 0 } else { DIVIDED };
+    let header = |out: &mut Vec<u8>, kind: u8| {
+        out.push(kind | divided);
+        if divisor != 1 {
+            put_varint(out, divisor as u64);
+        }
+    };
+    if let Some(same) = uniform(delta) {
+        header(out, 1 | UNIFORM);
+        put_varint(out, zigzag(same));
+        return;
+    }
     differences(delta, delta2);
     let sizes = [packed_size(plain), packed_size(delta), packed_size(delta2)];
     let order = (0..3).min_by_key(|o| sizes[*o]).unwrap_or(0);
-    put_varint(out, zigzag(first));
-    // The order in the low bits, and whether a divisor follows.
-    out.push(order as u8 | u8::from(divisor != 1) << 2);
-    if divisor != 1 {
-        put_varint(out, divisor as u64);
-    }
+    header(out, order as u8);
     for block in scratch.deltas[order].chunks(BLOCK) {
-        let (low, width) = frame(block);
-        put_varint(out, zigzag(low));
-        out.push(width as u8);
-        let mut writer = BitWriter::new(out);
-        for v in block {
-            writer.put(v.wrapping_sub(low) as u64, width);
-        }
-        writer.finish();
+        encode_block(block, out);
     }
+}
+
+fn encode_block(block: &[i64], out: &mut Vec<u8>) {
+    let Frame { low, width, sparse, .. } = frame(block);
+    put_varint(out, zigzag(low));
+    out.push(width as u8 | if sparse { SPARSE } else { 0 });
+    let mut writer = BitWriter::new(out);
+    if sparse {
+        block.iter().for_each(|v| writer.put(u64::from(*v != 0), 1));
+        writer.finish();
+        writer = BitWriter::new(out);
+    }
+    for v in block.iter().filter(|v| !sparse || **v != 0) {
+        writer.put(v.wrapping_sub(low) as u64, width);
+    }
+    writer.finish();
 }
 
 /// Appends `count` numbers, at least one, to `out`.
@@ -49,12 +89,17 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
     let first = unzigzag(varint(bytes, at)?);
     let kind = *bytes.get(*at).ok_or("ends too early")?;
     *at += 1;
-    let (order, divided) = (kind & 3, kind & 4 != 0);
-    if order > 2 || kind > 6 {
+    let order = kind & ORDER;
+    if order > 2 || kind > (ORDER | DIVIDED | UNIFORM) {
         return Err("order of the differences");
     }
-    let divisor = if divided { varint(bytes, at)? as i64 } else { 1 };
+    let divisor = if kind & DIVIDED != 0 { varint(bytes, at)? as i64 } else { 1 };
     out.reserve(count);
+    if kind & UNIFORM != 0 {
+        let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
+        out.extend((0..count as i64).map(|n| first.wrapping_add(n.wrapping_mul(step))));
+        return Ok(());
+    }
     out.push(first);
     let (mut sum, mut rate) = (0i64, 0i64);
     let mut deltas = [0i64; BLOCK];
@@ -62,19 +107,8 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
     while left > 0 {
         let n = left.min(BLOCK);
         left -= n;
-        let low = unzigzag(varint(bytes, at)?);
-        let width = u32::from(*bytes.get(*at).ok_or("ends too early")?);
-        *at += 1;
-        if width > 64 {
-            return Err("bit width");
-        }
-        let size = (n * width as usize).div_ceil(8);
-        let packed = bytes.get(*at..*at + size).ok_or("ends too early")?;
-        // The bytes behind the block too, if there are any: whole words can then be read up to its end.
-        let readable = &bytes[*at..(*at + size + 8).min(bytes.len())];
-        *at += size;
         let deltas = &mut deltas[..n];
-        unpack(packed, readable, width, low, deltas);
+        decode_block(bytes, at, deltas)?;
         integrate(deltas, order, &mut sum, &mut rate);
         if divisor == 1 {
             out.extend(deltas.iter().map(|d| first.wrapping_add(*d)));
@@ -82,6 +116,52 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
             out.extend(deltas.iter().map(|d| first.wrapping_add(d.wrapping_mul(divisor))));
         }
     }
+    Ok(())
+}
+
+fn decode_block(bytes: &[u8], at: &mut usize, out: &mut [i64]) -> Result<(), &'static str> {
+    let low = unzigzag(varint(bytes, at)?);
+    let width = *bytes.get(*at).ok_or("ends too early")?;
+    *at += 1;
+    let (sparse, width) = (width & SPARSE != 0, u32::from(width & !SPARSE));
+    if width > 64 {
+        return Err("bit width");
+    }
+    if !sparse {
+        return decode_numbers(bytes, at, width, low, out);
+    }
+    let bitmap = bytes.get(*at..*at + out.len().div_ceil(8)).ok_or("ends too early")?;
+    *at += bitmap.len();
+    let mut is_there = [0u64; BLOCK / 64];
+    for (n, byte) in bitmap.iter().enumerate() {
+        is_there[n / 8] |= u64::from(*byte) << (n % 8 * 8);
+    }
+    let kept = is_there.iter().map(|word| word.count_ones() as usize).sum();
+    let mut numbers = [0i64; BLOCK];
+    let numbers = numbers.get_mut(..kept).ok_or("bitmap of a block")?;
+    decode_numbers(bytes, at, width, low, numbers)?;
+    out.fill(0);
+    let mut next = 0;
+    for (n, word) in is_there.iter().enumerate() {
+        let mut word = *word;
+        while word != 0 {
+            let place = n * 64 + word.trailing_zeros() as usize;
+            *out.get_mut(place).ok_or("bitmap of a block")? = numbers[next];
+            next += 1;
+            word &= word - 1;
+        }
+    }
+    Ok(())
+}
+
+/// Reads packed numbers.
+fn decode_numbers(bytes: &[u8], at: &mut usize, width: u32, low: i64, out: &mut [i64]) -> Result<(), &'static str> {
+    let size = (out.len() * width as usize).div_ceil(8);
+    let packed = bytes.get(*at..*at + size).ok_or("ends too early")?;
+    // The bytes behind the block too, if there are any: whole words can then be read up to its end.
+    let readable = &bytes[*at..(*at + size + 8).min(bytes.len())];
+    *at += size;
+    unpack(packed, readable, width, low, out);
     Ok(())
 }
 
@@ -131,22 +211,38 @@ fn differences(of: &[i64], into: &mut Vec<i64>) {
     }));
 }
 
-/// The lowest number, and the bits that the others need above it.
-fn frame(block: &[i64]) -> (i64, u32) {
+/// The number that all of these are; a column of one number has none.
+fn uniform(deltas: &[i64]) -> Option<i64> {
+    let same = *deltas.first().unwrap_or(&0);
+    deltas.iter().all(|d| *d == same).then_some(same)
+}
+
+/// The smaller of the two ways to keep a block.
+fn frame(block: &[i64]) -> Frame {
     let (low, high) = block.iter().fold((i64::MAX, i64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-    (low, 64 - (high.wrapping_sub(low) as u64).leading_zeros())
+    let dense = Frame::new(low, high, block.len(), 0);
+    let kept = block.iter().filter(|v| **v != 0).count();
+    // What is saved on zeros has to pay for the bitmap.
+    if kept == 0 || (block.len() - kept) * dense.width as usize <= block.len() {
+        return dense;
+    }
+    let others = block.iter().filter(|v| **v != 0);
+    let (low, high) = others.fold((i64::MAX, i64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let sparse = Frame { sparse: true, ..Frame::new(low, high, kept, block.len().div_ceil(8)) };
+    if sparse.bytes < dense.bytes { sparse } else { dense }
+}
+
+impl Frame {
+    fn new(low: i64, high: i64, kept: usize, bitmap: usize) -> Frame {
+        let width = 64 - (high.wrapping_sub(low) as u64).leading_zeros();
+        // The lowest as a varint of seven bits a byte, and the byte of the width.
+        let varint = (70 - (zigzag(low) | 1).leading_zeros() as usize) / 7;
+        Frame { low, width, sparse: false, bytes: varint + 1 + bitmap + (kept * width as usize).div_ceil(8) }
+    }
 }
 
 fn packed_size(column: &[i64]) -> usize {
-    column
-        .chunks(BLOCK)
-        .map(|block| {
-            let (low, width) = frame(block);
-            // Bits of the first number as a varint, the width, the numbers.
-            let varint = (70 - (zigzag(low) | 1).leading_zeros() as usize) / 7;
-            varint + 1 + (block.len() * width as usize).div_ceil(8)
-        })
-        .sum()
+    column.chunks(BLOCK).map(|block| frame(block).bytes).sum()
 }
 
 /// The greatest common divisor of the distances from the first number; 1 where they do not fit.

@@ -25,10 +25,13 @@ fn regular(n: usize) -> Vec<i64> {
 #[test]
 fn chunk_is_golden() {
     let hex = |t: &[i64], v: &[f64]| encoded(t, v).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    // count 3; first time 1000, order 1 with divisor 10: two deltas of 1 (low 1, width 0); then the values.
-    assert_eq!(hex(&[1000, 1010, 1020], &[1.5; 3]), "03d00f050a020000000000000000f83f");
-    assert_eq!(hex(&[1000, 1010, 1020], &[1.5, 1.6, 1.8]), "03d00f050a020001011e02020000");
-    assert_eq!(hex(&[7], &[f64::NAN]), "010e0000000000000000f87f");
+    // count 3; first time 1000; all differences the same, with divisor 10: 1. Then the values.
+    assert_eq!(hex(&[1000, 1010, 1020], &[1.5; 3]), "03d00f0d0a0200000000000000f83f");
+    assert_eq!(hex(&[1000, 1010, 1020], &[1.5, 1.6, 1.8]), "03d00f0d0a0201011e02020000");
+    assert_eq!(hex(&[7], &[f64::NAN]), "010e090000000000000000f87f");
+    // Two of ten differences of the values are not zero: order 1, low 3, one bit each, behind the bitmap 0b01_0000_0100.
+    let seldom = [0.0, 0.0, 0.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 7.0, 7.0];
+    assert_eq!(hex(&regular(11), &seldom)[26..], *"0001068104010200");
 }
 
 #[test]
@@ -69,11 +72,25 @@ fn large_whole_numbers_are_packed_as_integers() {
     check(&regular(4), &[i64::MAX as f64, i64::MIN as f64, 9.3e18, -9.3e18]);
 }
 
+#[test]
+fn a_counter_that_seldom_moves_takes_little_more_than_a_bit() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut state = 1e6;
+    let seldom = (0..1024).map(|_| {
+        state += if random.u8(..) < 16 { f64::from(random.u8(1..)) } else { 0.0 };
+        state
+    });
+    let seldom: Vec<f64> = seldom.collect();
+    let bytes = check(&regular(1024), &seldom);
+    assert!(bytes < 1024 / 4, "{bytes} bytes");
+}
+
 fn column() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let value = prop_oneof![
         any::<u64>().prop_map(f64::from_bits),
         (-10_000i32..10_000).prop_map(|n| f64::from(n) / 100.0),
         Just(1.0),
+        prop::sample::select(vec![1.0, 1.0, 1.0, 2.0]),
     ];
     let step = prop_oneof![Just(15_000i64), 0i64..100_000, any::<i64>().prop_map(|n| n >> 8)];
     prop::collection::vec((step, value), 1..300).prop_map(|steps| {
