@@ -10,6 +10,7 @@ pub(crate) mod bits;
 mod ints;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod xor;
 
 use model::Columns;
@@ -73,7 +74,8 @@ pub fn decode(bytes: &[u8], out: &mut Columns) -> Result<usize, &'static str> {
     let count = varint(bytes, &mut at)?;
     let count = usize::try_from(count).ok().filter(|n| (1..=SAMPLES_MAX).contains(n)).ok_or("number of samples")?;
     let start = out.v.len();
-    ints::decode(bytes, &mut at, count, &mut out.t)?;
+    out.t.reserve(count);
+    ints::decode(bytes, &mut at, count, |times| out.t.extend_from_slice(times))?;
     match *bytes.get(at).ok_or("ends too early")? {
         CONSTANT => {
             let value = bytes.get(at + 1..at + 9).ok_or("ends too early")?;
@@ -104,13 +106,8 @@ fn decode_decimals(
     out: &mut Vec<f64>,
 ) -> Result<(), &'static str> {
     let start = out.len();
-    let mut mantissas = Vec::with_capacity(count);
-    ints::decode(bytes, at, count, &mut mantissas)?;
-    if power == 1.0 {
-        out.extend(mantissas.iter().map(|m| *m as f64));
-    } else {
-        out.extend(mantissas.iter().map(|m| *m as f64 / power));
-    }
+    out.reserve(count);
+    ints::decode(bytes, at, count, |mantissas| push_decimals(mantissas, power, out))?;
     for _ in 0..varint(bytes, at)? {
         let index = varint(bytes, at)?;
         let value = bytes.get(*at..*at + 8).ok_or("ends too early")?;
@@ -119,6 +116,24 @@ fn decode_decimals(
         *slot = f64::from_bits(u64::from_le_bytes(value.try_into().expect("eight bytes")));
     }
     Ok(())
+}
+
+/// Appends whole numbers divided by a power of ten.
+fn push_decimals(mantissas: &[i64], power: f64, out: &mut Vec<f64>) {
+    // A whole number below 2^51 added to the bits of 1.5 * 2^52 is the float that is so much more: additions, which the processor does
+    // for many numbers at once, where it converts one by one.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    let magnitudes = mantissas.iter().fold(0, |all, m| all | (m ^ (m >> 63)));
+    if magnitudes >= 1 << 51 {
+        out.extend(mantissas.iter().map(|m| *m as f64 / power));
+        return;
+    }
+    let float = |m: &i64| f64::from_bits(m.wrapping_add(SHIFT.to_bits() as i64) as u64) - SHIFT;
+    if power == 1.0 {
+        out.extend(mantissas.iter().map(float));
+    } else {
+        out.extend(mantissas.iter().map(|m| float(m) / power));
+    }
 }
 
 /// Finds the smallest power of ten that makes all values whole numbers, but for a few exceptions, and leaves the numbers in

@@ -4,6 +4,7 @@
 //! a column whose deltas are all the same, such as the times of regular scrapes, as that one delta.
 
 use super::bits::{BitReader, BitWriter, put_varint, unzigzag, varint, zigzag};
+use super::unpack;
 
 /// Numbers that share a bit width. Fewer adapt better to outliers, more cost less for their headers.
 const BLOCK: usize = 128;
@@ -84,8 +85,13 @@ fn encode_block(block: &[i64], out: &mut Vec<u8>) {
     writer.finish();
 }
 
-/// Appends `count` numbers, at least one, to `out`.
-pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), &'static str> {
+/// Hands on `count` numbers, at least one, some at a time.
+pub(crate) fn decode(
+    bytes: &[u8],
+    at: &mut usize,
+    count: usize,
+    mut each: impl FnMut(&[i64]),
+) -> Result<(), &'static str> {
     let first = unzigzag(varint(bytes, at)?);
     let kind = *bytes.get(*at).ok_or("ends too early")?;
     *at += 1;
@@ -94,27 +100,30 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
         return Err("order of the differences");
     }
     let divisor = if kind & DIVIDED != 0 { varint(bytes, at)? as i64 } else { 1 };
-    out.reserve(count);
+    let mut numbers = [0i64; BLOCK];
     if kind & UNIFORM != 0 {
         let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
-        out.extend((0..count as i64).map(|n| first.wrapping_add(n.wrapping_mul(step))));
+        for from in (0..count).step_by(BLOCK) {
+            let numbers = &mut numbers[..BLOCK.min(count - from)];
+            let start = first.wrapping_add(step.wrapping_mul(from as i64));
+            numbers.iter_mut().zip(0i64..).for_each(|(n, place)| *n = start.wrapping_add(step.wrapping_mul(place)));
+            each(numbers);
+        }
         return Ok(());
     }
-    out.push(first);
-    let (mut sum, mut rate) = (0i64, 0i64);
-    let mut deltas = [0i64; BLOCK];
+    each(&[first]);
+    let mut running = Running { first, sum: first, rate: 0 };
     let mut left = count - 1;
     while left > 0 {
         let n = left.min(BLOCK);
         left -= n;
-        let deltas = &mut deltas[..n];
-        decode_block(bytes, at, deltas)?;
-        integrate(deltas, order, &mut sum, &mut rate);
-        if divisor == 1 {
-            out.extend(deltas.iter().map(|d| first.wrapping_add(*d)));
-        } else {
-            out.extend(deltas.iter().map(|d| first.wrapping_add(d.wrapping_mul(divisor))));
+        let numbers = &mut numbers[..n];
+        decode_block(bytes, at, numbers)?;
+        match divisor {
+            1 => running.integrate(numbers, order, |d| d),
+            _ => running.integrate(numbers, order, |d| d.wrapping_mul(divisor)),
         }
+        each(numbers);
     }
     Ok(())
 }
@@ -161,43 +170,42 @@ fn decode_numbers(bytes: &[u8], at: &mut usize, width: u32, low: i64, out: &mut 
     // The bytes behind the block too, if there are any: whole words can then be read up to its end.
     let readable = &bytes[*at..(*at + size + 8).min(bytes.len())];
     *at += size;
-    unpack(packed, readable, width, low, out);
+    if width == 0 {
+        out.fill(low);
+    } else if width <= unpack::WIDTH_MAX && readable.len() >= size + 8 {
+        unpack::words(readable, width, low, out);
+    } else {
+        let mut reader = BitReader::new(packed);
+        out.fill_with(|| low.wrapping_add(reader.take(width) as i64));
+    }
     Ok(())
 }
 
-/// Reads the numbers of a block of one bit width.
-fn unpack(packed: &[u8], readable: &[u8], width: u32, low: i64, out: &mut [i64]) {
-    if width == 0 {
-        out.fill(low);
-        return;
-    }
-    if width <= 56 && readable.len() >= packed.len() + 8 {
-        let mask = (1u64 << width) - 1;
-        let mut bit = 0usize;
-        for slot in out {
-            let word: [u8; 8] = readable[bit / 8..bit / 8 + 8].try_into().expect("eight bytes");
-            *slot = low.wrapping_add(((u64::from_le_bytes(word) >> (bit % 8)) & mask) as i64);
-            bit += width as usize;
-        }
-        return;
-    }
-    let mut reader = BitReader::new(packed);
-    out.fill_with(|| low.wrapping_add(reader.take(width) as i64));
+/// Where the numbers are from one block to the next.
+struct Running {
+    first: i64,
+    sum: i64,
+    rate: i64,
 }
 
-/// Makes numbers of their differences.
-fn integrate(deltas: &mut [i64], order: u8, sum: &mut i64, rate: &mut i64) {
-    match order {
-        0 => {}
-        1 => deltas.iter_mut().for_each(|d| {
-            *sum = sum.wrapping_add(*d);
-            *d = *sum;
-        }),
-        _ => deltas.iter_mut().for_each(|d| {
-            *rate = rate.wrapping_add(*d);
-            *sum = sum.wrapping_add(*rate);
-            *d = *sum;
-        }),
+impl Running {
+    /// Makes numbers of their differences, each of which `times` multiplies by the divisor.
+    #[inline]
+    fn integrate(&mut self, deltas: &mut [i64], order: u8, times: impl Fn(i64) -> i64) {
+        let (first, mut sum, mut rate) = (self.first, self.sum, self.rate);
+        match order {
+            0 => deltas.iter_mut().for_each(|d| *d = first.wrapping_add(times(*d))),
+            1 => deltas.iter_mut().for_each(|d| {
+                sum = sum.wrapping_add(times(*d));
+                *d = sum;
+            }),
+            _ => deltas.iter_mut().for_each(|d| {
+                rate = rate.wrapping_add(times(*d));
+                sum = sum.wrapping_add(rate);
+                *d = sum;
+            }),
+        }
+        (self.sum, self.rate) = (sum, rate);
     }
 }
 
