@@ -17,9 +17,10 @@ use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
 
 use crate::chunk;
 use crate::columns::clip;
+use crate::deletes::{Cuts, is_cut};
 use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
-use crate::{Error, postings};
+use crate::{Error, deletes, postings};
 pub(crate) use index::Index;
 pub(crate) use write::Writer;
 
@@ -116,7 +117,11 @@ impl Block {
     }
 
     /// The series that meet the request, with where their chunks are.
-    pub(crate) fn pieces(self: &Arc<Self>, request: &SelectRequest) -> Result<Vec<(Labels, Piece)>, Error> {
+    pub(crate) fn pieces(
+        self: &Arc<Self>,
+        request: &SelectRequest,
+        cuts: &Cuts,
+    ) -> Result<Vec<(Labels, Piece)>, Error> {
         let ids = postings::select(&self.index, &request.matchers);
         let mut out = Vec::new();
         for (n, id) in ids.iter().enumerate() {
@@ -124,9 +129,11 @@ impl Block {
                 return Err(Error::Cancelled);
             }
             let entry = self.index.entry(id).map_err(|reason| self.corrupt(0, reason))?;
-            let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(|c| c.range.overlaps(&request.range)).collect();
+            let cuts = cuts.of(id);
+            let is_asked = |c: &ChunkRef| c.range.overlaps(&request.range) && !is_cut(&cuts, c);
+            let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(is_asked).collect();
             if !chunks.is_empty() {
-                out.push((entry.labels, Piece { block: self.clone(), chunks }));
+                out.push((entry.labels, Piece { block: self.clone(), chunks, cuts }));
             }
             if out.len() > request.series_max {
                 return Err(too_many(request.series_max));
@@ -135,7 +142,7 @@ impl Block {
         Ok(out)
     }
 
-    /// Decodes chunks that lie together, and keeps the samples in the range.
+    /// Decodes chunks in the order in which they lie, and keeps the samples in the range.
     pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let size = (last.at + u64::from(last.bytes) - first.at) as usize;
@@ -174,6 +181,8 @@ impl Block {
 pub(crate) struct Piece {
     pub(crate) block: Arc<Block>,
     pub(crate) chunks: Vec<ChunkRef>,
+    /// Ranges of it that are deleted.
+    pub(crate) cuts: Vec<TimeRange>,
 }
 
 impl Piece {
@@ -182,7 +191,10 @@ impl Piece {
             self.chunks.partition_point(|c| c.range.end_ms < range.start_ms),
             self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms),
         );
-        self.block.read(self.chunks.get(from..to).unwrap_or(&[]), range, out)
+        let start = out.len();
+        self.block.read(self.chunks.get(from..to).unwrap_or(&[]), range, out)?;
+        deletes::apply(&self.cuts, start, out);
+        Ok(())
     }
 }
 

@@ -17,6 +17,16 @@ pub(crate) fn clip(out: &mut Columns, from: usize, range: TimeRange) {
     }
 }
 
+/// Takes away samples from `from` on that are in the range.
+pub(crate) fn cut(out: &mut Columns, from: usize, range: TimeRange) {
+    let own = &out.t[from..];
+    let (first, end) = (own.partition_point(|t| *t < range.start_ms), own.partition_point(|t| *t <= range.end_ms));
+    if first < end {
+        out.t.drain(from + first..from + end);
+        out.v.drain(from + first..from + end);
+    }
+}
+
 /// Merges samples that were written later into those from `from` on; of equal times the newer one stays.
 pub fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
     let Some(first) = newer.t.first() else { return };
@@ -73,6 +83,19 @@ mod tests {
         let mut out = columns(&[(9, 0.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
         merge_newer(&mut out, 1, &columns(&[(2, 20.0), (3, 30.0), (7, 70.0)]));
         assert_eq!(out, columns(&[(9, 0.0), (1, 1.0), (2, 20.0), (3, 30.0), (5, 5.0), (7, 70.0)]));
+    }
+
+    #[test]
+    fn a_cut_takes_what_is_in_the_range_and_leaves_what_was_there_before() {
+        let check = |start_ms, end_ms, expect: &[(i64, f64)]| {
+            let mut out = columns(&[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
+            cut(&mut out, 1, TimeRange { start_ms, end_ms });
+            assert_eq!(out, columns(expect), "{start_ms}..={end_ms}");
+        };
+        check(3, 3, &[(3, 9.0), (1, 1.0), (5, 5.0)]);
+        check(i64::MIN, i64::MAX, &[(3, 9.0)]);
+        check(4, 2, &[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
+        check(6, 9, &[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
     }
 
     #[test]

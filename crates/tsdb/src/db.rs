@@ -7,6 +7,7 @@
 mod compact;
 mod flush;
 mod read;
+mod retain;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +20,11 @@ use model::{LabelsRef, Metadata, Sample};
 
 use crate::Error;
 use crate::block::Block;
+use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
+use crate::retention::RetentionRule;
 
 /// The span of a wide block.
 const WIDE: i64 = i64::MIN;
@@ -33,6 +36,10 @@ const METADATA_MAX: usize = 100_000;
 pub struct Options {
     /// Age at which samples expire, in milliseconds; `None` keeps everything.
     pub retention_ms: Option<i64>,
+    /// Other ages for some series; of the rules that a series meets the first one counts.
+    pub retention_rules: Vec<RetentionRule>,
+    /// Size of all blocks, in bytes, beyond which the oldest ones are dropped; `None` for no bound.
+    pub retention_bytes: Option<u64>,
     /// Size of the head at which [`Db::should_flush`] says so, in bytes.
     pub head_bytes_max: usize,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
@@ -41,7 +48,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { retention_ms: None, head_bytes_max: 256 << 20, block_span_ms: 24 * 3_600_000 }
+        Options {
+            retention_ms: None,
+            retention_rules: Vec::new(),
+            retention_bytes: None,
+            head_bytes_max: 256 << 20,
+            block_span_ms: 24 * 3_600_000,
+        }
     }
 }
 
@@ -64,8 +77,8 @@ pub struct Db {
     /// Files that no manifest names any more and that are still there.
     left: Mutex<BTreeSet<String>>,
     next_block: AtomicU64,
-    /// Samples before this time are expired.
-    floor_ms: AtomicI64,
+    /// The latest time that [`Db::expire`] was told, the lowest number before.
+    now_ms: AtomicI64,
     flushes: AtomicU64,
     merges: AtomicU64,
 }
@@ -80,6 +93,7 @@ struct View {
     blocks: Vec<Named>,
     /// Blocks that could not be opened, each with what to say of it.
     quarantined: Vec<(BlockEntry, String)>,
+    deletes: Vec<Arc<Delete>>,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +171,7 @@ impl Db {
             None => create(&*disk)?,
         };
         remove_orphans(&*disk, &manifest)?;
-        let mut view = View::default();
+        let mut view = View { deletes: manifest.deletes.clone(), ..View::default() };
         for entry in &manifest.blocks {
             match Block::open(&*disk, &entry.name) {
                 Ok(block) => view.blocks.push((entry.clone(), Arc::new(block))),
@@ -180,7 +194,7 @@ impl Db {
             flushing: Mutex::default(),
             merging: Mutex::default(),
             left: Mutex::default(),
-            floor_ms: AtomicI64::new(i64::MIN),
+            now_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
         })

@@ -12,14 +12,17 @@ pub mod block;
 pub mod chunk;
 mod columns;
 pub mod db;
+mod deletes;
 pub mod disk;
 pub mod error;
 pub mod head;
 mod manifest;
 mod merge;
 mod postings;
+mod retention;
 
 pub use columns::merge_newer;
 pub use db::{Batch, Db, Options, Stats};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};
+pub use retention::RetentionRule;

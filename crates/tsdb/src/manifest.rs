@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use model::{Metadata, MetricType};
+use model::{MatchOp, Matcher, Metadata, MetricType, TimeRange};
 
 use crate::Error;
+use crate::deletes::Delete;
 use crate::disk::{Disk, io};
 
 /// What the manifest says.
@@ -19,6 +21,8 @@ pub(crate) struct Manifest {
     pub(crate) positions: BTreeMap<u32, i64>,
     /// The blocks, in the order in which they were written: where they overlap, a later one wins.
     pub(crate) blocks: Vec<BlockEntry>,
+    /// Deletions of which blocks are not free yet.
+    pub(crate) deletes: Vec<Arc<Delete>>,
     /// What is known of families.
     pub(crate) metadata: BTreeSet<Metadata>,
 }
@@ -36,6 +40,13 @@ const NAME: &str = "manifest";
 /// The one that is being written.
 const NEXT: &str = "manifest.new";
 const VERSION: &str = "weir-manifest 1";
+
+impl BlockEntry {
+    /// Number of the block; numbers ascend in the order in which files were begun.
+    pub(crate) fn number(&self) -> u64 {
+        self.name.split('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}
 
 impl Manifest {
     /// Reads the manifest of a directory; `None` where there is none.
@@ -79,6 +90,14 @@ impl Manifest {
         for block in &self.blocks {
             let _ = writeln!(out, "block {} {}", block.span, block.name);
         }
+        for delete in &self.deletes {
+            let Delete { before, range, matchers } = &**delete;
+            let _ = write!(out, "delete {before} {} {}", range.start_ms, range.end_ms);
+            for m in matchers {
+                let _ = write!(out, " {} {} {}", escape(&m.name), m.op.as_str(), escape(&m.value));
+            }
+            out.push('\n');
+        }
         for m in &self.metadata {
             let (kind, family, unit, help) = (m.kind.as_str(), escape(&m.family), escape(&m.unit), escape(&m.help));
             let _ = writeln!(out, "family {kind} {family} {unit} {help}");
@@ -109,6 +128,11 @@ fn parse(text: &str) -> Option<Manifest> {
             ["block", span, name] => {
                 manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span: span.parse().ok()? });
             }
+            ["delete", before, start, end, matchers @ ..] => {
+                let range = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
+                let matchers = matchers.chunks(3).map(parse_matcher).collect::<Option<_>>()?;
+                manifest.deletes.push(Arc::new(Delete { before: before.parse().ok()?, range, matchers }));
+            }
             ["family", kind, family, unit, help] => {
                 let kind = MetricType::from_name(kind)?;
                 let (family, unit, help) = (unescape(family)?, unescape(unit)?, unescape(help)?);
@@ -118,6 +142,13 @@ fn parse(text: &str) -> Option<Manifest> {
         }
     }
     Some(manifest)
+}
+
+fn parse_matcher(words: &[&str]) -> Option<Matcher> {
+    let [name, op, value] = words else { return None };
+    let all = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+    let op = all.into_iter().find(|known| known.as_str() == *op)?;
+    Matcher::new(op, unescape(name)?, unescape(value)?).ok()
 }
 
 /// A word without spaces or line breaks; the empty text is `\e`.
@@ -158,13 +189,21 @@ mod tests {
             next_block: 8,
             positions: BTreeMap::from([(0, 17), (1, 0)]),
             blocks: vec![BlockEntry { name: "00000007.block".into(), span: -1 }],
+            deletes: vec![Arc::new(Delete {
+                before: 8,
+                range: TimeRange { start_ms: -5, end_ms: 7 },
+                matchers: vec![
+                    Matcher::equal("__name__", "up"),
+                    Matcher::new(MatchOp::NotRegex, "a b", "x|y z").expect("compiles"),
+                ],
+            })],
             metadata: BTreeSet::from([metadata]),
         }
     }
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 1\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1 00000007.block\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 1\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1 00000007.block\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print()), Some(example()));
     }

@@ -7,6 +7,8 @@ use model::{Cancel, Columns, Labels, TimeRange};
 use crate::Error;
 use crate::block::{Block, Writer};
 use crate::columns::merge_newer;
+use crate::deletes::{self, Cuts};
+use crate::retention::Floors;
 
 /// Fewer blocks than this are not worth a merge.
 const MERGE_MIN: usize = 4;
@@ -29,18 +31,18 @@ pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
     (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
 }
 
-/// Writes one block with all that these hold; of samples at the same time that of the later block stays. Says whether there was any.
+/// Writes one block with all that these hold, but for what is expired or deleted; of samples at the same time that of the later block stays. Says whether there was any.
 ///
 /// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
 pub(crate) fn merge(
-    blocks: &[Arc<Block>],
-    keep: TimeRange,
+    sources: &[(Arc<Block>, Cuts)],
+    floors: &Floors<'_>,
     mut writer: Writer,
     cancel: &Cancel,
 ) -> Result<bool, Error> {
-    let mut at: Vec<u32> = vec![0; blocks.len()];
+    let mut at: Vec<u32> = vec![0; sources.len()];
     let mut current = Vec::new();
-    for (block, id) in blocks.iter().zip(&at) {
+    for ((block, _), id) in sources.iter().zip(&at) {
         current.push(entry(block, *id)?);
     }
     let (mut samples, mut piece) = (Columns::default(), Columns::default());
@@ -51,10 +53,12 @@ pub(crate) fn merge(
             return Err(Error::Cancelled);
         }
         samples.clear();
-        for (n, block) in blocks.iter().enumerate() {
+        let keep = TimeRange { start_ms: floors.of(next.as_ref()), end_ms: i64::MAX };
+        for (n, (block, cuts)) in sources.iter().enumerate() {
             let Some((_, chunks)) = current[n].take_if(|(labels, _)| *labels == next) else { continue };
             piece.clear();
             block.read(&chunks, keep, &mut piece)?;
+            deletes::apply(&cuts.of(at[n]), 0, &mut piece);
             merge_newer(&mut samples, 0, &piece);
             at[n] += 1;
             current[n] = entry(block, at[n])?;

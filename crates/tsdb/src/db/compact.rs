@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use model::{Cancel, TimeRange};
+use model::Cancel;
 
 use super::{Db, Named, WIDE, lock};
 use crate::block::{Block, Writer};
+use crate::deletes::Cuts;
 use crate::disk;
 use crate::manifest::BlockEntry;
 use crate::{Error, merge};
 
 impl Db {
-    /// Merges some blocks if that is worth it, and says whether it did.
+    /// Merges some blocks, or writes one anew to be rid of what is deleted or expired, if that is worth it. Says whether it did.
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
-        let Some(run) = self.choose_merge() else { return Ok(false) };
+        let Some(run) = self.choose_merge().or_else(|| self.choose_rewrite()) else {
+            self.forget_deletes()?;
+            return Ok(false);
+        };
         let merged = self.write_merged(&run, cancel)?;
         let old: BTreeSet<&str> = run.iter().map(|(entry, _)| entry.name.as_str()).collect();
         let is_old = |entry: &BlockEntry| old.contains(entry.name.as_str());
@@ -37,21 +41,22 @@ impl Db {
         Ok(true)
     }
 
-    /// Drops blocks whose newest sample is older than the retention, and hides older samples of the others. Returns how many were dropped.
-    /// Removes files that earlier calls could not remove.
+    /// Drops blocks in which every sample is expired, and the oldest ones where they are too large together; hides what is expired of the others.
+    /// Returns how many were dropped. Removes files that earlier calls could not remove. `now_ms` never goes back: an earlier one changes nothing.
     pub fn expire(&self, now_ms: i64) -> Result<usize, Error> {
         // Every commit tries that; where it fails, this is asked again and again, and says so.
         self.remove_left()?;
-        let Some(retention_ms) = self.options.retention_ms else { return Ok(0) };
-        let floor = now_ms.saturating_sub(retention_ms);
-        self.floor_ms.fetch_max(floor, Ordering::Relaxed);
+        self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        let floor = self.floors().lowest();
         let _one = lock(&self.merging);
         let old: BTreeSet<String> = {
             let view = self.view();
             let old = view.blocks.iter().filter(|(_, block)| block.range().end_ms < floor).map(|(entry, _)| entry);
             // What is in a block that cannot be read is not known, but its span is.
             let unread = view.quarantined.iter().map(|(entry, _)| entry).filter(|entry| self.is_before(entry, floor));
-            old.chain(unread).map(|entry| entry.name.clone()).collect()
+            let mut old = old.chain(unread).map(|entry| entry.name.clone()).collect();
+            self.add_oldest_beyond_size(&view, &mut old);
+            old
         };
         if old.is_empty() {
             return Ok(0);
@@ -121,10 +126,11 @@ impl Db {
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
     fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
-        let keep = TimeRange { start_ms: self.floor_ms.load(Ordering::Relaxed), end_ms: i64::MAX };
-        let blocks: Vec<Arc<Block>> = run.iter().map(|(_, block)| block.clone()).collect();
+        let (view, floors) = (self.view(), self.floors());
+        let cuts = |(entry, block): &Named| (block.clone(), Cuts::new(&view.deletes, entry.number(), block));
+        let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect();
         let written = Writer::create(&*self.disk, &name).and_then(|writer| {
-            let any = merge::merge(&blocks, keep, writer, cancel)?;
+            let any = merge::merge(&sources, &floors, writer, cancel)?;
             let block = if any { Some(Block::open(&*self.disk, &name)?) } else { None };
             disk::sync(&*self.disk)?;
             Ok(block)

@@ -1,7 +1,6 @@
 //! Reading: head, frozen head and blocks as one source of series.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use hashbrown::HashMap;
@@ -11,10 +10,11 @@ use model::{
     SourceError, TimeRange,
 };
 
-use super::{Db, View, lock};
+use super::{Db, Named, View, lock};
 use crate::Error;
-use crate::block::{Block, Piece};
+use crate::block::Piece;
 use crate::columns::merge_newer;
+use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
 use crate::postings::{add_names, add_values};
 
@@ -69,8 +69,8 @@ fn check(request: &LabelsRequest) -> Result<(), Error> {
 
 impl View {
     /// The blocks that may have a sample in the range and are not found damaged, from the oldest written to the newest.
-    fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Block>> {
-        self.blocks.iter().map(|(_, block)| block).filter(move |b| !b.is_damaged() && b.range().overlaps(&range))
+    fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Named> {
+        self.blocks.iter().filter(move |(_, block)| !block.is_damaged() && block.range().overlaps(&range))
     }
 
     /// What an answer says of the blocks that it leaves out.
@@ -83,7 +83,7 @@ impl View {
 
 impl Db {
     fn clamp(&self, range: TimeRange) -> TimeRange {
-        TimeRange { start_ms: range.start_ms.max(self.floor_ms.load(Ordering::Relaxed)), end_ms: range.end_ms }
+        TimeRange { start_ms: range.start_ms.max(self.floors().lowest()), end_ms: range.end_ms }
     }
 
     /// What is seen of one moment: the view, and what `look` finds in the head while no generation begins.
@@ -115,8 +115,9 @@ impl Db {
             }
             if out.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
         };
-        for block in view.readable(request.range) {
-            for (labels, piece) in block.pieces(request)? {
+        for (entry, block) in view.readable(request.range) {
+            let cuts = Cuts::new(&view.deletes, entry.number(), block);
+            for (labels, piece) in block.pieces(request, &cuts)? {
                 add(labels, Part::Block(piece))?;
             }
         }
@@ -134,11 +135,13 @@ impl Db {
 
 impl SeriesSource for Db {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let floor_ms = self.floor_ms.load(Ordering::Relaxed);
+        let floors = self.floors();
         let request = SelectRequest { range: self.clamp(request.range), ..request.clone() };
         let (view, found) = self.find(&request)?;
-        let series =
-            found.into_iter().map(|(labels, parts)| Series { labels, data: Box::new(Parts { parts, floor_ms }) });
+        let series = found.into_iter().filter_map(|(labels, parts)| {
+            let floor_ms = floors.of(labels.as_ref());
+            (floor_ms <= request.range.end_ms).then(|| Series { labels, data: Box::new(Parts { parts, floor_ms }) })
+        });
         Ok(SeriesSet { series: series.collect(), warnings: view.warnings() })
     }
 
@@ -149,7 +152,7 @@ impl SeriesSource for Db {
             self.head.add_label_names(frozen, &request, &mut names);
             Ok(names)
         })?;
-        for block in view.readable(request.range) {
+        for (_, block) in view.readable(request.range) {
             check(&request)?;
             add_names(&block.index, &request.matcher_sets, &mut names);
         }
@@ -163,7 +166,7 @@ impl SeriesSource for Db {
             self.head.add_label_values(name, frozen, &request, &mut values);
             Ok(values)
         })?;
-        for block in view.readable(request.range) {
+        for (_, block) in view.readable(request.range) {
             check(&request)?;
             add_values(&block.index, name, &request.matcher_sets, &mut values);
         }

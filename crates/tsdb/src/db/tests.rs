@@ -13,7 +13,7 @@ mod world;
 const HOUR: i64 = 3_600_000;
 
 fn options() -> Options {
-    Options { retention_ms: None, head_bytes_max: 1 << 20, block_span_ms: HOUR }
+    Options { head_bytes_max: 1 << 20, block_span_ms: HOUR, ..Options::default() }
 }
 
 fn labels(n: u64) -> Labels {

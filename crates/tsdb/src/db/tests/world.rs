@@ -41,7 +41,7 @@ fn labels(series: u64) -> Labels {
 }
 
 pub(super) fn options() -> Options {
-    Options { retention_ms: Some(RETENTION), head_bytes_max: 1 << 20, block_span_ms: 2 * HOUR }
+    Options { retention_ms: Some(RETENTION), head_bytes_max: 1 << 20, block_span_ms: 2 * HOUR, ..Options::default() }
 }
 
 fn open(disk: &Simulated) -> Result<Db, Error> {

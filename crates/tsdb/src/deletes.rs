@@ -1,0 +1,66 @@
+//! Deletions: samples of some series over some time that were written before a moment.
+//!
+//! A deletion is a line of the manifest that names the first block which it does not concern. What is read of older blocks is cut by it at once;
+//! the blocks that it touches are then written anew, and when none is left the line goes. So what is written after a deletion stays, whatever its time,
+//! and nothing has to be rewritten before the answer. The price is that the head is flushed first.
+
+use std::sync::Arc;
+
+use model::{Columns, Matcher, TimeRange};
+use roaring::RoaringBitmap;
+
+use crate::block::{Block, ChunkRef};
+use crate::columns::cut;
+use crate::postings;
+
+/// Deletions that wait for their blocks to be written anew. Each costs a look at the index of every block that is read.
+pub(crate) const DELETES_MAX: usize = 1000;
+
+/// What is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delete {
+    /// Number of the first block that was written after it.
+    pub(crate) before: u64,
+    pub(crate) range: TimeRange,
+    pub(crate) matchers: Vec<Matcher>,
+}
+
+/// What deletions take from one block: ranges, each with the series that it is taken from.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts(Vec<(RoaringBitmap, TimeRange)>);
+
+impl Delete {
+    /// Whether it takes anything from a block, given with its number.
+    pub(crate) fn touches(&self, number: u64, block: &Block) -> bool {
+        self.may_touch(number, block) && !postings::select(&block.index, &self.matchers).is_empty()
+    }
+
+    fn may_touch(&self, number: u64, block: &Block) -> bool {
+        number < self.before && self.range.overlaps(&block.range())
+    }
+}
+
+impl Cuts {
+    /// What these take from a block, given with its number.
+    pub(crate) fn new(deletes: &[Arc<Delete>], number: u64, block: &Block) -> Cuts {
+        let own = deletes.iter().filter(|delete| delete.may_touch(number, block));
+        let own = own.map(|delete| (postings::select(&block.index, &delete.matchers), delete.range));
+        Cuts(own.filter(|(series, _)| !series.is_empty()).collect())
+    }
+
+    /// The ranges that are taken from a series.
+    pub(crate) fn of(&self, series: u32) -> Vec<TimeRange> {
+        let own = self.0.iter().filter(|(ids, _)| ids.contains(series));
+        own.map(|(_, range)| *range).collect()
+    }
+}
+
+/// Whether nothing is left of a chunk.
+pub(crate) fn is_cut(cuts: &[TimeRange], chunk: &ChunkRef) -> bool {
+    cuts.iter().any(|cut| cut.start_ms <= chunk.range.start_ms && chunk.range.end_ms <= cut.end_ms)
+}
+
+/// Takes the ranges away from samples from `from` on.
+pub(crate) fn apply(cuts: &[TimeRange], from: usize, samples: &mut Columns) {
+    cuts.iter().for_each(|range| cut(samples, from, *range));
+}
