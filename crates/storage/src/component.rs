@@ -19,6 +19,7 @@ use crate::apply::{Applied, Consumer};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::{self, Metrics};
+use crate::retention::{self, Retention, Rules};
 use crate::serve::{self, Node};
 use crate::{Error, Reader, Replica};
 
@@ -31,8 +32,16 @@ pub struct Args {
     pub dir: PathBuf,
 
     /// How long samples are kept, such as 15d; off keeps everything and takes samples of any age
-    #[arg(long, env = "WEIR_RETENTION", default_value = "15d", value_name = "DURATION|off", value_parser = parse_retention)]
+    #[arg(long, env = "WEIR_RETENTION", default_value = "15d", value_name = "DURATION|off", value_parser = retention::parse)]
     pub retention: Retention,
+
+    /// Other ages for series that meet a selector, the first of them counts, such as '{env="dev"}: 3d, {team="slo"}: off'
+    #[arg(long, env = "WEIR_RETENTION_RULES", default_value = "", value_name = "RULES", value_parser = retention::parse_rules)]
+    pub retention_rules: Rules,
+
+    /// Size of all blocks beyond which the oldest ones are dropped; no bound without it
+    #[arg(long, env = "WEIR_RETENTION_BYTES", value_name = "BYTES")]
+    pub retention_bytes: Option<u64>,
 
     /// Memory of the newest samples at which they are written to a block; up to twice as much is used while that runs
     #[arg(long, env = "WEIR_STORAGE_HEAD_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
@@ -63,21 +72,6 @@ impl Args {
     fn replica(&self) -> Replica {
         Replica { number: self.storage_replica, of: self.storage_replicas, copies: self.storage_copies }
     }
-}
-
-/// How long samples are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention(
-    /// Milliseconds; `None` keeps everything.
-    pub Option<i64>,
-);
-
-fn parse_retention(text: &str) -> Result<Retention, String> {
-    if text == "off" {
-        return Ok(Retention(None));
-    }
-    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
-    if ms == 0 { Err("must be longer than 0, or off".to_owned()) } else { Ok(Retention(Some(ms))) }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -138,6 +132,8 @@ async fn start_on(
     let began = Instant::now();
     let options = Options {
         retention_ms: args.retention.0,
+        retention_rules: args.retention_rules.0.clone(),
+        retention_bytes: args.retention_bytes,
         head_bytes_max: args.storage_head_bytes_max.max(1),
         block_span_ms: args.storage_block_span.as_millis() as i64,
     };

@@ -11,6 +11,7 @@ mod local;
 mod metrics;
 pub mod reader;
 pub mod replica;
+pub mod retention;
 pub mod serve;
 mod wire;
 
@@ -18,3 +19,4 @@ pub use component::{Args, Deps, Started, start};
 pub use error::Error;
 pub use reader::Reader;
 pub use replica::Replica;
+pub use retention::{Retention, Rules};

@@ -67,7 +67,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
             "--storage-replicas: weir run is one process that has everything; replicas are processes of weir-storage"
         );
     }
-    let retention_ms = args.storage.retention.0;
+    let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
     let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
     let deps = storage::Deps { log: log.clone() };
     let storage = storage::start(storage_args, deps, &registries.storage, stages.shutdown()).await;
@@ -93,7 +93,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     router = router.merge(stages.push(alerting.context("starting alerting")?.component));
 
     // What would expire at once is refused when it comes.
-    let ingest_args = ingest::Args { sample_age_max_ms: retention_ms, ..args.ingest };
+    let ingest_args = ingest::Args { sample_age_max_ms, ..args.ingest };
     let ingest = ingest::start(ingest_args, ingest::Deps { log }, &registries.ingest, stages.shutdown()).await;
     let ingest = ingest.context("starting ingest")?;
     router = router.merge(stages.push(ingest.component));

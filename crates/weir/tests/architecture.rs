@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("queue", &["model", "runtime"]),
     ("ingest", &["model", "queue", "runtime"]),
     ("tsdb", &["model"]),
-    ("storage", &["model", "queue", "runtime", "tsdb"]),
+    ("storage", &["model", "promql", "queue", "runtime", "tsdb"]),
     ("query", &["model", "promql", "runtime", "storage"]),
     ("alerting", &["model", "promql", "queue", "rules", "runtime", "storage", "tsdb"]),
     ("controller", &["rules", "runtime"]),
