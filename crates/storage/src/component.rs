@@ -69,6 +69,16 @@ pub struct Args {
 }
 
 impl Args {
+    fn options(&self) -> Options {
+        Options {
+            retention_ms: self.retention.0,
+            retention_rules: self.retention_rules.0.clone(),
+            retention_bytes: self.retention_bytes,
+            head_bytes_max: self.storage_head_bytes_max.max(1),
+            block_span_ms: self.storage_block_span.as_millis() as i64,
+        }
+    }
+
     fn replica(&self) -> Replica {
         Replica { number: self.storage_replica, of: self.storage_replicas, copies: self.storage_copies }
     }
@@ -130,13 +140,7 @@ async fn start_on(
     replica.check()?;
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
     let began = Instant::now();
-    let options = Options {
-        retention_ms: args.retention.0,
-        retention_rules: args.retention_rules.0.clone(),
-        retention_bytes: args.retention_bytes,
-        head_bytes_max: args.storage_head_bytes_max.max(1),
-        block_span_ms: args.storage_block_span.as_millis() as i64,
-    };
+    let options = args.options();
     let dir = args.dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let db = Db::open_on(disk()?, options)?;
