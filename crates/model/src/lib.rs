@@ -1,10 +1,12 @@
-//! The vocabulary that every other crate speaks: labels, samples, matchers, time, error kinds, and
+//! The vocabulary that every other crate speaks: labels, samples, histograms, matchers, time, error kinds, and
 //! the seam through which the language and the rules read series.
 //!
 //! Architecture invariant: this crate does no input or output, reads no clock, starts no thread and
 //! depends on no other crate of the workspace.
 
+pub mod columns;
 pub mod error;
+pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
@@ -12,13 +14,14 @@ pub mod sample;
 pub mod source;
 pub mod time;
 
+pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
+pub use histogram::{Buckets, Counts, Histogram, HistogramSample, InvalidHistogram, Layout, ResetHint, Span};
 pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
 pub use matcher::{InvalidRegex, MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use source::{
-    Cancel, Columns, LabelsRequest, Listing, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError,
-    Want,
+    Cancel, LabelsRequest, Listing, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, Want,
 };
 pub use time::{InvalidDuration, TimeRange};

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Kind, Labels, Matcher, Metadata, TimeRange};
+use crate::{Columns, Kind, Labels, Matcher, Metadata, TimeRange};
 
 /// Tells work in progress that nobody waits for it any more. Clones share the flag.
 #[derive(Debug, Clone, Default)]
@@ -63,42 +63,9 @@ pub struct LabelsRequest {
     pub cancel: Cancel,
 }
 
-/// Times and values of one series, side by side, ascending by time, each time once.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Columns {
-    /// Milliseconds since the Unix epoch.
-    pub t: Vec<i64>,
-    /// The values, stale markers included.
-    pub v: Vec<f64>,
-}
-
-impl Columns {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.t.len()
-    }
-
-    /// Whether there is no sample.
-    pub fn is_empty(&self) -> bool {
-        self.t.is_empty()
-    }
-
-    /// Forgets the samples and keeps the memory.
-    pub fn clear(&mut self) {
-        self.t.clear();
-        self.v.clear();
-    }
-
-    /// Appends one sample, later than all before.
-    pub fn push(&mut self, t: i64, v: f64) {
-        self.t.push(t);
-        self.v.push(v);
-    }
-}
-
 /// The samples of one series, perhaps still encoded.
 pub trait SeriesData: Send + Sync {
-    /// Appends the samples in the range to `out`, ascending, each time once.
+    /// Appends the samples in the range to `out`, floats and histograms, each ascending, each time once over both.
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError>;
 }
 

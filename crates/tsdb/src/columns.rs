@@ -35,7 +35,7 @@ pub fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
         out.v.extend_from_slice(&newer.v);
         return;
     }
-    let older = Columns { t: out.t.split_off(from), v: out.v.split_off(from) };
+    let older = Columns::floats(out.t.split_off(from), out.v.split_off(from));
     let (mut i, mut j) = (0, 0);
     while i < older.len() || j < newer.len() {
         let take_newer = match (older.t.get(i), newer.t.get(j)) {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn columns(samples: &[(i64, f64)]) -> Columns {
-        Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() }
+        Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect())
     }
 
     #[test]

@@ -129,6 +129,9 @@ pub(super) fn read(
     context.check_cancelled()?;
     columns.clear();
     series.data.read(range, columns).map_err(|error| fault(context, error))?;
+    // Native histograms and start times are not of the language yet: selectors pass them over.
+    columns.histograms.clear();
+    columns.starts.clear();
     context.budget.allows(columns.len())?;
     context.samples_read.fetch_add(columns.len() as u64, Ordering::Relaxed);
     Ok(())

@@ -111,7 +111,7 @@ fn check_value(eval: &Eval, value: &Value, tolerance: f64) -> Result<(), String>
             return if expect.string.as_ref() == Some(&text.text) { Ok(()) } else { Err(format!("got {text:?}")) };
         }
         Value::Vector(vector) => {
-            vector.iter().map(|(l, s)| (l.clone(), Columns { t: vec![s.t], v: vec![s.v] })).collect()
+            vector.iter().map(|(l, s)| (l.clone(), Columns::floats(vec![s.t], vec![s.v]))).collect()
         }
         Value::Matrix(matrix) => matrix.clone(),
     };

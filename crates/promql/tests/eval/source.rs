@@ -20,6 +20,7 @@ impl SeriesData for Data {
         for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
             out.push(*t, *v);
         }
+        out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
     }
 }
@@ -29,7 +30,14 @@ impl SeriesSource for Memory {
         let mut set = SeriesSet::default();
         for (labels, columns) in &self.series {
             let matches = request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
-            if matches && columns.t.iter().any(|t| request.range.contains(*t)) {
+            if matches
+                && columns
+                    .t
+                    .iter()
+                    .copied()
+                    .chain(columns.histograms.iter().map(|h| h.t))
+                    .any(|t| request.range.contains(t))
+            {
                 set.series.push(Series { labels: labels.clone(), data: Box::new(Data(columns.clone())) });
             }
         }

@@ -86,7 +86,7 @@ impl Memory {
     }
 
     pub(super) fn add(&self, labels: &[(&str, &str)], samples: &[(i64, f64)]) {
-        let columns = Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() };
+        let columns = Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect());
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
     }
 

@@ -122,7 +122,7 @@ fn a_question_that_cannot_be_read_is_refused_with_the_place() {
 fn frames_are_golden() {
     assert_eq!(hex(&begin()), "05 00 00 00 7a 03 9b f4 00 01 03 02 ac 02");
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1000, 2000, 3000], v: vec![1.0, 1.0, 1.0] });
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1000, 2000, 3000], vec![1.0, 1.0, 1.0]));
     writer.push(&labels(&[("a", "c")]), &Columns::default());
     let frames = writer.finish();
     assert_eq!(frames.len(), 1);
@@ -143,8 +143,8 @@ fn frames_are_golden() {
 
 fn whole() -> Vec<u8> {
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1, 2, 3], v: vec![0.5, -0.0, f64::NAN] });
-    writer.push(&labels(&[("a", "bc")]), &Columns { t: vec![9], v: vec![1.0] });
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1, 2, 3], vec![0.5, -0.0, f64::NAN]));
+    writer.push(&labels(&[("a", "bc")]), &Columns::floats(vec![9], vec![1.0]));
     let mut frames = vec![begin()];
     frames.extend(answer::warnings(&["w".to_owned()]));
     frames.extend(writer.finish());
@@ -184,7 +184,7 @@ fn a_cut_or_damaged_answer_is_never_taken_for_a_whole_one() {
 #[test]
 fn a_missing_frame_is_noticed() {
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns { t: vec![1], v: vec![1.0] });
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1], vec![1.0]));
     let series = writer.finish().concat();
     let check = |frames: &[&[u8]], expect: &str| {
         assert_eq!(read(&frames.concat(), 1000).expect_err("refused"), expect);
@@ -202,10 +202,10 @@ fn a_missing_frame_is_noticed() {
 fn a_series_that_is_larger_than_a_frame_goes_on_in_the_next() {
     // A full mantissa each, so that every sample takes its eight bytes.
     let v: Vec<f64> = (0..100_000u32).map(|n| f64::from(n).sqrt()).collect();
-    let all = Columns { t: (0..100_000).collect(), v };
+    let all = Columns::floats((0..100_000).collect(), v);
     let mut writer = SeriesWriter::default();
     writer.push(&labels(&[("a", "b")]), &all);
-    writer.push(&labels(&[("a", "c")]), &Columns { t: vec![1], v: vec![1.0] });
+    writer.push(&labels(&[("a", "c")]), &Columns::floats(vec![1], vec![1.0]));
     let frames = writer.finish();
     assert!(frames.len() >= 5, "{} frames", frames.len());
     assert!(frames.iter().all(|frame| frame.len() < 200 << 10), "frames are bounded");
@@ -236,7 +236,7 @@ proptest! {
         let (mut writer, mut number) = (SeriesWriter::default(), 0);
         for (labels, samples) in &expect {
             let (t, v) = samples.iter().map(|(t, bits)| (*t, f64::from_bits(*bits))).unzip();
-            writer.push(labels, &Columns { t, v });
+            writer.push(labels, &Columns::floats(t, v));
             number += samples.len() as u64;
         }
         let frames = [vec![begin()], writer.finish(), vec![answer::end(expect.len() as u64, number)]].concat();

@@ -312,7 +312,7 @@ impl Fake {
 
     /// With one series.
     pub(crate) fn new(samples: &[(i64, f64)]) -> Fake {
-        let columns = Columns { t: samples.iter().map(|s| s.0).collect(), v: samples.iter().map(|s| s.1).collect() };
+        let columns = Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect());
         let no = || AtomicBool::new(false);
         Fake {
             series: vec![(series(1), columns)],

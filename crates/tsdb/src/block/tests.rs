@@ -7,7 +7,7 @@ fn write(disk: &dyn Disk) {
     let mut writer = Writer::create(disk, "b").expect("creates");
     for job in ["a", "b"] {
         let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
-        let samples = Columns { t: vec![1000, 2000, 3000], v: vec![1.0, 0.5, 1.0] };
+        let samples = Columns::floats(vec![1000, 2000, 3000], vec![1.0, 0.5, 1.0]);
         writer.push(&labels, &samples.t, &samples.v).expect("adds");
     }
     writer.finish().expect("writes");

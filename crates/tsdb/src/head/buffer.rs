@@ -247,6 +247,6 @@ mod tests {
         let mut out = Columns::default();
         assert!(buffer.overlaps(TimeRange { start_ms: i64::MIN, end_ms: i64::MIN }));
         buffer.read_into(TimeRange::ALL, &mut out).expect("reads");
-        assert_eq!(out, Columns { t: vec![i64::MIN, i64::MAX], v: vec![1.0, 2.0] });
+        assert_eq!(out, Columns::floats(vec![i64::MIN, i64::MAX], vec![1.0, 2.0]));
     }
 }
