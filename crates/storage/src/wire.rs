@@ -13,9 +13,9 @@ pub(crate) mod question;
 mod tests;
 
 /// What the routes begin with; a change of the bytes changes it.
-pub(crate) const PREFIX: &str = "/storage/v1";
+pub(crate) const PREFIX: &str = "/storage/v2";
 /// Media type of questions and answers.
-pub(crate) const CONTENT_TYPE: &str = "application/x-weir-storage-v1";
+pub(crate) const CONTENT_TYPE: &str = "application/x-weir-storage-v2";
 /// Header that names the kind of an error which came before the first frame.
 pub(crate) const KIND_HEADER: &str = "x-weir-error-kind";
 

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
 
 use crate::chunk;
-use crate::columns::clip;
 use crate::deletes::{Cuts, is_cut};
 use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
@@ -158,9 +157,9 @@ impl Block {
             if crc32c::crc32c(chunk).to_le_bytes() != *checksum {
                 return Err(self.corrupt(reference.at, "checksum of the chunk is wrong"));
             }
-            let before = out.len();
+            let before = out.mark();
             chunk::decode(chunk, out).map_err(|reason| self.corrupt(reference.at, reason))?;
-            clip(out, before, range);
+            out.clip(before, range);
         }
         Ok(())
     }
@@ -191,7 +190,7 @@ impl Piece {
             self.chunks.partition_point(|c| c.range.end_ms < range.start_ms),
             self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms),
         );
-        let start = out.len();
+        let start = out.mark();
         self.block.read(self.chunks.get(from..to).unwrap_or(&[]), range, out)?;
         deletes::apply(&self.cuts, start, out);
         Ok(())

@@ -5,9 +5,14 @@
 //! divisor, in blocks of 128 of one bit width. Values that are no short decimals are XORed with the one before, as in
 //! Gorilla (Pelkonen et al., VLDB 2015). Metrics are mostly decimals: on such data the integers take a fifth of the bytes of XOR
 //! and decode several times faster; the price is two passes over the values when encoding.
+//!
+//! Floats with start times and native histograms have chunks of kinds of their own ([`Piece`]), so that a chunk of floats is what it would be without them.
 
 pub(crate) mod bits;
+mod histogram;
 mod ints;
+mod pieces;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -15,10 +20,17 @@ mod xor;
 
 use model::Columns;
 
+pub use pieces::{Piece, Pieces, pieces};
+
 use bits::{put_varint, varint};
 
 /// Largest number of samples in a chunk: about four hours at a sample every 15 s. Longer ones cost a query that wants a part of it.
 pub const SAMPLES_MAX: usize = 1024;
+
+/// What a chunk begins with that is not of floats alone, in place of the number of samples, which is not zero; its kind follows.
+const RICH: u8 = 0;
+const WITH_STARTS: u8 = 1;
+const HISTOGRAMS: u8 = 2;
 
 const CONSTANT: u8 = 0;
 const DECIMAL: u8 = 1;
@@ -40,13 +52,21 @@ pub struct Scratch {
     ints: ints::Scratch,
     mantissas: Vec<i64>,
     exceptions: Vec<(u32, f64)>,
+    /// One bucket of all histograms.
+    wholes: Vec<i64>,
+    parts: Vec<f64>,
 }
 
-/// Appends the chunk of these samples to `out`. Times must ascend; there must be from one to [`SAMPLES_MAX`].
+/// Appends the chunk of these floats to `out`. Times must ascend; there must be from one to [`SAMPLES_MAX`].
 pub fn encode(t: &[i64], v: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
     debug_assert!(t.len() == v.len() && !t.is_empty() && t.len() <= SAMPLES_MAX && t.is_sorted());
     put_varint(out, t.len() as u64);
     ints::encode(t, &mut scratch.ints, out);
+    encode_values(v, scratch, out);
+}
+
+/// Appends a column of at least one value.
+fn encode_values(v: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
     let first = v[0].to_bits();
     if v.iter().all(|v| v.to_bits() == first) {
         out.push(CONSTANT);
@@ -68,34 +88,58 @@ pub fn encode(t: &[i64], v: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
     xor::encode(v, out);
 }
 
-/// Appends the samples of a chunk to `out`, and returns how many bytes it took. The error says what is wrong.
+/// Appends the samples of a chunk of any kind to `out`, and returns how many bytes it took. The error says what is wrong; `out` is then of no use.
 pub fn decode(bytes: &[u8], out: &mut Columns) -> Result<usize, &'static str> {
     let mut at = 0;
-    let count = varint(bytes, &mut at)?;
-    let count = usize::try_from(count).ok().filter(|n| (1..=SAMPLES_MAX).contains(n)).ok_or("number of samples")?;
-    let start = out.v.len();
-    out.t.reserve(count);
-    ints::decode(bytes, &mut at, count, |times| out.t.extend_from_slice(times))?;
-    match *bytes.get(at).ok_or("ends too early")? {
+    if bytes.first() == Some(&RICH) {
+        at = 2;
+        match *bytes.get(1).ok_or("ends too early")? {
+            WITH_STARTS => starts::decode(bytes, &mut at, out)?,
+            HISTOGRAMS => histogram::decode(bytes, &mut at, out)?,
+            _ => return Err("unknown kind of chunk"),
+        }
+        return Ok(at);
+    }
+    decode_floats(bytes, &mut at, out)?;
+    out.pad_starts();
+    Ok(at)
+}
+
+fn decode_floats(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<(), &'static str> {
+    let count = samples(bytes, at)?;
+    ints::decode(bytes, at, count, &mut out.t)?;
+    decode_values(bytes, at, count, &mut out.v)
+}
+
+/// The number of samples that a chunk begins with.
+fn samples(bytes: &[u8], at: &mut usize) -> Result<usize, &'static str> {
+    let count = varint(bytes, at)?;
+    usize::try_from(count).ok().filter(|n| (1..=SAMPLES_MAX).contains(n)).ok_or("number of samples")
+}
+
+/// Appends `count` values, at least one, to `out`.
+fn decode_values(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<f64>) -> Result<(), &'static str> {
+    let start = out.len();
+    match *bytes.get(*at).ok_or("ends too early")? {
         CONSTANT => {
-            let value = bytes.get(at + 1..at + 9).ok_or("ends too early")?;
-            at += 9;
+            let value = bytes.get(*at + 1..*at + 9).ok_or("ends too early")?;
+            *at += 9;
             let value = f64::from_bits(u64::from_le_bytes(value.try_into().expect("eight bytes")));
-            out.v.resize(start + count, value);
+            out.resize(start + count, value);
         }
         DECIMAL => {
-            let exponent = *bytes.get(at + 1).ok_or("ends too early")?;
+            let exponent = *bytes.get(*at + 1).ok_or("ends too early")?;
             let power = *POWERS.get(usize::from(exponent)).ok_or("exponent")?;
-            at += 2;
-            decode_decimals(bytes, &mut at, count, power, &mut out.v)?;
+            *at += 2;
+            decode_decimals(bytes, at, count, power, out)?;
         }
         XOR => {
-            at += 1;
-            xor::decode(bytes, &mut at, count, &mut out.v)?;
+            *at += 1;
+            xor::decode(bytes, at, count, out)?;
         }
         _ => return Err("unknown encoding of values"),
     }
-    Ok(at)
+    Ok(())
 }
 
 fn decode_decimals(
@@ -107,7 +151,7 @@ fn decode_decimals(
 ) -> Result<(), &'static str> {
     let start = out.len();
     out.reserve(count);
-    ints::decode(bytes, at, count, |mantissas| push_decimals(mantissas, power, out))?;
+    ints::decode_to(bytes, at, count, |mantissas| push_decimals(mantissas, power, out))?;
     for _ in 0..varint(bytes, at)? {
         let index = varint(bytes, at)?;
         let value = bytes.get(*at..*at + 8).ok_or("ends too early")?;

@@ -1,41 +1,87 @@
-//! Two operations on columns of samples that everything which reads shares: clip to a range, and merge newer samples in.
+//! Operations on columns of samples that everything which reads shares: views of a part, and merging newer samples in.
 
-use model::{Columns, Sample, TimeRange};
+use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
 
-/// Takes away samples from `from` on that are not in the range.
-pub(crate) fn clip(out: &mut Columns, from: usize, range: TimeRange) {
-    let own = &out.t[from..];
-    let (first, end) = (own.partition_point(|t| *t < range.start_ms), own.partition_point(|t| *t <= range.end_ms));
-    out.t.truncate(from + end);
-    out.v.truncate(from + end);
-    if first > 0 && first <= end {
-        out.t.drain(from..from + first);
-        out.v.drain(from..from + first);
-    } else if first > end {
-        out.t.truncate(from);
-        out.v.truncate(from);
+/// A part of columns.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct View<'a> {
+    pub(crate) t: &'a [i64],
+    pub(crate) v: &'a [f64],
+    /// As many as there are times, or none.
+    pub(crate) starts: &'a [i64],
+    pub(crate) histograms: &'a [HistogramSample],
+}
+
+impl<'a> View<'a> {
+    /// All of them.
+    pub fn of(columns: &'a Columns) -> Self {
+        View { t: &columns.t, v: &columns.v, starts: &columns.starts, histograms: &columns.histograms }
+    }
+
+    pub(crate) fn samples(&self) -> usize {
+        self.t.len() + self.histograms.len()
+    }
+
+    pub(crate) fn first_t(&self) -> Option<i64> {
+        self.t.first().copied().into_iter().chain(self.histograms.first().map(|h| h.t)).min()
+    }
+
+    pub(crate) fn last_t(&self) -> Option<i64> {
+        self.t.last().copied().into_iter().chain(self.histograms.last().map(|h| h.t)).max()
+    }
+
+    /// What is not after a time, and what is.
+    pub(crate) fn split_after(self, last_ms: i64) -> (Self, Self) {
+        let (mut own, mut rest) = self.split_floats(self.t.partition_point(|t| *t <= last_ms));
+        (own.histograms, rest.histograms) =
+            self.histograms.split_at(self.histograms.partition_point(|h| h.t <= last_ms));
+        (own, rest)
+    }
+
+    /// So many floats, and everything else.
+    pub(crate) fn split_floats(self, at: usize) -> (Self, Self) {
+        let ((t, later_t), (v, later_v)) = (self.t.split_at(at), self.v.split_at(at));
+        let (starts, later_starts) = self.starts.split_at(at.min(self.starts.len()));
+        let later = View { t: later_t, v: later_v, starts: later_starts, histograms: self.histograms };
+        (View { t, v, starts, histograms: &[] }, later)
     }
 }
 
-/// Takes away samples from `from` on that are in the range.
-pub(crate) fn cut(out: &mut Columns, from: usize, range: TimeRange) {
-    let own = &out.t[from..];
+/// Takes away samples since `from` that are in the range.
+pub(crate) fn cut(out: &mut Columns, from: Mark, range: TimeRange) {
+    let own = &out.t[from.floats..];
     let (first, end) = (own.partition_point(|t| *t < range.start_ms), own.partition_point(|t| *t <= range.end_ms));
     if first < end {
-        out.t.drain(from + first..from + end);
-        out.v.drain(from + first..from + end);
+        let gone = from.floats + first..from.floats + end;
+        out.t.drain(gone.clone());
+        out.v.drain(gone.clone());
+        if !out.starts.is_empty() {
+            out.starts.drain(gone);
+        }
+    }
+    let own = &out.histograms[from.histograms..];
+    let (first, end) = (own.partition_point(|h| h.t < range.start_ms), own.partition_point(|h| h.t <= range.end_ms));
+    if first < end {
+        out.histograms.drain(from.histograms + first..from.histograms + end);
     }
 }
 
-/// Merges samples that were written later into those from `from` on; of equal times the newer one stays.
-pub fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
-    let Some(first) = newer.t.first() else { return };
-    if out.t[from..].last().is_none_or(|last| last < first) {
-        out.t.extend_from_slice(&newer.t);
-        out.v.extend_from_slice(&newer.v);
+/// Merges samples that were written later into those since `from`; of equal times the newer one stays, of whichever kind.
+pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
+    let Some(first) = View::of(newer).first_t() else { return };
+    if out.range(from).is_none_or(|range| range.end_ms < first) {
+        append(out, newer);
         return;
     }
-    let older = Columns::floats(out.t.split_off(from), out.v.split_off(from));
+    let mut older = Columns {
+        t: out.t.split_off(from.floats),
+        v: out.v.split_off(from.floats),
+        starts: out.starts.split_off(from.floats.min(out.starts.len())),
+        histograms: out.histograms.split_off(from.histograms),
+    };
+    if !older.histograms.is_empty() || !newer.histograms.is_empty() {
+        merge_histograms(out, &mut older, newer);
+    }
     let (mut i, mut j) = (0, 0);
     while i < older.len() || j < newer.len() {
         let take_newer = match (older.t.get(i), newer.t.get(j)) {
@@ -47,16 +93,50 @@ pub fn merge_newer(out: &mut Columns, from: usize, newer: &Columns) {
             _ => false,
         };
         if take_newer {
-            out.push(newer.t[j], newer.v[j]);
+            out.push_with_start(newer.t[j], newer.v[j], newer.start(j));
             j += 1;
         } else {
-            out.push(older.t[i], older.v[i]);
+            out.push_with_start(older.t[i], older.v[i], older.start(i));
             i += 1;
         }
     }
 }
 
-/// Samples in the order in which they were written, as columns: ascending, of equal times the one written last.
+/// Adds the histograms of both, and takes those floats away that a newer histogram replaces.
+#[cold]
+fn merge_histograms(out: &mut Columns, older: &mut Columns, newer: &Columns) {
+    let is_newer = |t: i64| newer.histograms.binary_search_by_key(&t, |h| h.t).is_ok();
+    if older.t.iter().any(|t| is_newer(*t)) {
+        let all = std::mem::take(older);
+        (0..all.len()).filter(|at| !is_newer(all.t[*at])).for_each(|at| {
+            older.push_with_start(all.t[at], all.v[at], all.start(at));
+        });
+        older.histograms = all.histograms;
+    }
+    let kept = std::mem::take(&mut older.histograms).into_iter();
+    let mut kept = kept.filter(|h| !is_newer(h.t) && newer.t.binary_search(&h.t).is_err()).peekable();
+    for histogram in &newer.histograms {
+        while let Some(before) = kept.next_if(|kept| kept.t < histogram.t) {
+            out.histograms.push(before);
+        }
+        out.histograms.push(histogram.clone());
+    }
+    out.histograms.extend(kept);
+}
+
+/// Appends samples that are later than all there are.
+fn append(out: &mut Columns, newer: &Columns) {
+    if !newer.starts.is_empty() {
+        out.starts.resize(out.t.len(), 0);
+        out.starts.extend_from_slice(&newer.starts);
+    }
+    out.t.extend_from_slice(&newer.t);
+    out.v.extend_from_slice(&newer.v);
+    out.pad_starts();
+    out.histograms.extend_from_slice(&newer.histograms);
+}
+
+/// Floats in the order in which they were written, as columns: ascending, of equal times the one written last.
 pub(crate) fn sorted_last_wins(mut samples: Vec<Sample>) -> Columns {
     samples.sort_by_key(|s| s.t); // stable: of equal times the last one stays last
     let mut out = Columns::default();
@@ -70,44 +150,38 @@ pub(crate) fn sorted_last_wins(mut samples: Vec<Sample>) -> Columns {
     out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// One sample, of any kind.
+#[derive(Debug, Clone)]
+pub(crate) enum One {
+    Float(Sample, i64),
+    Histogram(HistogramSample),
+}
 
-    fn columns(samples: &[(i64, f64)]) -> Columns {
-        Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect())
-    }
-
-    #[test]
-    fn newer_samples_win_and_order_is_kept() {
-        let mut out = columns(&[(9, 0.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-        merge_newer(&mut out, 1, &columns(&[(2, 20.0), (3, 30.0), (7, 70.0)]));
-        assert_eq!(out, columns(&[(9, 0.0), (1, 1.0), (2, 20.0), (3, 30.0), (5, 5.0), (7, 70.0)]));
-    }
-
-    #[test]
-    fn a_cut_takes_what_is_in_the_range_and_leaves_what_was_there_before() {
-        let check = |start_ms, end_ms, expect: &[(i64, f64)]| {
-            let mut out = columns(&[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-            cut(&mut out, 1, TimeRange { start_ms, end_ms });
-            assert_eq!(out, columns(expect), "{start_ms}..={end_ms}");
-        };
-        check(3, 3, &[(3, 9.0), (1, 1.0), (5, 5.0)]);
-        check(i64::MIN, i64::MAX, &[(3, 9.0)]);
-        check(4, 2, &[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-        check(6, 9, &[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-    }
-
-    #[test]
-    fn clip_keeps_what_was_there_before_and_what_is_in_the_range() {
-        let check = |start_ms, end_ms, expect: &[(i64, f64)]| {
-            let mut out = columns(&[(9, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-            clip(&mut out, 1, TimeRange { start_ms, end_ms });
-            assert_eq!(out, columns(expect), "{start_ms}..={end_ms}");
-        };
-        check(1, 5, &[(9, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)]);
-        check(2, 3, &[(9, 9.0), (3, 3.0)]);
-        check(6, 9, &[(9, 9.0)]);
-        check(4, 2, &[(9, 9.0)]);
+impl One {
+    pub(crate) fn t(&self) -> i64 {
+        match self {
+            One::Float(sample, _) => sample.t,
+            One::Histogram(sample) => sample.t,
+        }
     }
 }
+
+/// As [`sorted_last_wins`], of samples of any kind.
+pub(crate) fn sorted_last_wins_of_any(mut samples: Vec<One>) -> Columns {
+    samples.sort_by_key(One::t);
+    let mut out = Columns::default();
+    let mut samples = samples.into_iter().peekable();
+    while let Some(one) = samples.next() {
+        if samples.peek().is_some_and(|next| next.t() == one.t()) {
+            continue;
+        }
+        match one {
+            One::Float(sample, start) => out.push_with_start(sample.t, sample.v, start),
+            One::Histogram(sample) => out.histograms.push(sample),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{LabelsRef, Metadata, Sample};
+use model::{LabelsRef, Metadata, Samples};
 
 use crate::Error;
 use crate::block::Block;
@@ -139,7 +139,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Appends samples of one series, in any order.
-    pub fn append(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
+    pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
         self.appender.append(labels, samples)
     }
 

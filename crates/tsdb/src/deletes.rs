@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Matcher, TimeRange};
+use model::{Columns, Mark, Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef};
@@ -60,7 +60,7 @@ pub(crate) fn is_cut(cuts: &[TimeRange], chunk: &ChunkRef) -> bool {
     cuts.iter().any(|cut| cut.start_ms <= chunk.range.start_ms && chunk.range.end_ms <= cut.end_ms)
 }
 
-/// Takes the ranges away from samples from `from` on.
-pub(crate) fn apply(cuts: &[TimeRange], from: usize, samples: &mut Columns) {
+/// Takes the ranges away from samples since `from`.
+pub(crate) fn apply(cuts: &[TimeRange], from: Mark, samples: &mut Columns) {
     cuts.iter().for_each(|range| cut(samples, from, *range));
 }

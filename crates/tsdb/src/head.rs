@@ -9,14 +9,15 @@
 mod buffer;
 mod generation;
 mod shard;
+mod side;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use model::{
-    Columns, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Sample, SelectRequest, Series, SeriesData, SeriesSet,
-    SeriesSource, SourceError, TimeRange, Want,
+    Columns, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Samples, SelectRequest, Series, SeriesData,
+    SeriesSet, SeriesSource, SourceError, TimeRange, Want,
 };
 
 use crate::Error;
@@ -82,7 +83,8 @@ impl Head {
     }
 
     /// Appends samples of one series, in any order. Of samples at the same time the one appended last counts.
-    pub fn append(&self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
+    pub fn append<'s>(&self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
+        let samples = samples.into();
         if samples.is_empty() {
             return Appended::default();
         }
@@ -221,7 +223,8 @@ impl Head {
 
 impl Appender<'_> {
     /// Appends samples of one series, in any order. Of samples at the same time the one appended last counts.
-    pub fn append(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) -> Appended {
+    pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
+        let samples = samples.into();
         if samples.is_empty() {
             return Appended::default();
         }

@@ -20,8 +20,10 @@ mod manifest;
 mod merge;
 mod postings;
 mod retention;
+#[cfg(test)]
+mod testing;
 
-pub use columns::merge_newer;
+pub use columns::{View, merge_newer};
 pub use db::{Batch, Db, Options, Stats};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};

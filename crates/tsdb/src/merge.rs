@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, TimeRange};
+use model::{Cancel, Columns, Labels, Mark, TimeRange};
 
 use crate::Error;
 use crate::block::{Block, Writer};
-use crate::columns::merge_newer;
+use crate::columns::{View, merge_newer};
 use crate::deletes::{self, Cuts};
 use crate::retention::Floors;
 
@@ -58,12 +58,12 @@ pub(crate) fn merge(
             let Some((_, chunks)) = current[n].take_if(|(labels, _)| *labels == next) else { continue };
             piece.clear();
             block.read(&chunks, keep, &mut piece)?;
-            deletes::apply(&cuts.of(at[n]), 0, &mut piece);
-            merge_newer(&mut samples, 0, &piece);
+            deletes::apply(&cuts.of(at[n]), Mark::default(), &mut piece);
+            merge_newer(&mut samples, Mark::default(), &piece);
             at[n] += 1;
             current[n] = entry(block, at[n])?;
         }
-        writer.push(&next, &samples.t, &samples.v)?;
+        writer.push(&next, View::of(&samples))?;
     }
     let any = !writer.is_empty();
     writer.finish()?;

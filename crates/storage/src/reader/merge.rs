@@ -11,7 +11,7 @@ struct Copies(Vec<Encoded>);
 impl SeriesData for Copies {
     /// Each time once; where copies differ in a value, that of the later copy.
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        let (start, mut one) = (out.len(), Columns::default());
+        let (start, mut one) = (out.mark(), Columns::default());
         for copy in &self.0 {
             one.clear();
             copy.read(range, &mut one)?;

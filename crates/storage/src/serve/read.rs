@@ -121,13 +121,14 @@ fn encode(series: &[Series], range: Option<TimeRange>, cancel: &Cancel) -> Resul
             one.data.read(range, &mut columns)?;
         }
         // The chunks of the engine hold times that ascend, and the seam promises them; a source that breaks it must not end as wrong samples.
-        if !columns.t.is_sorted_by(|a, b| a < b) {
+        let ascend = columns.t.is_sorted_by(|a, b| a < b) && columns.histograms.is_sorted_by(|a, b| a.t < b.t);
+        if !ascend {
             let message = format!("the samples of {} do not ascend", one.labels);
             return Err(SourceError { kind: Kind::Internal, message });
         }
         writer.push(&one.labels, &columns);
         encoded.series += 1;
-        encoded.samples += columns.len() as u64;
+        encoded.samples += columns.samples() as u64;
         if writer.bytes >= TASK_BYTES {
             break;
         }

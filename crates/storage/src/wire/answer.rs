@@ -48,17 +48,19 @@ pub(crate) struct SeriesWriter {
 impl SeriesWriter {
     /// Appends a series with its samples, ascending.
     pub(crate) fn push(&mut self, labels: &Labels, samples: &Columns) {
-        let (mut from, mut first) = (0, true);
-        while first || from < samples.len() {
-            first = false;
+        let mut pieces = chunk::pieces(samples).peekable();
+        loop {
             self.chunks.clear();
-            let start = from;
-            while from < samples.len() && self.chunks.len() < TARGET {
-                let to = samples.len().min(from + chunk::SAMPLES_MAX);
-                chunk::encode(&samples.t[from..to], &samples.v[from..to], &mut self.scratch, &mut self.chunks);
-                from = to;
+            let mut number = 0;
+            while self.chunks.len() < TARGET {
+                let Some(piece) = pieces.next() else { break };
+                piece.encode(&mut self.scratch, &mut self.chunks);
+                number += piece.samples();
             }
-            self.entry(labels.canonical(), from - start);
+            self.entry(labels.canonical(), number);
+            if pieces.peek().is_none() {
+                break;
+            }
         }
     }
 
@@ -157,23 +159,14 @@ pub(crate) struct Encoded {
 
 impl SeriesData for Encoded {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        let start = out.len();
+        let start = out.mark();
         for bytes in std::iter::once(&self.first).chain(&self.more) {
             let mut at = 0;
             while at < bytes.len() {
                 at += chunk::decode(&bytes[at..], out).map_err(corrupt)?;
             }
         }
-        let outside = |t: &i64| !range.contains(*t);
-        if out.t[start..].first().is_some_and(outside) || out.t.last().is_some_and(outside) {
-            let own = &out.t[start..];
-            let first = own.partition_point(|t| *t < range.start_ms);
-            let end = own.partition_point(|t| *t <= range.end_ms).max(first);
-            out.t.truncate(start + end);
-            out.v.truncate(start + end);
-            out.t.drain(start..start + first);
-            out.v.drain(start..start + first);
-        }
+        out.clip(start, range);
         Ok(())
     }
 }

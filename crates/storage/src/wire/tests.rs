@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use model::{
-    Cancel, Columns, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, SelectRequest, SeriesData,
-    SourceError, TimeRange, Want,
+    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher,
+    Metadata, MetricType, SelectRequest, SeriesData, SourceError, TimeRange, Want,
 };
 use proptest::prelude::*;
 
@@ -215,6 +215,30 @@ fn a_series_that_is_larger_than_a_frame_goes_on_in_the_next() {
     let mut out = Columns::default();
     answer.series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
     assert_eq!(out, all);
+}
+
+fn histogram(t: i64, schema: i32) -> HistogramSample {
+    let layout = model::Layout { schema, ..model::Layout::default() };
+    let counts = Counts::Integer(Buckets { count: 2, zero: 2, ..Buckets::default() });
+    let histogram = Histogram { layout: layout.into(), hint: model::ResetHint::Gauge, sum: 0.5, counts };
+    HistogramSample { t, start: 1, histogram }
+}
+
+#[test]
+fn histograms_and_starts_travel_with_the_floats() {
+    let mut all = Columns::default();
+    (0..3).for_each(|t| all.push_with_start(2 * t, 0.5, t));
+    all.histograms = vec![histogram(1, 3), histogram(5, 3), histogram(6, 4)];
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &all);
+    writer.push(&labels(&[("a", "c")]), &Columns { histograms: all.histograms.clone(), ..Columns::default() });
+    let frames = [vec![begin()], writer.finish(), vec![answer::end(2, 9)]].concat();
+    let answer = read(&frames.concat(), 100).expect("whole");
+    let mut out = Columns::default();
+    answer.series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
+    assert_eq!(out, all);
+    answer.series[1].1.read(TimeRange { start_ms: 2, end_ms: 5 }, &mut out).expect("reads");
+    assert_eq!((out.len(), out.histograms.len(), out.histograms[3].t), (3, 4, 5));
 }
 
 fn any_series() -> impl Strategy<Value = Vec<(String, Vec<(i64, u64)>)>> {

@@ -30,7 +30,7 @@ fn rig() -> Rig {
 
 impl Rig {
     async fn post(&self, path: &str, body: impl Into<Body>) -> Response<Body> {
-        let request = Request::post(format!("/storage/v1{path}")).body(body.into()).expect("a request");
+        let request = Request::post(format!("/storage/v2{path}")).body(body.into()).expect("a request");
         self.router.clone().oneshot(request).await.expect("a router always answers")
     }
 

@@ -1,6 +1,7 @@
 use model::{Cancel, Matcher, Want};
 
 use super::*;
+use crate::View;
 use crate::disk::simulated::Simulated;
 
 fn write(disk: &dyn Disk) {
@@ -8,7 +9,7 @@ fn write(disk: &dyn Disk) {
     for job in ["a", "b"] {
         let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
         let samples = Columns::floats(vec![1000, 2000, 3000], vec![1.0, 0.5, 1.0]);
-        writer.push(&labels, &samples.t, &samples.v).expect("adds");
+        writer.push(&labels, View::of(&samples)).expect("adds");
     }
     writer.finish().expect("writes");
 }

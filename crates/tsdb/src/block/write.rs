@@ -9,8 +9,9 @@ use roaring::RoaringBitmap;
 
 use super::{END, MAGIC, index::symbol_text};
 use crate::Error;
+use crate::chunk::Scratch;
 use crate::chunk::bits::{put_varint, zigzag};
-use crate::chunk::{self, SAMPLES_MAX, Scratch};
+use crate::columns::View;
 use crate::disk::{Disk, Output, io};
 
 /// Bytes that are gathered before they are written.
@@ -62,35 +63,33 @@ impl Writer {
     }
 
     /// Adds a series with samples that ascend; none add nothing.
-    pub(crate) fn push(&mut self, labels: &Labels, t: &[i64], v: &[f64]) -> Result<(), Error> {
-        let (Some(first), Some(last)) = (t.first(), t.last()) else { return Ok(()) };
+    pub(crate) fn push(&mut self, labels: &Labels, samples: View<'_>) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (samples.first_t(), samples.last_t()) else { return Ok(()) };
         let id = self.lengths.len() as u32;
         let start = self.series.len();
         self.push_labels(labels, id);
-        // Chunks of like size: a short one at the end would cost its headers for little.
-        let chunks = t.len().div_ceil(SAMPLES_MAX);
-        let each = t.len().div_ceil(chunks);
-        put_varint(&mut self.series, t.len().div_ceil(each) as u64);
+        let pieces = samples.pieces();
+        put_varint(&mut self.series, pieces.clone().count() as u64);
         let (mut place, mut time) = (0u64, 0i64);
-        for (t, v) in t.chunks(each).zip(v.chunks(each)) {
+        for piece in pieces {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
-            chunk::encode(t, v, &mut self.scratch, &mut bytes);
+            piece.encode(&mut self.scratch, &mut bytes);
             bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-            let (from, to) = (t[0], t[t.len() - 1]);
+            let TimeRange { start_ms: from, end_ms: to } = piece.range();
             put_varint(&mut self.series, self.at.wrapping_sub(place));
             put_varint(&mut self.series, bytes.len() as u64);
             put_varint(&mut self.series, zigzag(from.wrapping_sub(time)));
             put_varint(&mut self.series, to.wrapping_sub(from) as u64);
-            put_varint(&mut self.series, t.len() as u64);
+            put_varint(&mut self.series, piece.samples() as u64);
             self.write(&bytes)?;
             (place, time) = (self.at, to);
             self.bytes = bytes;
         }
         self.lengths.push((self.series.len() - start) as u32);
-        self.samples += t.len() as u64;
-        self.range.start_ms = self.range.start_ms.min(*first);
-        self.range.end_ms = self.range.end_ms.max(*last);
+        self.samples += samples.samples() as u64;
+        self.range.start_ms = self.range.start_ms.min(first);
+        self.range.end_ms = self.range.end_ms.max(last);
         Ok(())
     }
 

@@ -85,8 +85,14 @@ fn encode_block(block: &[i64], out: &mut Vec<u8>) {
     writer.finish();
 }
 
+/// Appends `count` numbers, at least one, to `out`.
+pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), &'static str> {
+    out.reserve(count);
+    decode_to(bytes, at, count, |numbers| out.extend_from_slice(numbers))
+}
+
 /// Hands on `count` numbers, at least one, some at a time.
-pub(crate) fn decode(
+pub(crate) fn decode_to(
     bytes: &[u8],
     at: &mut usize,
     count: usize,
@@ -219,9 +225,9 @@ fn differences(of: &[i64], into: &mut Vec<i64>) {
     }));
 }
 
-/// The number that all of these are; a column of one number has none.
+/// The number that all of these are. A column of one number has no differences, and needs no word on them.
 fn uniform(deltas: &[i64]) -> Option<i64> {
-    let same = *deltas.first().unwrap_or(&0);
+    let same = *deltas.first()?;
     deltas.iter().all(|d| *d == same).then_some(same)
 }
 

@@ -10,6 +10,7 @@ use model::{Columns, TimeRange};
 use super::{Db, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
+use crate::columns::View;
 use crate::disk;
 use crate::head::Frozen;
 use crate::manifest::BlockEntry;
@@ -98,10 +99,10 @@ impl Db {
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
             samples.clear();
             buffer.read_into(TimeRange::ALL, &mut samples)?;
-            let mut from = 0;
-            while from < samples.len() {
-                let (span, last_ms) = self.span(samples.t[from], range);
-                let end = from + samples.t[from..].partition_point(|t| *t <= last_ms);
+            let mut rest = View::of(&samples);
+            while let Some(first_ms) = rest.first_t() {
+                let (span, last_ms) = self.span(first_ms, range);
+                let (own, later) = rest.split_after(last_ms);
                 let (_, writer) = match writers.of.entry(span) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
@@ -110,8 +111,8 @@ impl Db {
                         entry.insert((name, writer))
                     }
                 };
-                writer.push(&labels, &samples.t[from..end], &samples.v[from..end])?;
-                from = end;
+                writer.push(&labels, own)?;
+                rest = later;
             }
         }
         let mut written = Vec::new();

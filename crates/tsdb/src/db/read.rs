@@ -48,7 +48,7 @@ struct Parts {
 impl SeriesData for Parts {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
         let range = TimeRange { start_ms: range.start_ms.max(self.floor_ms), end_ms: range.end_ms };
-        let start = out.len();
+        let start = out.mark();
         let mut piece = Columns::default();
         for (n, part) in self.parts.iter().enumerate() {
             if n == 0 {

@@ -1,9 +1,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use model::{Cancel, Columns, Labels, LabelsRequest, MatchOp, Matcher, SelectRequest, SeriesSource, TimeRange, Want};
+use std::path::Path;
+
+use model::{
+    Cancel, Columns, HistogramSample, Labels, LabelsRequest, MatchOp, Matcher, Sample, SelectRequest, SeriesSource,
+    TimeRange, Want,
+};
 
 use super::*;
+use crate::testing::Family;
 
 mod every_call;
 mod faults;
@@ -25,24 +31,121 @@ fn request(matchers: Vec<Matcher>, range: TimeRange) -> SelectRequest {
     SelectRequest { matchers, range, want: Want::Samples, series_max: usize::MAX, cancel: Cancel::default() }
 }
 
-fn read(db: &Db, range: TimeRange) -> BTreeMap<(Labels, i64), u64> {
+/// What a sample is beside its time: the bits of a float with its start, or a histogram.
+#[derive(Debug, Clone, PartialEq)]
+enum Any {
+    Float(u64, i64),
+    Histogram(HistogramSample),
+}
+
+fn read(db: &Db, range: TimeRange) -> BTreeMap<(Labels, i64), Any> {
     let matchers = vec![Matcher::equal("__name__", "m")];
     let mut out = BTreeMap::new();
     for series in db.select(&request(matchers, range)).expect("selects").series {
         let mut samples = Columns::default();
         series.data.read(range, &mut samples).expect("reads");
         assert!(samples.t.is_sorted_by(|a, b| a < b), "ascending, each time once");
-        for (t, v) in samples.t.iter().zip(&samples.v) {
-            assert_eq!(out.insert((series.labels.clone(), *t), v.to_bits()), None, "each label set once");
+        let floats = samples.t.iter().zip(&samples.v).enumerate();
+        let floats = floats.map(|(at, (t, v))| (*t, Any::Float(v.to_bits(), samples.start(at))));
+        for (t, any) in floats.chain(samples.histograms.iter().map(|h| (h.t, Any::Histogram(h.clone())))) {
+            assert_eq!(out.insert((series.labels.clone(), t), any), None, "each label set and each time once");
         }
     }
     out
 }
 
-fn append(db: &Db, series: u64, samples: &[Sample], offset: i64) {
+fn append<'s>(db: &Db, series: u64, samples: impl Into<Samples<'s>>, offset: i64) {
     let mut batch = db.begin();
     batch.append(labels(series).as_ref(), samples);
     batch.finish(0, offset);
+}
+
+fn copied(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("directory");
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("entry").path();
+        fs::write(to.path().join(path.file_name().expect("file")), fs::read(&path).expect("read")).expect("written");
+    }
+    to
+}
+
+/// Appends some samples, and returns them in the order in which they are written.
+fn append_random(db: &Db, series: u64, base: i64, offset: i64, random: &mut fastrand::Rng) -> Vec<(i64, Any)> {
+    let times = |n: std::ops::Range<i64>, random: &mut fastrand::Rng| -> Vec<i64> {
+        let n = random.i64(n);
+        let one = |i| if random.u8(0..8) == 0 { random.i64(0..5 * HOUR) } else { base + i * 15_000 };
+        (0..n).map(one).collect()
+    };
+    let value = |random: &mut fastrand::Rng| if random.bool() { random.f64() } else { f64::from(random.u8(..)) };
+    // Some series have floats only, some have starts too, and some are mixed.
+    let floats = times(if series == 5 { 0..9 } else { 1..50 }, random);
+    let floats: Vec<Sample> = floats.into_iter().map(|t| Sample { t, v: value(random) }).collect();
+    let start = |random: &mut fastrand::Rng| random.i64(0..3);
+    let starts: Vec<i64> = floats.iter().filter(|_| series >= 4).map(|_| start(random)).collect();
+    let mut family = Family::new(random);
+    let histograms = if series == 5 { times(0..40, random) } else { Vec::new() };
+    let histograms: Vec<HistogramSample> = histograms.into_iter().map(|t| family.sample(t, random)).collect();
+    let samples = Samples { floats: &floats, starts: &starts, histograms: &histograms };
+    append(db, series, samples, offset);
+    let mut out: Vec<(i64, Any)> =
+        floats.iter().enumerate().map(|(at, s)| (s.t, Any::Float(s.v.to_bits(), samples.start(at)))).collect();
+    out.extend(histograms.into_iter().map(|sample| (sample.t, Any::Histogram(sample))));
+    out
+}
+
+/// Random operations against a map. A failure names its seed.
+fn model_run(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut dir = tempfile::tempdir().expect("directory");
+    let mut db = Db::open(dir.path(), options()).expect("opens");
+    // What is in the engine, and what of it a restart would bring back, with the offset to read on from.
+    let (mut all, mut flushed) = (BTreeMap::new(), BTreeMap::new());
+    let (mut offset, mut flushed_offset) = (0i64, 0i64);
+    for _ in 0..random.usize(5..60) {
+        match random.u8(0..20) {
+            0..=13 => {
+                let series = random.u64(0..6);
+                let base = random.i64(0..5 * HOUR);
+                offset += 1;
+                for (t, any) in append_random(&db, series, base, offset, &mut random) {
+                    all.insert((labels(series), t), any);
+                }
+            }
+            14..=15 => {
+                let positions = db.flush().expect("flushes");
+                assert_eq!(positions.get(&0).copied().unwrap_or(0), offset);
+                (flushed, flushed_offset) = (all.clone(), offset);
+            }
+            16..=17 => while db.compact(&Cancel::default()).expect("merges") {},
+            18 => {
+                // A crash, by a copy of the directory as it is now; what a flush or a merge left half done is in it.
+                fs::write(dir.path().join("9999999999.block"), b"torn").expect("written");
+                let copy = copied(dir.path());
+                drop(std::mem::replace(&mut db, Db::open(copy.path(), options()).expect("opens the copy")));
+                dir = copy;
+                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
+                (all, offset) = (flushed.clone(), flushed_offset);
+            }
+            _ => {
+                drop(db);
+                db = Db::open(dir.path(), options()).expect("opens again");
+                assert_eq!(db.positions().get(&0).copied().unwrap_or(0), flushed_offset, "seed {seed}");
+                (all, offset) = (flushed.clone(), flushed_offset);
+            }
+        }
+        let start_ms = random.i64(-HOUR..5 * HOUR);
+        let range = TimeRange { start_ms, end_ms: start_ms + random.i64(0..6 * HOUR) };
+        let expect: BTreeMap<_, _> = all.clone().into_iter().filter(|((_, t), _)| range.contains(*t)).collect();
+        assert_eq!(read(&db, range), expect, "seed {seed}");
+    }
+}
+
+#[test]
+fn engine_equals_a_map_under_random_operations() {
+    let first = fastrand::u64(..1 << 40);
+    for seed in first..first + 40 {
+        model_run(seed);
+    }
 }
 
 #[test]

@@ -4,14 +4,15 @@
 //! allocation. The price of small chunks is a byte or so a sample more than in a block, the gain is that a million series with a few samples each
 //! stay small and that an append is a comparison and a store.
 
-use model::{Columns, Sample, TimeRange};
+use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
 
+use super::side::Side;
 use crate::Error;
 use crate::chunk::{self, Scratch};
-use crate::columns::{clip, merge_newer, sorted_last_wins};
+use crate::columns::merge_newer;
 
 /// Samples that are kept as they came before they are sealed: 256 bytes at most, and enough for a chunk to be a sixth of that.
-const TAIL: usize = 16;
+pub(super) const TAIL: usize = 16;
 
 /// Samples of one series.
 #[derive(Debug)]
@@ -19,16 +20,10 @@ pub(crate) struct Buffer {
     /// Chunks one after the other; times ascend over them and the tail.
     sealed: Vec<u8>,
     tail: Vec<Sample>,
-    late: Option<Box<Late>>,
+    /// What most series do not have.
+    side: Option<Box<Side>>,
     first_t: i64,
     last_t: i64,
-}
-
-/// Samples that were not later than the last one when they came, in the order in which they came.
-#[derive(Debug)]
-struct Late {
-    samples: Vec<Sample>,
-    range: TimeRange,
 }
 
 /// What a buffer held at one moment.
@@ -36,56 +31,95 @@ struct Late {
 pub(crate) struct Snapshot {
     sealed: Box<[u8]>,
     tail: Box<[Sample]>,
-    late: Box<[Sample]>,
+    side: Option<Box<Side>>,
 }
 
 /// Memory that sealing needs, kept by the shard.
 #[derive(Debug, Default)]
 pub(crate) struct SealScratch {
-    columns: Columns,
-    chunk: Scratch,
+    pub(super) columns: Columns,
+    pub(super) chunk: Scratch,
     bytes: Vec<u8>,
 }
 
 impl Default for Buffer {
     fn default() -> Self {
-        Buffer { sealed: Vec::new(), tail: Vec::new(), late: None, first_t: i64::MAX, last_t: i64::MIN }
+        Buffer { sealed: Vec::new(), tail: Vec::new(), side: None, first_t: i64::MAX, last_t: i64::MIN }
     }
 }
 
 impl Buffer {
-    /// Appends a sample; whether it was in order.
+    /// Appends a float without a start; whether it was in order.
     #[inline]
     pub(crate) fn push(&mut self, sample: Sample, scratch: &mut SealScratch) -> bool {
+        if self.side.is_some() {
+            return self.push_with_start(sample, 0, scratch);
+        }
         if sample.t <= self.last_t {
-            self.push_late(sample);
+            self.side.get_or_insert_default().late.push(sample);
             return false;
         }
         if self.tail.len() == TAIL {
             self.seal(scratch);
         }
+        self.add_to_tail(sample);
+        true
+    }
+
+    #[inline]
+    fn add_to_tail(&mut self, sample: Sample) {
         self.tail.push(sample);
+        self.last_t = sample.t;
+        self.first_t = self.first_t.min(sample.t);
+    }
+
+    /// Appends a float with its start, or 0; whether it was in order.
+    pub(crate) fn push_with_start(&mut self, sample: Sample, start: i64, scratch: &mut SealScratch) -> bool {
+        let side = self.side.get_or_insert_default();
+        if sample.t <= self.last_t {
+            match start {
+                0 => side.late.push(sample),
+                start => side.late.push_with_start(sample, start, &mut scratch.chunk),
+            }
+            return false;
+        }
+        if self.tail.len() == TAIL {
+            self.seal(scratch);
+        }
+        if let Some(side) = &mut self.side {
+            side.push_start(self.tail.len(), start);
+        }
+        self.add_to_tail(sample);
+        true
+    }
+
+    /// Appends a histogram; whether it was in order.
+    pub(crate) fn push_histogram(&mut self, sample: &HistogramSample, scratch: &mut SealScratch) -> bool {
+        let side = self.side.get_or_insert_default();
+        if sample.t <= self.last_t {
+            side.late.push_histogram(sample, &mut scratch.chunk);
+            return false;
+        }
+        if side.histograms() == TAIL {
+            self.seal(scratch);
+        }
+        self.side.get_or_insert_default().push_histogram(sample, &mut scratch.chunk);
         self.last_t = sample.t;
         self.first_t = self.first_t.min(sample.t);
         true
     }
 
-    #[cold]
-    fn push_late(&mut self, sample: Sample) {
-        let range = TimeRange { start_ms: sample.t, end_ms: sample.t };
-        let late = self.late.get_or_insert_with(|| Box::new(Late { samples: Vec::new(), range }));
-        late.range.start_ms = late.range.start_ms.min(sample.t);
-        late.range.end_ms = late.range.end_ms.max(sample.t);
-        late.samples.push(sample);
-    }
-
+    /// Makes chunks of what came since the last time.
     fn seal(&mut self, scratch: &mut SealScratch) {
         scratch.columns.clear();
         scratch.columns.t.extend(self.tail.iter().map(|s| s.t));
         scratch.columns.v.extend(self.tail.iter().map(|s| s.v));
         self.tail.clear();
+        if let Some(side) = &mut self.side {
+            side.take_open(&mut scratch.columns);
+        }
         scratch.bytes.clear();
-        chunk::encode(&scratch.columns.t, &scratch.columns.v, &mut scratch.chunk, &mut scratch.bytes);
+        chunk::pieces(&scratch.columns).for_each(|piece| piece.encode(&mut scratch.chunk, &mut scratch.bytes));
         // Exactly what is needed: doubling would cost as much again as it holds.
         if self.sealed.capacity() - self.sealed.len() < scratch.bytes.len() {
             self.sealed.reserve_exact(scratch.bytes.len() + self.sealed.len() / 4);
@@ -96,35 +130,40 @@ impl Buffer {
     /// Memory taken beside the struct itself.
     #[inline]
     pub(crate) fn heap_bytes(&self) -> usize {
-        let late = self.late.as_ref().map_or(0, |late| late.samples.capacity() * size_of::<Sample>());
-        self.sealed.capacity() + self.tail.capacity() * size_of::<Sample>() + late
+        let side = self.side.as_ref().map_or(0, |side| side.heap_bytes());
+        self.sealed.capacity() + self.tail.capacity() * size_of::<Sample>() + side
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.sealed.is_empty() && self.tail.is_empty() && self.late.is_none()
+        self.sealed.is_empty() && self.tail.is_empty() && self.side.as_ref().is_none_or(|side| side.is_empty())
     }
 
     /// Whether there may be a sample in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
         let own = TimeRange { start_ms: self.first_t, end_ms: self.last_t };
         (own.start_ms <= own.end_ms && own.overlaps(&range))
-            || self.late.as_ref().is_some_and(|late| late.range.overlaps(&range))
+            || self.side.as_ref().is_some_and(|side| side.late.overlaps(range))
     }
 
     /// Copies what is needed to read the range.
     pub(crate) fn snapshot(&self, range: TimeRange) -> Snapshot {
-        let within = |samples: &[Sample]| samples.iter().filter(|s| range.contains(s.t)).copied().collect();
         let sealed_ends = self.tail.first().map_or(self.last_t, |s| s.t);
+        let side = self.side.as_ref().filter(|side| !side.is_empty());
+        let tail = match side {
+            // With their starts beside them.
+            Some(_) => self.tail.as_slice().into(),
+            None => self.tail.iter().filter(|s| range.contains(s.t)).copied().collect(),
+        };
         Snapshot {
             sealed: if range.start_ms <= sealed_ends { self.sealed.as_slice().into() } else { Box::default() },
-            tail: within(&self.tail),
-            late: within(self.late_samples()),
+            tail,
+            side: side.map(|side| Box::new(side.within(range))),
         }
     }
 
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        read(&self.sealed, &self.tail, self.late_samples(), range, out)
+        read(&self.sealed, &self.tail, self.side.as_deref(), range, out)
     }
 
     /// Forgets samples before a time, of the sealed ones whole chunks; returns how many.
@@ -132,20 +171,23 @@ impl Buffer {
         let mut gone = 0;
         if self.first_t < start_ms && self.first_t <= self.last_t {
             gone += self.truncate_sealed(start_ms);
-            let before = self.tail.len();
-            self.tail.retain(|s| s.t >= start_ms);
-            gone += before - self.tail.len();
+            let old = self.tail.partition_point(|s| s.t < start_ms);
+            self.tail.drain(..old);
+            gone += old;
+            let mut first_open = None;
+            if let Some(side) = &mut self.side {
+                side.forget_starts(old);
+                gone += side.truncate_open(start_ms, &mut first_open);
+            }
             if self.sealed.is_empty() {
-                self.first_t = self.tail.first().map_or(i64::MAX, |s| s.t);
+                let first = self.tail.first().map(|s| s.t).into_iter().chain(first_open).min();
+                self.first_t = first.unwrap_or(i64::MAX);
             }
         }
-        if let Some(late) = self.late.as_mut().filter(|late| late.range.start_ms < start_ms) {
-            let before = late.samples.len();
-            late.samples.retain(|s| s.t >= start_ms);
-            late.range.start_ms = start_ms;
-            gone += before - late.samples.len();
-            if late.samples.is_empty() {
-                self.late = None;
+        if let Some(side) = &mut self.side {
+            gone += side.late.truncate_before(start_ms);
+            if side.is_empty() {
+                self.side = None;
             }
         }
         gone
@@ -156,50 +198,56 @@ impl Buffer {
         while cut < self.sealed.len() {
             columns.clear();
             let Ok(size) = chunk::decode(&self.sealed[cut..], &mut columns) else { break };
-            if columns.t.last().is_some_and(|last| *last >= start_ms) {
-                self.first_t = columns.t[0];
+            if let Some(range) = columns.range(Mark::default()).filter(|range| range.end_ms >= start_ms) {
+                self.first_t = range.start_ms;
                 break;
             }
             cut += size;
-            gone += columns.len();
+            gone += columns.samples();
         }
         self.sealed.drain(..cut);
         gone
-    }
-
-    fn late_samples(&self) -> &[Sample] {
-        self.late.as_ref().map_or(&[], |late| &late.samples)
     }
 }
 
 impl Snapshot {
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        read(&self.sealed, &self.tail, &self.late, range, out)
+        read(&self.sealed, &self.tail, self.side.as_deref(), range, out)
     }
 }
 
-fn read(sealed: &[u8], tail: &[Sample], late: &[Sample], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-    let (start, mut at) = (out.len(), 0);
-    while at < sealed.len() {
-        let size =
-            chunk::decode(&sealed[at..], out).map_err(|reason| Error::corrupt("a chunk in memory", at, reason))?;
-        at += size;
+fn read(sealed: &[u8], tail: &[Sample], side: Option<&Side>, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+    let start = out.mark();
+    decode_all(sealed, out)?;
+    if let Some(side) = side {
+        side.read_open(out)?;
     }
-    clip(out, start, range);
-    for sample in tail.iter().filter(|s| range.contains(s.t)) {
-        out.push(sample.t, sample.v);
+    out.clip(start, range);
+    for (at, sample) in tail.iter().enumerate().filter(|(_, s)| range.contains(s.t)) {
+        out.push_with_start(sample.t, sample.v, side.map_or(0, |side| side.start(at)));
     }
-    if !late.is_empty() {
-        let late = late.iter().filter(|s| range.contains(s.t)).copied().collect();
-        merge_newer(out, start, &sorted_last_wins(late));
+    if let Some(side) = side {
+        merge_newer(out, start, &side.late.sorted(range)?);
+    }
+    Ok(())
+}
+
+/// Appends what chunks that follow each other hold.
+pub(super) fn decode_all(chunks: &[u8], out: &mut Columns) -> Result<(), Error> {
+    let mut at = 0;
+    while at < chunks.len() {
+        at += chunk::decode(&chunks[at..], out).map_err(|reason| Error::corrupt("a chunk in memory", at, reason))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::testing::Family;
 
     fn filled() -> Buffer {
         let (mut buffer, mut scratch) = (Buffer::default(), SealScratch::default());
@@ -248,5 +296,66 @@ mod tests {
         assert!(buffer.overlaps(TimeRange { start_ms: i64::MIN, end_ms: i64::MIN }));
         buffer.read_into(TimeRange::ALL, &mut out).expect("reads");
         assert_eq!(out, Columns::floats(vec![i64::MIN, i64::MAX], vec![1.0, 2.0]));
+    }
+
+    #[test]
+    fn samples_of_all_kinds_are_read_in_order_and_truncated() {
+        let (mut random, mut scratch) = (fastrand::Rng::with_seed(7), SealScratch::default());
+        for (count, late) in [(5, false), (16, false), (17, true), (60, true), (200, true)] {
+            let (mut buffer, mut family) = (Buffer::default(), Family::new(&mut random));
+            let mut expect = BTreeMap::new();
+            for n in 0..count {
+                // In order, and then some that are late, of which some replace others.
+                let times = [n * 10].into_iter().chain((late && n % 3 == 2).then(|| random.i64(0..n * 10)));
+                for t in times {
+                    // Stretches of each kind, and neighbours that differ.
+                    let kind = if n % 50 < 30 { n / 10 % 3 } else { random.i64(0..3) };
+                    let (sample, in_order) = (Sample { t, v: random.f64() }, t == n * 10);
+                    let histogram = family.sample(t, &mut random);
+                    let start = if kind == 1 { random.i64(0..3) } else { 0 };
+                    let pushed = match kind {
+                        0 => buffer.push(sample, &mut scratch),
+                        1 => buffer.push_with_start(sample, start, &mut scratch),
+                        _ => buffer.push_histogram(&histogram, &mut scratch),
+                    };
+                    assert_eq!(pushed, in_order);
+                    let any = if kind == 2 { Err(histogram) } else { Ok((sample.v.to_bits(), start)) };
+                    expect.insert(t, any);
+                }
+            }
+            check(&buffer, TimeRange::ALL, &expect);
+            let truncated = count * 10 / 2;
+            buffer.truncate_before(truncated);
+            expect.retain(|t, _| *t >= truncated);
+            check(&buffer, TimeRange { start_ms: truncated, end_ms: i64::MAX }, &expect);
+            buffer.truncate_before(count * 10);
+            assert!(buffer.is_empty() && !buffer.overlaps(TimeRange::ALL));
+        }
+    }
+
+    #[test]
+    fn histograms_that_are_forgotten_are_not_looked_for() {
+        let (mut random, mut scratch) = (fastrand::Rng::with_seed(7), SealScratch::default());
+        let (mut buffer, mut family) = (Buffer::default(), Family::new(&mut random));
+        for t in [10, 20, 30] {
+            assert!(buffer.push_histogram(&family.sample(t, &mut random), &mut scratch));
+        }
+        buffer.push(Sample { t: 40, v: 1.0 }, &mut scratch);
+        assert_eq!(buffer.truncate_before(20), 1);
+        let overlaps = |start_ms, end_ms| buffer.overlaps(TimeRange { start_ms, end_ms });
+        assert!(!overlaps(0, 19) && overlaps(0, 20));
+    }
+
+    type Any = Result<(u64, i64), HistogramSample>;
+
+    fn check(buffer: &Buffer, range: TimeRange, expect: &BTreeMap<i64, Any>) {
+        let (mut whole, mut copy) = (Columns::default(), Columns::default());
+        buffer.read_into(range, &mut whole).expect("reads");
+        buffer.snapshot(range).read_into(range, &mut copy).expect("reads");
+        assert_eq!(whole, copy);
+        let floats = (0..whole.len()).map(|at| (whole.t[at], Ok((whole.v[at].to_bits(), whole.start(at)))));
+        let all: BTreeMap<i64, Any> = floats.chain(whole.histograms.iter().map(|h| (h.t, Err(h.clone())))).collect();
+        assert_eq!(&all, expect);
+        assert_eq!(whole.samples(), expect.len());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use model::{Labels, LabelsRef, Sample};
+use model::{Labels, LabelsRef, Samples};
 use roaring::RoaringBitmap;
 
 use super::Appended;
@@ -47,7 +47,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: &[Sample]) -> Appended {
+    pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: Samples<'_>) -> Appended {
         let found = self.lookup(labels.canonical(), hash);
         let created = found.is_none();
         let id = found.unwrap_or_else(|| self.create(labels, hash));
@@ -56,8 +56,16 @@ impl Shard {
         let before = buffer.heap_bytes();
         let mut out_of_order = 0;
         let (mut first, mut last) = (i64::MAX, i64::MIN);
-        for sample in samples {
-            out_of_order += usize::from(!buffer.push(*sample, &mut self.scratch));
+        for (at, sample) in samples.floats.iter().enumerate() {
+            let in_order = match samples.start(at) {
+                0 => buffer.push(*sample, &mut self.scratch),
+                start => buffer.push_with_start(*sample, start, &mut self.scratch),
+            };
+            out_of_order += usize::from(!in_order);
+            (first, last) = (first.min(sample.t), last.max(sample.t));
+        }
+        for sample in samples.histograms {
+            out_of_order += usize::from(!buffer.push_histogram(sample, &mut self.scratch));
             (first, last) = (first.min(sample.t), last.max(sample.t));
         }
         let grown = buffer.heap_bytes() - before;

@@ -160,7 +160,7 @@ fn a_block_that_was_repaired_counts_in_its_old_place_whatever_was_merged_meanwhi
     assert_eq!(blocks(&disk).len(), 3, "one before the damaged one, and one after");
     disk.flip("0000000001.block", 10);
     let db = open(&disk.restart(Loss::Unsynced));
-    assert_eq!(read(&db, TimeRange::ALL)[&(labels(0), 1)], 1.0f64.to_bits());
+    assert_eq!(read(&db, TimeRange::ALL)[&(labels(0), 1)], Any::Float(1.0f64.to_bits(), 0));
 }
 
 #[test]

@@ -60,7 +60,8 @@ impl History {
             }
             19 => {
                 self.restart();
-                Ok(())
+                // Another disk, which counts its failures anew.
+                return;
             }
             20..=22 => {
                 self.plan_fault();

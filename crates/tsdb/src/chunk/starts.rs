@@ -1,0 +1,21 @@
+//! Floats with start times: a chunk of floats, and the starts as a column of integers.
+//!
+//! A start stays the same until its counter is reset, so the column takes some ten bytes.
+
+use model::Columns;
+
+use super::{RICH, Scratch, WITH_STARTS, decode_floats, ints};
+
+pub(super) fn encode(t: &[i64], v: &[f64], starts: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[RICH, WITH_STARTS]);
+    super::encode(t, v, scratch, out);
+    ints::encode(starts, &mut scratch.ints, out);
+}
+
+/// Reads what follows the kind.
+pub(super) fn decode(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<(), &'static str> {
+    let before = out.len();
+    decode_floats(bytes, at, out)?;
+    out.starts.resize(before, 0);
+    ints::decode(bytes, at, out.len() - before, &mut out.starts)
+}
