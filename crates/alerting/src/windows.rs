@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use model::{LabelsRef, METRIC_NAME, MatchOp, Matcher, Metadata, Sample};
+use model::{LabelsRef, METRIC_NAME, MatchOp, Matcher, Metadata, Samples};
 use queue::payload::Visitor;
 use tsdb::Head;
 
@@ -140,7 +140,7 @@ impl Windows {
     }
 
     /// Adds samples of a series that was read from storage.
-    pub(crate) fn seed(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+    pub(crate) fn seed(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
         if !self.overflowed {
             self.head.append(labels, samples);
             self.check_size();
@@ -207,9 +207,8 @@ struct Visit<'a> {
 }
 
 impl Visitor for Visit<'_> {
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
-        let newest = samples.iter().map(|s| s.t).max();
-        self.touched.newest_ms = self.touched.newest_ms.max(newest);
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
+        self.touched.newest_ms = self.touched.newest_ms.max(samples.newest_ms());
         let rules = self.windows.rules_of(labels);
         if rules.is_empty() {
             return;
@@ -235,7 +234,7 @@ impl Drop for Visit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::Labels;
+    use model::{Labels, Sample};
 
     fn needs(text: &str) -> Vec<Need> {
         let expr = promql::parse(text, &promql::Features::default()).expect(text);
@@ -251,7 +250,8 @@ mod tests {
     fn touch(windows: &mut Windows, pairs: &[(&str, &str)]) -> Vec<usize> {
         let labels = Labels::new(pairs).expect("valid");
         let mut touched = Touched::default();
-        windows.visit(&mut touched).series(labels.as_ref(), &[Sample { t: 5, v: 1.0 }, Sample { t: 3, v: 1.0 }]);
+        let samples = [Sample { t: 5, v: 1.0 }, Sample { t: 3, v: 1.0 }];
+        windows.visit(&mut touched).series(labels.as_ref(), (&samples).into());
         assert_eq!(touched.newest_ms, Some(5));
         touched.rules
     }

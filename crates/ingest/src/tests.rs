@@ -9,7 +9,7 @@ use axum::http::{Request, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use model::{Labels, LabelsRef, Metadata, Sample};
+use model::{HistogramSample, Labels, LabelsRef, Metadata, Sample, Samples};
 use queue::payload::{Decoder, Visitor};
 use queue::{Bounds, BoxFuture, Record};
 use runtime::ShutdownTrigger;
@@ -78,6 +78,9 @@ impl Log for Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     pub(crate) series: BTreeMap<String, Vec<Sample>>,
+    /// As many as there are floats.
+    pub(crate) starts: BTreeMap<String, Vec<i64>>,
+    pub(crate) histograms: BTreeMap<String, Vec<HistogramSample>>,
     pub(crate) metadata: Vec<Metadata>,
     partition: u32,
     partitions: u32,
@@ -99,9 +102,16 @@ impl Content {
 }
 
 impl Visitor for Content {
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
         assert_eq!(labels.partition(self.partitions), self.partition, "{labels} is on the wrong partition");
-        self.series.entry(labels.to_string()).or_default().extend_from_slice(samples);
+        if !samples.floats.is_empty() {
+            self.series.entry(labels.to_string()).or_default().extend_from_slice(samples.floats);
+            let starts = (0..samples.floats.len()).map(|at| samples.start(at));
+            self.starts.entry(labels.to_string()).or_default().extend(starts);
+        }
+        if !samples.histograms.is_empty() {
+            self.histograms.entry(labels.to_string()).or_default().extend_from_slice(samples.histograms);
+        }
     }
 
     fn metadata(&mut self, metadata: &Metadata) {

@@ -26,7 +26,7 @@ fn start(args: &[&str]) -> Process {
 struct Names(Vec<String>);
 
 impl Visitor for Names {
-    fn series(&mut self, labels: model::LabelsRef<'_>, _: &[model::Sample]) {
+    fn series(&mut self, labels: model::LabelsRef<'_>, _: model::Samples<'_>) {
         self.0.push(format!("{:?}", labels.to_owned()));
     }
 

@@ -2,7 +2,7 @@
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use model::{Labels, LabelsRef, Metadata, Sample};
+use model::{Labels, LabelsRef, Metadata, Sample, Samples};
 use queue::payload::{Decoder, Encoder, Visitor};
 
 fn main() {
@@ -50,7 +50,7 @@ fn encode_scrape(bencher: Bencher, series: usize) {
 struct Sum(u64);
 
 impl Visitor for Sum {
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
         self.0 = self.0.wrapping_add(labels.canonical().len() as u64 + samples.len() as u64);
     }
     fn metadata(&mut self, _: &Metadata) {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{LabelsRef, Metadata, Sample};
+use model::{LabelsRef, Metadata, Samples};
 use queue::payload::{Decoder, Visitor};
 use queue::{Lag, Log, Record};
 use runtime::{Backoff, Shutdown};
@@ -42,7 +42,7 @@ struct Apply<'a> {
 }
 
 impl Visitor for Apply<'_> {
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
         self.out_of_order += self.batch.append(labels, samples).out_of_order as u64;
         self.samples += samples.len() as u64;
     }

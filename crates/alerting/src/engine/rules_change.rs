@@ -4,7 +4,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, SeriesSource, SourceError, TimeRange, Want};
+use model::{
+    Cancel, Columns, Labels, Matcher, Sample, Samples, SelectRequest, SeriesSource, SourceError, TimeRange, Want,
+};
 use rules::{Loaded, Rule};
 
 use super::{Engine, Entry, MARGIN_MS, OVERFLOW_MS, SEED_AGAIN_MS};
@@ -315,9 +317,10 @@ impl Engine {
                 series.data.read(range, &mut columns)?;
                 samples.clear();
                 samples.extend(columns.t.iter().zip(&columns.v).map(|(t, v)| Sample { t: *t, v: *v }));
+                let samples = Samples { floats: &samples, starts: &columns.starts, histograms: &columns.histograms };
                 if !samples.is_empty() {
                     reads.insert(series.labels.as_ref().partition(self.partitions.len() as u32));
-                    self.windows.seed(series.labels.as_ref(), &samples);
+                    self.windows.seed(series.labels.as_ref(), samples);
                 }
             }
             entry.reads.extend(&reads);

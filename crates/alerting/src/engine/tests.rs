@@ -96,7 +96,7 @@ impl Rig {
     fn sample(&mut self, partition: u32, job: &str, t: i64, v: f64, now_ms: i64) {
         let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
         let show = |visitor: &mut dyn Visitor| {
-            visitor.series(labels.as_ref(), &[Sample { t, v }]);
+            visitor.series(labels.as_ref(), (&[Sample { t, v }]).into());
             Ok(())
         };
         self.engine.record(partition, now_ms, now_ms, show).expect("shown");
@@ -338,7 +338,7 @@ fn an_evaluation_that_fails_keeps_the_alerts() {
     let labels = Labels::new(&[("__name__", "other"), ("x", "1")]).expect("valid");
     let other = |rig: &mut Rig, labels: &Labels, now_ms: i64| {
         let show = |visitor: &mut dyn Visitor| {
-            visitor.series(labels.as_ref(), &[Sample { t: now_ms, v: 1.0 }]);
+            visitor.series(labels.as_ref(), (&[Sample { t: now_ms, v: 1.0 }]).into());
             Ok(())
         };
         rig.engine.record(0, now_ms, now_ms, show).expect("shown");

@@ -1,26 +1,29 @@
 //! Reads payloads. The bytes come from a disk or a network: nothing in them is believed.
 
-use model::{LabelsRef, Metadata, MetricType, Sample, piece_text};
+use model::{LabelsRef, Metadata, MetricType, Sample, Samples, piece_text};
 
-use super::{BODY_BYTES_MAX, FLAG_LZ4, VERSION, unzigzag, value};
+use super::cursor::Cursor;
+use super::{BODY_BYTES_MAX, FLAG_LZ4, PLAIN, RICH, histograms, starts, unzigzag, value};
 use crate::Error;
 
 /// Is shown what a payload holds, in the order in which it was added.
 pub trait Visitor {
     /// A series with at least one sample.
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]);
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>);
     /// What is known of a family.
     fn metadata(&mut self, metadata: &Metadata);
 }
 
 /// Reads payloads, one after the other, in the same memory.
 ///
-/// It takes at most some ten times the memory of the body, which is bounded.
+/// It takes at most some ten times the memory of the body, which is bounded; twenty times where the body is histograms without buckets.
 #[derive(Debug, Default)]
 pub struct Decoder {
     body: Vec<u8>,
     state: SeriesState,
     samples: Vec<Sample>,
+    starts: Vec<i64>,
+    histograms: histograms::Groups,
     metadata: Vec<Metadata>,
     text: Text,
 }
@@ -29,8 +32,8 @@ impl Decoder {
     /// Checks the whole payload, then shows it. An error means that nothing was shown.
     pub fn decode(&mut self, payload: &[u8], visitor: &mut dyn Visitor) -> Result<(), Error> {
         let mut body = std::mem::take(&mut self.body);
-        let shown = open(payload, &mut body).and_then(|body| {
-            let (table, series) = self.check(body)?;
+        let shown = open(payload, &mut body).and_then(|(version, body)| {
+            let (table, series) = self.check(version, body)?;
             self.show(table, series, visitor);
             Ok(())
         });
@@ -39,25 +42,54 @@ impl Decoder {
     }
 
     /// Checks everything after the header, and returns the text of the symbol table and where the series begin.
-    fn check<'a>(&mut self, body: &'a [u8]) -> Result<(&'a str, Cursor<'a>), Error> {
+    fn check<'a>(&mut self, version: u8, body: &'a [u8]) -> Result<(&'a str, Cursor<'a>), Error> {
         let mut cursor = Cursor { bytes: body, at: 0 };
         let table = self.state.read_symbols(&mut cursor)?;
         let series = Cursor { bytes: body, at: cursor.at };
         let (count, samples) = (cursor.length()?, cursor.length()?);
         self.state.begin();
-        let mut total = 0usize;
+        let (mut total, mut empty) = (0usize, 0usize);
         for _ in 0..count {
-            total = total.saturating_add(self.state.next(&mut cursor, table)?.samples);
+            let own = self.state.next(&mut cursor, table)?.samples;
+            total = total.saturating_add(own);
+            if own == 0 && version == PLAIN {
+                return Err(cursor.error("series without samples"));
+            }
+            empty += usize::from(own == 0);
         }
         if total != samples {
             return Err(cursor.error("number of samples"));
         }
         self.read_samples(&mut cursor, samples)?;
         self.read_metadata(&mut cursor)?;
+        self.starts.clear();
+        self.histograms.clear();
+        if version == RICH {
+            starts::read(&mut cursor, &self.samples, &mut self.starts)?;
+            self.histograms.read(&mut cursor, count)?;
+        }
+        // Which series have no floats is seen when they are shown; that each has a histogram must be known before.
+        if empty > 0 {
+            self.check_empty(series.clone(), table)?;
+        }
         if cursor.at != body.len() {
             return Err(cursor.error("bytes after the end"));
         }
         Ok((table, series))
+    }
+
+    /// Checks that each series without floats has histograms.
+    fn check_empty(&mut self, mut series: Cursor<'_>, table: &str) -> Result<(), Error> {
+        let (count, _) = (series.length()?, series.length()?);
+        self.state.begin();
+        let mut histograms = self.histograms.in_order();
+        for number in 0..count {
+            let floats = self.state.next(&mut series, table)?.samples;
+            if histograms.next(number).is_empty() && floats == 0 {
+                return Err(series.error("series without samples"));
+            }
+        }
+        Ok(())
     }
 
     fn read_samples(&mut self, cursor: &mut Cursor<'_>, count: usize) -> Result<(), Error> {
@@ -99,8 +131,9 @@ impl Decoder {
         const CHECKED: &str = "these bytes were read without an error just before";
         let (count, _) = (cursor.length().expect(CHECKED), cursor.length().expect(CHECKED));
         self.state.begin();
-        let mut samples = self.samples.as_slice();
-        for _ in 0..count {
+        let (mut samples, mut starts) = (self.samples.as_slice(), self.starts.as_slice());
+        let mut histograms = self.histograms.in_order();
+        for number in 0..count {
             let head = self.state.next(&mut cursor, table).expect(CHECKED);
             if head.same_names {
                 self.text.change(&self.state, table);
@@ -108,7 +141,9 @@ impl Decoder {
                 self.text.build(&self.state, table);
             }
             let (own, rest) = samples.split_at(head.samples);
-            samples = rest;
+            let own_starts = starts.get(..own.len()).filter(|own| own.iter().any(|start| *start != 0));
+            (samples, starts) = (rest, starts.get(own.len()..).unwrap_or(&[]));
+            let own = Samples { floats: own, starts: own_starts.unwrap_or(&[]), histograms: histograms.next(number) };
             visitor.series(LabelsRef::from_canonical(&self.text.now), own);
         }
         for metadata in &self.metadata {
@@ -203,9 +238,6 @@ impl SeriesState {
             return Err(cursor.error("no value before to repeat"));
         }
         let samples = if head & 1 == 1 { cursor.length()? } else { 1 };
-        if samples == 0 {
-            return Err(cursor.error("series without samples"));
-        }
         Ok(SeriesHead { same_names: head >> 1 == 0, samples })
     }
 
@@ -318,11 +350,11 @@ impl Text {
     }
 }
 
-/// Checks the header and decompresses the body into `buffer` where it is compressed.
-fn open<'a>(payload: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+/// Checks the header and decompresses the body into `buffer` where it is compressed. Returns the version too.
+fn open<'a>(payload: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<(u8, &'a [u8]), Error> {
     let mut cursor = Cursor { bytes: payload, at: 0 };
     let head = cursor.take(2)?;
-    if head[0] != VERSION {
+    if ![PLAIN, RICH].contains(&head[0]) {
         return Err(Error::Payload { position: 0, reason: "unknown version" });
     }
     let size = cursor.varint()?;
@@ -330,64 +362,16 @@ fn open<'a>(payload: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Erro
     let size = size.ok_or_else(|| cursor.error("body is too large"))?;
     let rest = &payload[cursor.at..];
     match head[1] {
-        0 if rest.len() == size => Ok(rest),
+        0 if rest.len() == size => Ok((head[0], rest)),
         // LZ4 expands at most 255 times: a size beyond that is a lie, and no memory is taken for it.
         FLAG_LZ4 if size <= rest.len().saturating_mul(255) => {
             buffer.resize(size, 0);
             match lz4_flex::block::decompress_into(rest, buffer) {
-                Ok(read) if read == size => Ok(buffer),
+                Ok(read) if read == size => Ok((head[0], buffer)),
                 _ => Err(cursor.error("body does not decompress")),
             }
         }
         _ => Err(cursor.error("size of the body")),
-    }
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn error(&self, reason: &'static str) -> Error {
-        Error::Payload { position: self.at, reason }
-    }
-
-    fn left(&self) -> usize {
-        self.bytes.len() - self.at
-    }
-
-    fn varint(&mut self) -> Result<u64, Error> {
-        let mut n = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.bytes.get(self.at).ok_or_else(|| self.error("ends too early"))?;
-            self.at += 1;
-            n |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(n);
-            }
-        }
-        Err(self.error("number is too long"))
-    }
-
-    /// A number of things of which each takes at least a byte, so that it is bounded by what is left.
-    fn length(&mut self) -> Result<usize, Error> {
-        let n = self.varint()?;
-        usize::try_from(n).ok().filter(|n| *n <= self.left()).ok_or_else(|| self.error("length is beyond the end"))
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Error> {
-        let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| self.error("ends too early"))?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn text(&mut self, n: usize) -> Result<&'a str, Error> {
-        let at = self.at;
-        let bytes = self.take(n)?;
-        std::str::from_utf8(bytes).map_err(|_| Error::Payload { position: at, reason: "not UTF-8" })
     }
 }
 

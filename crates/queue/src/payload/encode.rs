@@ -5,10 +5,12 @@
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use model::{LabelsRef, Metadata, MetricType, Sample, piece_text};
+use model::{LabelsRef, Metadata, MetricType, Samples, piece_text};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FLAG_LZ4, VERSION, put_varint, value, zigzag};
+use super::histograms::Writer as Histograms;
+use super::starts::Starts;
+use super::{FLAG_LZ4, PLAIN, RICH, put_varint, value, zigzag};
 
 /// No value was seen for this name yet.
 const NONE: u32 = u32::MAX;
@@ -40,6 +42,8 @@ pub struct Encoder {
     last_time: i64,
     values: Vec<u8>,
     samples: usize,
+    starts: Starts,
+    histograms: Histograms,
     metadata: Vec<u8>,
     metadata_count: u64,
     body: Vec<u8>,
@@ -59,24 +63,34 @@ impl Encoder {
     }
 
     /// Adds a series with its samples, in any order of time. No samples add nothing.
-    pub fn push(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+    ///
+    /// A histogram that is not valid makes the whole payload unreadable: see [`model::Histogram::validate`].
+    pub fn push<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) {
+        self.put(labels, samples.into());
+    }
+
+    fn put(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
         if samples.is_empty() {
             return;
         }
         let text = labels.canonical();
         self.compare(text);
-        let several = u64::from(samples.len() != 1);
+        let several = u64::from(samples.floats.len() != 1);
         self.put_shape(several);
         self.put_changes(text);
         if several == 1 {
-            put_varint(&mut self.series, samples.len() as u64);
+            put_varint(&mut self.series, samples.floats.len() as u64);
         }
+        for (at, (start, sample)) in samples.starts.iter().zip(samples.floats).enumerate() {
+            self.starts.push(self.samples + at, sample.t, *start);
+        }
+        self.histograms.push(self.series_count, samples.histograms);
         self.series_count += 1;
         self.text.clear();
         self.text.push_str(text);
         std::mem::swap(&mut self.labels, &mut self.next_labels);
-        self.samples += samples.len();
-        for sample in samples {
+        self.samples += samples.floats.len();
+        for sample in samples.floats {
             put_varint(&mut self.times, zigzag(sample.t.wrapping_sub(self.last_time)));
             self.last_time = sample.t;
             value::put(&mut self.values, sample.v);
@@ -98,14 +112,15 @@ impl Encoder {
         self.series_count == 0 && self.metadata_count == 0
     }
 
-    /// Number of samples added.
+    /// Number of samples added, histograms included.
     pub fn samples(&self) -> usize {
-        self.samples
+        self.samples + self.histograms.count
     }
 
     /// Size of the body before compression; the payload is never larger.
     pub fn bytes(&self) -> usize {
-        self.symbols.text.len() + self.series.len() + self.times.len() + self.values.len() + self.metadata.len() + 64
+        let plain = self.symbols.text.len() + self.series.len() + self.times.len() + self.values.len();
+        plain + self.metadata.len() + self.starts.bytes() + self.histograms.bytes() + 84
     }
 
     /// The payload; the encoder is empty again.
@@ -122,8 +137,13 @@ impl Encoder {
         body.extend_from_slice(&self.values);
         put_varint(&mut body, self.metadata_count);
         body.extend_from_slice(&self.metadata);
+        let rich = !self.starts.is_empty() || self.histograms.count > 0;
+        if rich {
+            self.starts.write(&mut body);
+            self.histograms.write(&mut body);
+        }
         let mut out = Vec::with_capacity(lz4_flex::block::get_maximum_output_size(body.len()) + 12);
-        out.push(VERSION);
+        out.push(if rich { RICH } else { PLAIN });
         out.push(FLAG_LZ4);
         put_varint(&mut out, body.len() as u64);
         let head = out.len();
@@ -156,6 +176,8 @@ impl Encoder {
         self.last_time = 0;
         self.values.clear();
         self.samples = 0;
+        self.starts.clear();
+        self.histograms.clear();
         self.metadata.clear();
         self.metadata_count = 0;
     }

@@ -1,17 +1,41 @@
-use model::{Labels, LabelsRef, Metadata, MetricType, STALE_NAN_BITS, Sample};
+use model::{HistogramSample, Labels, LabelsRef, Metadata, MetricType, STALE_NAN_BITS, Sample, Samples};
 use proptest::prelude::*;
 
 use super::{Decoder, Encoder, Visitor};
 
+mod rich;
+
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    series: Vec<(Labels, Vec<Sample>)>,
+    series: Vec<(Labels, Owned)>,
     metadata: Vec<Metadata>,
 }
 
+/// The samples of one series.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Owned {
+    floats: Vec<Sample>,
+    starts: Vec<i64>,
+    histograms: Vec<HistogramSample>,
+}
+
+impl Owned {
+    fn samples(&self) -> Samples<'_> {
+        Samples { floats: &self.floats, starts: &self.starts, histograms: &self.histograms }
+    }
+}
+
+impl From<Vec<Sample>> for Owned {
+    fn from(floats: Vec<Sample>) -> Self {
+        Owned { floats, ..Owned::default() }
+    }
+}
+
 impl Visitor for Seen {
-    fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
-        self.series.push((labels.to_labels(), samples.to_vec()));
+    fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
+        let Samples { floats, starts, histograms } = samples;
+        let own = Owned { floats: floats.to_vec(), starts: starts.to_vec(), histograms: histograms.to_vec() };
+        self.series.push((labels.to_labels(), own));
     }
     fn metadata(&mut self, metadata: &Metadata) {
         self.metadata.push(metadata.clone());
@@ -21,7 +45,7 @@ impl Visitor for Seen {
 fn encode(seen: &Seen) -> bytes::Bytes {
     let mut encoder = Encoder::new();
     for (labels, samples) in &seen.series {
-        encoder.push(labels.as_ref(), samples);
+        encoder.push(labels.as_ref(), samples.samples());
     }
     for metadata in &seen.metadata {
         encoder.push_metadata(metadata);
@@ -33,9 +57,12 @@ fn example() -> Seen {
     let labels = |pairs: &[(&str, &str)]| Labels::new(pairs).expect("valid");
     Seen {
         series: vec![
-            (labels(&[("__name__", "up"), ("job", "a")]), vec![Sample { t: 1000, v: 1.0 }]),
-            (labels(&[("__name__", "up"), ("job", "b")]), vec![Sample { t: 1000, v: 0.0 }, Sample { t: 999, v: -0.0 }]),
-            (labels(&[("x", "a")]), vec![Sample { t: i64::MIN, v: f64::from_bits(STALE_NAN_BITS) }]),
+            (labels(&[("__name__", "up"), ("job", "a")]), vec![Sample { t: 1000, v: 1.0 }].into()),
+            (
+                labels(&[("__name__", "up"), ("job", "b")]),
+                vec![Sample { t: 1000, v: 0.0 }, Sample { t: 999, v: -0.0 }].into(),
+            ),
+            (labels(&[("x", "a")]), vec![Sample { t: i64::MIN, v: f64::from_bits(STALE_NAN_BITS) }].into()),
         ],
         metadata: vec![Metadata {
             family: "up".into(),
@@ -62,7 +89,7 @@ fn encoder_is_empty_again_after_finish() {
     for _ in 0..2 {
         assert!(encoder.is_empty());
         for (labels, samples) in &example().series {
-            encoder.push(labels.as_ref(), samples);
+            encoder.push(labels.as_ref(), samples.samples());
         }
         assert_eq!(encoder.samples(), 4);
         let mut seen = Seen::default();
@@ -87,17 +114,19 @@ fn damage_is_refused_with_its_position() {
     assert_eq!(refused(&huge), "record payload at byte 7: body is too large");
 }
 
+/// The payload of symbols "a", "b" (as pieces), then what is given, is refused.
+fn refused(version: u8, series: &[u8], reason: &str) {
+    let mut body = vec![2, 4, 1, b'a', 1, b'b'];
+    body.extend_from_slice(series);
+    let mut payload = vec![version, 0, body.len() as u8];
+    payload.extend_from_slice(&body);
+    let error = Decoder::default().decode(&payload, &mut Seen::default()).expect_err(reason).to_string();
+    assert!(error.ends_with(reason), "{error}, not {reason}");
+}
+
 #[test]
 fn refused_payloads_say_what_is_wrong() {
-    // Body: symbols "a", "b" (as pieces), then what is given.
-    let check = |series: &[u8], reason: &str| {
-        let mut body = vec![2, 4, 1, b'a', 1, b'b'];
-        body.extend_from_slice(series);
-        let mut payload = vec![1, 0, body.len() as u8];
-        payload.extend_from_slice(&body);
-        let error = Decoder::default().decode(&payload, &mut Seen::default()).expect_err(reason).to_string();
-        assert!(error.ends_with(reason), "{error}, not {reason}");
-    };
+    let check = |series: &[u8], reason: &str| refused(1, series, reason);
     check(&[1, 1, 2, 2, 2, 1, 3, 0, 0], "label names are not ascending");
     check(&[1, 1, 2, 2, 1, 1, 3, 0, 0], "label names are not ascending");
     check(&[1, 1, 2, 0, 0], "series without labels");
@@ -152,6 +181,7 @@ fn arbitrary_series() -> impl Strategy<Value = (Labels, Vec<Sample>)> {
 proptest! {
     #[test]
     fn every_batch_reads_back_bit_for_bit(series in prop::collection::vec(arbitrary_series(), 0..40)) {
+        let series = series.into_iter().map(|(labels, floats)| (labels, floats.into())).collect();
         let given = Seen { series, metadata: Vec::new() };
         let mut seen = Seen::default();
         Decoder::default().decode(&encode(&given), &mut seen).expect("reads back");
@@ -167,7 +197,7 @@ proptest! {
             let pairs: Vec<_> = values.iter().enumerate()
                 .map(|(i, v)| (format!("label{i:02}"), if *sparse > 0 && v.is_empty() { "full" } else { v }))
                 .chain([("name".to_owned(), "x")]).collect();
-            (Labels::new(&pairs).expect("valid"), vec![Sample { t: 1, v: 1.0 }])
+            (Labels::new(&pairs).expect("valid"), vec![Sample { t: 1, v: 1.0 }].into())
         });
         let given = Seen { series: series.collect(), metadata: Vec::new() };
         let mut seen = Seen::default();
@@ -180,7 +210,10 @@ proptest! {
         let mut bytes = bytes;
         let _ = Decoder::default().decode(&bytes, &mut Seen::default());
         bytes.splice(0..0, [1, 0, bytes.len() as u8 & 0x7f]);
-        let _ = Decoder::default().decode(&bytes, &mut Seen::default());
+        for version in [1, 2] {
+            bytes[0] = version;
+            let _ = Decoder::default().decode(&bytes, &mut Seen::default());
+        }
     }
 
     #[test]

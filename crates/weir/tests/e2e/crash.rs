@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use model::{LabelsRef, Metadata, Sample};
+use model::{LabelsRef, Metadata, Sample, Samples};
 use tokio::sync::{Notify, watch};
 
 use crate::support::{PATIENCE, labels, remote_write};
@@ -182,12 +182,12 @@ struct QueueArgs {
 pub(crate) async fn logged(data: &Path) -> BTreeMap<Key, Vec<f64>> {
     struct Collect(BTreeMap<Key, Vec<f64>>);
     impl queue::payload::Visitor for Collect {
-        fn series(&mut self, labels: LabelsRef<'_>, samples: &[Sample]) {
+        fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
             if labels.get("__name__") != Some("crash") {
                 return;
             }
             let number = |name: &str| labels.get(name).expect("label").parse().expect("number");
-            for sample in samples {
+            for sample in samples.floats {
                 self.0.entry((number("writer"), number("series"), sample.t - T0)).or_default().push(sample.v);
             }
         }
