@@ -73,14 +73,13 @@ pub(crate) async fn answer<P: Protocol>(writer: Arc<Writer>, request: Request) -
 }
 
 fn count(all: &metrics::Metrics, metrics: &metrics::Protocol, outcome: &Outcome) {
-    metrics.samples.inc_by(outcome.samples);
+    metrics.samples.inc_by(outcome.samples + outcome.histograms);
     if outcome.refused > 0 {
         for reason in Reason::ALL {
             metrics.rejected(reason, outcome.refused_samples[reason as usize]);
         }
     }
     all.dropped_exemplars.inc_by(outcome.exemplars);
-    all.dropped_histograms.inc_by(outcome.histograms);
 }
 
 async fn write<P: Protocol>(writer: &Arc<Writer>, request: Request) -> Result<Outcome, Error> {

@@ -1,6 +1,6 @@
 //! The ingest component: client protocols to records of the log, or a refusal that says why.
 //!
-//! Three protocols end here: Prometheus remote write 1.0, the text exposition formats, and Weir's own JSON. Each is read straight
+//! Three protocols end here: Prometheus remote write 1.0 and 2.0, the text exposition formats, and Weir's own JSON. Each is read straight
 //! from the request's bytes into the payloads of the log: no owned label set is made on the way.
 //!
 //! Architecture invariant: a request is answered with success only when every sample of it is durable in the log; what is refused is

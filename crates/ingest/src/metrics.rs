@@ -18,7 +18,6 @@ pub(crate) struct Metrics {
     pub(crate) json: Protocol,
     pub(crate) internal: Protocol,
     pub(crate) dropped_exemplars: IntCounter,
-    pub(crate) dropped_histograms: IntCounter,
     pub(crate) inflight_bytes: IntGauge,
     pub(crate) overloaded: IntCounter,
 }
@@ -101,11 +100,7 @@ impl Metrics {
             "Bytes of request bodies as they came, by protocol.",
             &["protocol"],
         )?;
-        let dropped = counters(
-            "weir_ingest_dropped_total",
-            "Exemplars and native histograms that came and are not stored yet.",
-            &["kind"],
-        )?;
+        let dropped = counters("weir_ingest_dropped_total", "Exemplars that came and are not stored yet.", &["kind"])?;
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "weir_ingest_request_duration_seconds",
@@ -138,7 +133,6 @@ impl Metrics {
             json: protocol("json"),
             internal: protocol("internal"),
             dropped_exemplars: dropped.with_label_values(&["exemplar"]),
-            dropped_histograms: dropped.with_label_values(&["histogram"]),
             inflight_bytes,
             overloaded,
         })

@@ -11,7 +11,7 @@ pub(crate) enum Reason {
     TooNew,
     /// An entry that cannot be read.
     Syntax,
-    /// A native histogram.
+    /// A native histogram that is not valid.
     NativeHistogram,
 }
 
@@ -59,12 +59,12 @@ pub(crate) fn clip(text: &str) -> &str {
 /// What became of a request's entries.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// Samples that were taken.
+    /// Floats that were taken.
     pub(crate) samples: u64,
+    /// Native histograms that were taken.
+    pub(crate) histograms: u64,
     /// Exemplars that came.
     pub(crate) exemplars: u64,
-    /// Native histograms that came.
-    pub(crate) histograms: u64,
     /// Where the first refused entries stand in the request, and what is wrong with each.
     pub(crate) told: Vec<(usize, String)>,
     /// Number of refused entries.
@@ -91,7 +91,7 @@ impl Outcome {
 
     /// The refused entries that are told, in one line, each after `noun` and its place.
     pub(crate) fn line(&self, noun: &str) -> String {
-        let mut line = format!("{} rejected, {} samples written: ", self.refused, self.samples);
+        let mut line = format!("{} rejected, {} samples written: ", self.refused, self.samples + self.histograms);
         for (at, (place, text)) in self.told.iter().enumerate() {
             let comma = if at == 0 { "" } else { "; " };
             line.push_str(&format!("{comma}{noun} {place}: {text}"));

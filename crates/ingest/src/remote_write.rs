@@ -1,54 +1,92 @@
-//! Prometheus remote write 1.0: snappy-compressed protobuf by POST.
+//! Prometheus remote write, 1.0 and 2.0: snappy-compressed protobuf by POST.
 //!
-//! Follows Prometheus' own receiver where the specification leaves a choice: a series needs a metric name, any UTF-8 is a name, and a
-//! bad series does not take the good ones with it. Not remote write 2.0, which is refused with status 415, so that a sender
-//! that speaks both falls back. Two choices are our own. Overload is answered with 503 and not 429, since Prometheus throws data away on
-//! 429 unless it was configured otherwise. And native histograms and exemplars are not stored yet: the first are told as bad entries, the
-//! second only counted, as no sender can do anything about them.
+//! Follows Prometheus' own receiver where the specifications leave a choice: a series needs a metric name, any UTF-8 is a name, and a
+//! bad series or histogram does not take the good ones with it. Of both versions the answer says in its headers how many samples, histograms
+//! and exemplars were written. Choices of our own: overload is answered with 503 and not 429, since Prometheus throws data away on
+//! 429 unless it was configured otherwise. And exemplars are not stored yet: they are read, counted, and told as not written in the
+//! header alone, as no sender can do anything about them.
 
 mod delta;
+mod histogram;
+mod points;
+mod protobuf;
+mod request;
 mod wire;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use bytes::Bytes;
+use model::METRIC_NAME;
 
-use self::wire::{Entry, Series};
+use self::points::{Named, Stager};
+use self::wire::Entry;
 use crate::Error;
 use crate::admission::Hold;
-use crate::args::Window;
 use crate::body::too_large;
 use crate::handler::{self, Context};
 use crate::metrics;
-use crate::outcome::{Outcome, Reason, show};
-use crate::staging::Staging;
+use crate::outcome::Outcome;
 
 /// Refused series that an answer tells; the rest it counts. Prometheus logs the first 512 bytes or so.
 const TOLD_MAX: usize = 10;
-const SUPPORTED: &str = "remote write 1.0 is supported: Content-Type application/x-protobuf or \
-                         application/x-protobuf;proto=prometheus.WriteRequest, Content-Encoding snappy";
+const SUPPORTED: &str = "remote write 1.0 and 2.0 are supported: Content-Type application/x-protobuf, \
+                         with ;proto=prometheus.WriteRequest or ;proto=io.prometheus.write.v2.Request, Content-Encoding snappy";
 
-/// Remote write 1.0.
-pub(crate) struct Protocol;
+/// Headers that tell what was written.
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
+/// The message that a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// `prometheus.WriteRequest`, of 1.0.
+    WriteRequest,
+    /// `io.prometheus.write.v2.Request`, of 2.0.
+    Request,
+}
+
+/// Remote write.
+pub(crate) struct Protocol(Message);
+
+impl Message {
+    /// The message that a content type names; without a parameter it is the old one.
+    fn of(content_type: &str) -> Option<Message> {
+        let mut parts = content_type.split(';').map(str::trim);
+        if !parts.next()?.eq_ignore_ascii_case("application/x-protobuf") {
+            return None;
+        }
+        let mut parameters = parts.filter_map(|part| part.split_once('='));
+        let named = parameters.find(|(name, _)| name.eq_ignore_ascii_case("proto"));
+        match named.map(|(_, value)| value.trim_matches('"')) {
+            None | Some("prometheus.WriteRequest") => Some(Message::WriteRequest),
+            Some("io.prometheus.write.v2.Request") => Some(Message::Request),
+            Some(_) => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Message::WriteRequest => "prometheus.WriteRequest",
+            Message::Request => "io.prometheus.write.v2.Request",
+        }
+    }
+}
 
 impl handler::Protocol for Protocol {
     fn new(headers: &HeaderMap, _: &Uri) -> Result<Self, Error> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("not text"));
         // Without a header: the early clients sent none.
-        if let Some(content_type) = text(header::CONTENT_TYPE) {
-            let mut parts = content_type.split(';').map(str::trim);
-            let message = parts.clone().skip(1).find_map(|part| part.strip_prefix("proto="));
-            if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/x-protobuf"))
-                || message.is_some_and(|message| message != "prometheus.WriteRequest")
-            {
-                return Err(Error::Unsupported(format!("Content-Type {content_type:?} is not supported; {SUPPORTED}")));
-            }
-        }
+        let content_type = text(header::CONTENT_TYPE).unwrap_or("application/x-protobuf");
+        let unsupported = || Error::Unsupported(format!("Content-Type {content_type:?} is not supported; {SUPPORTED}"));
+        let message = Message::of(content_type).ok_or_else(unsupported)?;
         match text(header::CONTENT_ENCODING) {
             Some(encoding) if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") => {
                 Err(Error::Unsupported(format!("Content-Encoding {encoding:?} is not supported; {SUPPORTED}")))
             }
-            _ => Ok(Protocol),
+            _ => Ok(Protocol(message)),
         }
     }
 
@@ -56,27 +94,45 @@ impl handler::Protocol for Protocol {
         &all.remote_write
     }
 
-    fn parse(&self, body: Bytes, context: Context<'_>) -> Result<Outcome, Error> {
-        let Context { staging, window, body_bytes_max, hold, .. } = context;
-        let mut buffer = std::mem::take(&mut staging.body);
-        let outcome = decompress(&body, &mut buffer, body_bytes_max, hold)
-            .and_then(|length| decode(&buffer[..length], staging, window));
-        staging.body = buffer;
+    fn parse(&self, body: Bytes, mut context: Context<'_>) -> Result<Outcome, Error> {
+        let mut buffer = std::mem::take(&mut context.staging.body);
+        let outcome = decompress(&body, &mut buffer, context.body_bytes_max, context.hold).and_then(|length| {
+            let message = &buffer[..length];
+            match self.0 {
+                Message::WriteRequest => decode_write_request(message, &mut context),
+                Message::Request => decode_request(message, &mut context),
+            }
+        });
+        context.staging.body = buffer;
         outcome
     }
 
     fn respond(outcome: &Outcome) -> Response<Body> {
-        if outcome.refused > 0 {
-            return handler::text(400, outcome.line("series"));
-        }
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        let mut response = if outcome.refused > 0 {
+            handler::text(400, outcome.line("series"))
+        } else {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        };
+        tell_written(&mut response, [outcome.samples, outcome.histograms, 0]);
         response
     }
 
     fn refuse(error: &Error) -> Response<Body> {
         let status = if error.kind() == model::Kind::Overloaded { 503 } else { error.http_status() };
-        handler::text(status, format!("{error}\n"))
+        let mut response = handler::text(status, format!("{error}\n"));
+        // Who speaks another protocol is told nothing in the words of this one.
+        if !matches!(error, Error::Unsupported(_)) {
+            tell_written(&mut response, [0; 3]);
+        }
+        response
+    }
+}
+
+fn tell_written(response: &mut Response<Body>, written: [u64; 3]) {
+    for (name, count) in WRITTEN.into_iter().zip(written) {
+        response.headers_mut().insert(name, HeaderValue::from(count));
     }
 }
 
@@ -97,85 +153,57 @@ fn decompress(body: &[u8], buffer: &mut Vec<u8>, limit: usize, hold: &mut Hold) 
     snap::raw::Decoder::new().decompress(body, &mut buffer[..length]).map_err(invalid)
 }
 
-/// Stages the series and metadata of a message.
-pub(crate) fn decode(message: &[u8], staging: &mut Staging, window: Window) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::telling(TOLD_MAX);
-    let mut request = wire::Reader::new(message);
-    let mut series = Series::default();
-    let mut place = 0;
-    loop {
-        let entry = request.next(&mut series).map_err(|malformed| Error::Invalid(malformed.to_string()))?;
+fn malformed(message: Message, malformed: protobuf::Malformed) -> Error {
+    Error::Invalid(format!("body is not a {}: {malformed}", message.name()))
+}
+
+/// Stages the series and metadata of a message of 1.0.
+fn decode_write_request(message: &[u8], context: &mut Context<'_>) -> Result<Outcome, Error> {
+    let invalid = |error| malformed(Message::WriteRequest, error);
+    let mut stager = Stager::new(message, context.staging, context.window, TOLD_MAX);
+    let (mut request, mut series) = (wire::Reader::new(message), wire::Series::default());
+    while let Some(entry) = request.next(&mut series).map_err(invalid)? {
         match entry {
-            None => return Ok(outcome),
-            Some(Entry::Metadata(metadata)) => staging.push_metadata(metadata),
-            Some(Entry::Series) => {
-                stage(&mut series, place, staging, window, &mut outcome);
-                place += 1;
+            Entry::Metadata(metadata) => stager.staging.push_metadata(metadata),
+            Entry::Series => {
+                if let Some(reason) = series.not_text {
+                    stager.refuse(&series.points, reason);
+                    continue;
+                }
+                // Taken out while the labels are borrowed.
+                let mut points = std::mem::take(&mut series.points);
+                let staged = match series.label_set() {
+                    Some(labels) => stager.series(Named::Set(labels), &mut points),
+                    None => stager.series(Named::Pairs(&mut series.labels), &mut points),
+                };
+                series.points = points;
+                staged.map_err(invalid)?;
             }
         }
     }
+    Ok(stager.outcome)
 }
 
-fn stage(series: &mut Series<'_>, place: usize, staging: &mut Staging, window: Window, outcome: &mut Outcome) {
-    outcome.exemplars += series.exemplars;
-    outcome.histograms += series.histograms;
-    let came = series.samples.len();
-    if let Some(reason) = series.not_text {
-        return outcome.refuse(place, Reason::Labels, came as u64 + series.histograms, || reason.to_owned());
+/// Stages the series of a message of 2.0, with what they say of their families.
+fn decode_request(message: &[u8], context: &mut Context<'_>) -> Result<Outcome, Error> {
+    let invalid = |error| malformed(Message::Request, error);
+    let symbols = request::count_symbols(message).map_err(invalid)?;
+    context.hold.grow(symbols.saturating_mul(request::SYMBOL_BYTES))?;
+    let mut request = request::Reader::new(message, symbols).map_err(invalid)?;
+    let mut stager = Stager::new(message, context.staging, context.window, TOLD_MAX);
+    let mut series = request::Series::default();
+    while request.next(&mut series).map_err(invalid)? {
+        if let Some(reason) = series.unreadable {
+            stager.refuse(&series.points, reason);
+            continue;
+        }
+        stager.series(Named::Pairs(&mut series.labels), &mut series.points).map_err(invalid)?;
+        let name = series.labels.iter().find(|(name, _)| *name == METRIC_NAME);
+        if let (Some((kind, help, unit)), Some((_, name))) = (series.metadata, name) {
+            stager.staging.repeat_metadata(request::family(name, kind), kind, help, unit, context.now_ms);
+        }
     }
-    let (too_old, too_new) = cut(&mut series.samples, window);
-    let pushed = match series.label_set() {
-        Some(labels) => staging.push_labels(labels, &series.samples),
-        None => staging.push(&mut series.labels, &series.samples),
-    };
-    if let Err(refused) = pushed {
-        let samples = came as u64 + series.histograms;
-        return outcome.refuse(place, Reason::Labels, samples, || format!("{}: {refused}", shown(series)));
-    }
-    outcome.samples += series.samples.len() as u64;
-    if let Some((t, samples)) = too_old {
-        outcome.refuse(place, Reason::TooOld, samples, || {
-            format!("{}: sample at {t} is older than the retention allows ({})", shown(series), window.oldest_ms)
-        });
-    }
-    if let Some((t, samples)) = too_new {
-        outcome.refuse(place, Reason::TooNew, samples, || {
-            format!("{}: sample at {t} is too far in the future (after {})", shown(series), window.newest_ms)
-        });
-    }
-    if series.histograms > 0 {
-        outcome.refuse(place, Reason::NativeHistogram, series.histograms, || {
-            format!("{}: native histograms are not stored yet", shown(series))
-        });
-    }
-}
-
-fn shown(series: &Series<'_>) -> String {
-    match series.label_set() {
-        Some(labels) => show(&labels.iter().collect::<Vec<_>>()),
-        None => show(&series.labels),
-    }
-}
-
-/// A time of a sample that is out of the window, and how many there are.
-type Outside = Option<(i64, u64)>;
-
-/// Removes samples that are too old or too new.
-fn cut(samples: &mut Vec<model::Sample>, window: Window) -> (Outside, Outside) {
-    if samples.iter().all(|sample| window.oldest_ms <= sample.t && sample.t <= window.newest_ms) {
-        return (None, None);
-    }
-    let (mut too_old, mut too_new): (Outside, Outside) = (None, None);
-    samples.retain(|sample| {
-        let outside = match sample.t {
-            t if t < window.oldest_ms => &mut too_old,
-            t if t > window.newest_ms => &mut too_new,
-            _ => return true,
-        };
-        *outside = Some((outside.map_or(sample.t, |(t, _)| t), outside.map_or(1, |(_, samples)| samples + 1)));
-        false
-    });
-    (too_old, too_new)
+    Ok(stager.outcome)
 }
 
 #[cfg(test)]

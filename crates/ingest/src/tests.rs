@@ -144,7 +144,7 @@ impl Rig {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    async fn respond(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn respond(&self, request: Request<Body>) -> Response<Body> {
         self.started.component.router.clone().oneshot(request).await.unwrap()
     }
 

@@ -8,24 +8,15 @@
 use model::{LabelsRef, Metadata, MetricType, Sample};
 
 use super::delta::Delta;
-
-/// A message that is not protobuf of this type. None of it was shown complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("body is not a prometheus.WriteRequest: {reason} at byte {position}")]
-pub(crate) struct Malformed {
-    /// Byte in the decompressed body, of the field that cannot be read or of the message around it.
-    pub(crate) position: usize,
-    pub(crate) reason: &'static str,
-}
+use super::points::Points;
+use super::protobuf::{Fields, Malformed, Value};
 
 /// A series of the message; its lists are reused for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Series<'a> {
     /// In the order of the message; empty where the label set is known.
     pub(crate) labels: Vec<(&'a str, &'a str)>,
-    pub(crate) samples: Vec<Sample>,
-    pub(crate) exemplars: u64,
-    pub(crate) histograms: u64,
+    pub(crate) points: Points,
     /// Says why the labels are not text; then there are none.
     pub(crate) not_text: Option<&'static str>,
     spans: Vec<Span>,
@@ -59,7 +50,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(message: &'a [u8]) -> Self {
-        Reader { fields: Fields { bytes: message, at: 0, base: 0 } }
+        Reader { fields: Fields::new(message, 0) }
     }
 
     /// The next part; `None` at the end.
@@ -82,18 +73,19 @@ impl<'a> Reader<'a> {
 fn read_series<'a>(mut fields: Fields<'a>, series: &mut Series<'a>) -> Result<(), Malformed> {
     series.labels.clear();
     series.spans.clear();
-    (series.exemplars, series.histograms, series.not_text) = (0, 0, None);
+    series.points.clear();
+    series.not_text = None;
     series.usual = series.read_usual(fields.bytes).is_some();
     if series.usual {
         return Ok(());
     }
-    series.samples.clear();
+    series.points.clear();
     while let Some(field) = fields.next()? {
         match field {
             (1, Value::Bytes(label)) => series.spans.push(read_label(label)?),
-            (2, Value::Bytes(sample)) => series.samples.push(read_sample(sample)?),
-            (3, Value::Bytes(_)) => series.exemplars += 1,
-            (4, Value::Bytes(_)) => series.histograms += 1,
+            (2, Value::Bytes(sample)) => series.points.floats.push(read_sample(sample)?),
+            (3, Value::Bytes(_)) => series.points.exemplars += 1,
+            (4, Value::Bytes(histogram)) => series.points.histograms.push(histogram.span()),
             (1..=4, _) => return Err(fields.malformed("wrong wire type of a field of a series")),
             _ => {}
         }
@@ -111,12 +103,12 @@ impl<'a> Series<'a> {
     /// Reads a series of labels in the usual form, followed by samples and nothing else.
     fn read_usual(&mut self, message: &'a [u8]) -> Option<()> {
         let mut at = self.delta.read(message)?;
-        self.samples.clear();
         while at < message.len() {
             let &[SAMPLE, length @ 0..0x80, ..] = message.get(at..)? else { return None };
             let end = at + 2 + usize::from(length);
             let bytes = message.get(at + 2..end)?;
-            self.samples.push(read_usual_sample(bytes).or_else(|| read_sample(Fields { bytes, at: 0, base: 0 }).ok())?);
+            let sample = read_usual_sample(bytes).or_else(|| read_sample(Fields::new(bytes, 0)).ok())?;
+            self.points.floats.push(sample);
             at = end;
         }
         Some(())
@@ -223,7 +215,8 @@ fn read_metadata(mut fields: Fields<'_>) -> Result<Metadata, Malformed> {
     Ok(metadata)
 }
 
-fn metric_type(number: u64) -> MetricType {
+/// The type with this number in both messages.
+pub(super) fn metric_type(number: u64) -> MetricType {
     match number {
         1 => MetricType::Counter,
         2 => MetricType::Gauge,
@@ -233,102 +226,5 @@ fn metric_type(number: u64) -> MetricType {
         6 => MetricType::Info,
         7 => MetricType::StateSet,
         _ => MetricType::Unknown,
-    }
-}
-
-/// The fields of a message.
-#[derive(Debug, Clone, Copy)]
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Where `bytes` begins in the whole.
-    base: usize,
-}
-
-enum Value<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(Fields<'a>),
-    Fixed32,
-}
-
-impl<'a> Fields<'a> {
-    fn span(&self) -> (usize, usize) {
-        (self.base, self.base + self.bytes.len())
-    }
-
-    #[cold]
-    fn malformed(&self, reason: &'static str) -> Malformed {
-        Malformed { position: self.base + self.at, reason }
-    }
-
-    /// Number and value of the next field; `None` at the end.
-    #[inline]
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
-        if self.at == self.bytes.len() {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => {
-                let bytes = self.take(8)?;
-                Value::Fixed64(u64::from_le_bytes(bytes.try_into().expect("eight bytes were taken")))
-            }
-            2 => {
-                let length = self.varint()?;
-                let base = self.base + self.at;
-                let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-                Value::Bytes(Fields { bytes, at: 0, base })
-            }
-            5 => {
-                self.take(4)?;
-                Value::Fixed32
-            }
-            _ => return Err(self.malformed("unknown wire type")),
-        };
-        let number = tag >> 3;
-        if number == 0 || number > 0x1fff_ffff {
-            return Err(self.malformed("field number out of range"));
-        }
-        Ok(Some((number, value)))
-    }
-
-    #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.get(..length));
-        let bytes = bytes.ok_or_else(|| self.malformed("field is longer than its message"))?;
-        self.at += length;
-        Ok(bytes)
-    }
-
-    #[inline]
-    fn varint(&mut self) -> Result<u64, Malformed> {
-        match self.bytes.get(self.at) {
-            Some(byte) if *byte < 0x80 => {
-                self.at += 1;
-                Ok(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let mut number = 0;
-        for (at, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
-            number |= u64::from(byte & 0x7f) << (7 * at);
-            if *byte < 0x80 {
-                if at == 9 && *byte > 1 {
-                    return Err(self.malformed("number longer than 64 bits"));
-                }
-                self.at += at + 1;
-                return Ok(number);
-            }
-        }
-        Err(self.malformed(if self.bytes.len() - self.at < 10 {
-            "message ends within a number"
-        } else {
-            "number longer than 64 bits"
-        }))
     }
 }

@@ -1,0 +1,188 @@
+//! The samples of one series of a request, and how they are staged.
+
+use model::{HistogramSample, LabelsRef, Sample, Samples};
+
+use super::histogram;
+use super::protobuf::Malformed;
+use crate::args::Window;
+use crate::outcome::{Outcome, Reason, show};
+use crate::staging::{Refused, Staging};
+
+/// Histograms that are read and staged at once: of a small request each takes a hundred times its bytes.
+const HISTOGRAMS_AT_ONCE: usize = 64;
+
+/// The samples of one series.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    pub(crate) floats: Vec<Sample>,
+    /// A start for each float, or none at all.
+    pub(crate) starts: Vec<i64>,
+    /// Where each histogram stands in the body.
+    pub(crate) histograms: Vec<(usize, usize)>,
+    pub(crate) exemplars: u64,
+}
+
+/// The labels of a series.
+pub(super) enum Named<'n, 'a> {
+    /// In order, each once.
+    Set(LabelsRef<'n>),
+    /// As they came.
+    Pairs(&'n mut [(&'a str, &'a str)]),
+}
+
+/// Samples of a series that are not taken: how many, and the first of them.
+#[derive(Debug, Default)]
+struct Left<T> {
+    first: Option<T>,
+    samples: u64,
+}
+
+impl<T> Left<T> {
+    fn add(&mut self, one: T) {
+        self.samples += 1;
+        self.first.get_or_insert(one);
+    }
+}
+
+impl Points {
+    pub(super) fn clear(&mut self) {
+        self.floats.clear();
+        self.starts.clear();
+        self.histograms.clear();
+        self.exemplars = 0;
+    }
+
+    /// Adds a float with its start, or 0.
+    pub(super) fn push(&mut self, sample: Sample, start: i64) {
+        if start != 0 || !self.starts.is_empty() {
+            self.starts.resize(self.floats.len(), 0);
+            self.starts.push(start);
+        }
+        self.floats.push(sample);
+    }
+
+    /// Number of samples.
+    pub(super) fn samples(&self) -> u64 {
+        (self.floats.len() + self.histograms.len()) as u64
+    }
+
+    /// Removes floats that are too old or too new.
+    fn cut(&mut self, window: Window, old: &mut Left<i64>, new: &mut Left<i64>) {
+        if self.floats.iter().all(|sample| window.oldest_ms <= sample.t && sample.t <= window.newest_ms) {
+            return;
+        }
+        let mut kept = 0;
+        for at in 0..self.floats.len() {
+            match self.floats[at].t {
+                t if t < window.oldest_ms => old.add(t),
+                t if t > window.newest_ms => new.add(t),
+                _ => {
+                    self.floats[kept] = self.floats[at];
+                    if let Some(start) = self.starts.get(at).copied() {
+                        self.starts[kept] = start;
+                    }
+                    kept += 1;
+                }
+            }
+        }
+        self.floats.truncate(kept);
+        self.starts.truncate(kept);
+    }
+}
+
+impl Named<'_, '_> {
+    fn push(&mut self, staging: &mut Staging, samples: Samples<'_>) -> Result<(), Refused> {
+        match self {
+            Named::Set(labels) => staging.push_labels(*labels, samples),
+            Named::Pairs(pairs) => staging.push(pairs, samples),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Named::Set(labels) => show(&labels.iter().collect::<Vec<_>>()),
+            Named::Pairs(pairs) => show(pairs),
+        }
+    }
+}
+
+/// Stages the series of a request one after the other.
+pub(super) struct Stager<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) staging: &'a mut Staging,
+    pub(super) window: Window,
+    pub(super) outcome: Outcome,
+    /// Number of the next series.
+    place: usize,
+    /// Histograms on their way.
+    histograms: Vec<HistogramSample>,
+}
+
+impl<'a> Stager<'a> {
+    pub(super) fn new(body: &'a [u8], staging: &'a mut Staging, window: Window, told_max: usize) -> Self {
+        Stager { body, staging, window, outcome: Outcome::telling(told_max), place: 0, histograms: Vec::new() }
+    }
+
+    /// Counts a series as refused whose labels cannot be read.
+    pub(super) fn refuse(&mut self, points: &Points, reason: &str) {
+        self.outcome.exemplars += points.exemplars;
+        self.outcome.refuse(self.place, Reason::Labels, points.samples(), || reason.to_owned());
+        self.place += 1;
+    }
+
+    /// Stages what can be taken of a series. A histogram that is not protobuf is an error; one that is not valid is told and left out.
+    pub(super) fn series(&mut self, mut labels: Named<'_, '_>, points: &mut Points) -> Result<(), Malformed> {
+        let place = self.place;
+        self.place += 1;
+        self.outcome.exemplars += points.exemplars;
+        let came = points.samples();
+        let (mut old, mut new, mut invalid) = (Left::default(), Left::default(), Left::default());
+        points.cut(self.window, &mut old, &mut new);
+        let floats = Samples { floats: &points.floats, starts: &points.starts, histograms: &[] };
+        let mut staged = labels.push(self.staging, floats);
+        for some in points.histograms.chunks(HISTOGRAMS_AT_ONCE) {
+            if staged.is_err() {
+                break;
+            }
+            self.histograms.clear();
+            for (start, end) in some {
+                match histogram::read(&self.body[*start..*end], *start)? {
+                    Err(reason) => invalid.add(reason),
+                    Ok(sample) if sample.t < self.window.oldest_ms => old.add(sample.t),
+                    Ok(sample) if sample.t > self.window.newest_ms => new.add(sample.t),
+                    Ok(sample) => self.histograms.push(sample),
+                }
+            }
+            let samples = Samples { histograms: &self.histograms, ..Samples::default() };
+            staged = labels.push(self.staging, samples);
+            self.outcome.histograms += self.histograms.len() as u64;
+        }
+        if let Err(refused) = staged {
+            // Labels are refused before the first sample of a series is staged.
+            self.outcome.refuse(place, Reason::Labels, came, || format!("{}: {refused}", labels.show()));
+            return Ok(());
+        }
+        self.outcome.samples += points.floats.len() as u64;
+        self.tell(place, &labels, old, new, invalid);
+        Ok(())
+    }
+
+    fn tell(&mut self, place: usize, labels: &Named<'_, '_>, old: Left<i64>, new: Left<i64>, invalid: Left<String>) {
+        let Window { oldest_ms, newest_ms } = self.window;
+        if let Some(t) = old.first {
+            self.outcome.refuse(place, Reason::TooOld, old.samples, || {
+                format!("{}: sample at {t} is older than the retention allows ({oldest_ms})", labels.show())
+            });
+        }
+        if let Some(t) = new.first {
+            self.outcome.refuse(place, Reason::TooNew, new.samples, || {
+                format!("{}: sample at {t} is too far in the future (after {newest_ms})", labels.show())
+            });
+        }
+        if let Some(reason) = invalid.first {
+            self.outcome.refuse(place, Reason::NativeHistogram, invalid.samples, || {
+                format!("{}: native histogram {reason}", labels.show())
+            });
+        }
+    }
+}
