@@ -31,10 +31,16 @@ pub(super) enum Named<'n, 'a> {
 }
 
 /// Samples of a series that are not taken: how many, and the first of them.
-#[derive(Debug, Default)]
-struct Left<T> {
+#[derive(Debug)]
+pub(super) struct Left<T> {
     first: Option<T>,
     samples: u64,
+}
+
+impl<T> Default for Left<T> {
+    fn default() -> Self {
+        Left { first: None, samples: 0 }
+    }
 }
 
 impl<T> Left<T> {
@@ -67,7 +73,7 @@ impl Points {
     }
 
     /// Removes floats that are too old or too new.
-    fn cut(&mut self, window: Window, old: &mut Left<i64>, new: &mut Left<i64>) {
+    pub(super) fn cut(&mut self, window: Window, old: &mut Left<i64>, new: &mut Left<i64>) {
         if self.floats.iter().all(|sample| window.oldest_ms <= sample.t && sample.t <= window.newest_ms) {
             return;
         }

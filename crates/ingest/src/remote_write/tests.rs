@@ -191,6 +191,7 @@ async fn what_is_not_remote_write_is_refused() {
     ] {
         let (status, text) = send(&[("content-type", unknown)], good.clone()).await;
         assert_eq!((status, text.contains("remote write 1.0 and 2.0 are supported")), (415, true), "{text}");
+        assert_eq!(send_as(&rig, unknown, b"").await.2, None, "what another protocol writes is not told");
     }
     assert_eq!(send(&[("content-type", "application/json")], good.clone()).await.0, 415);
     assert_eq!(send(&[("content-encoding", "gzip")], good.clone()).await.0, 415);

@@ -147,6 +147,26 @@ async fn what_cannot_be_read_is_refused_as_a_whole_with_the_place() {
     assert_eq!(rig.content().samples(), 0);
 }
 
+#[test]
+fn a_series_has_as_many_starts_as_samples_or_none_and_a_bound_of_labels() {
+    let mut staging = Staging::new(1);
+    let mut symbols = Symbols::new();
+    let name = symbols.refs(&[("__name__", "m")]);
+    // More than are encoded at once, of which the last have a start.
+    let samples: Vec<u8> = (0..40_000).flat_map(|t| sample(t, 1.0, t / 39_999)).collect();
+    let many = series(&[bytes(1, &vec![0; 70_000]), sample(1, 1.0, 0)]);
+    let message = [symbols.write(), series(&[name, samples]), many].concat();
+    let outcome = stage(Message::Request, &message, &mut staging, Window::ALL).expect("well formed");
+    assert_eq!(outcome.told, [(1, "more labels than fit their bytes".to_owned())]);
+    let content = Content::of(&staging.finish(), 1);
+    let starts: Vec<i64> = (0..40_000).map(|t| t / 39_999).collect();
+    assert_eq!(content.starts["m"], starts);
+    let mut points = crate::remote_write::points::Points::default();
+    (0..4).for_each(|t| points.push(Sample { t, v: 0.0 }, t));
+    points.cut(Window { oldest_ms: 1, newest_ms: 2 }, &mut Default::default(), &mut Default::default());
+    assert_eq!(points.starts, [1, 2]);
+}
+
 #[tokio::test]
 async fn symbols_count_as_bytes_in_flight() {
     let rig = Rig::new(|args| args.ingest_inflight_bytes_max = 1 << 16);
