@@ -10,6 +10,7 @@ mod alerts;
 mod chart;
 mod crash;
 mod grafana;
+mod histograms;
 mod mission;
 mod one_address;
 mod one_process;

@@ -8,9 +8,12 @@ use serde_json::Value;
 use crate::support::{encode_form, free_port, program, until};
 use crate::weir::{Launch, Weir};
 
-struct Prometheus {
+/// What each version of remote write sends.
+pub(crate) const MESSAGES: [&str; 2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
+
+pub(crate) struct Prometheus {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Prometheus {
@@ -20,19 +23,28 @@ impl Drop for Prometheus {
     }
 }
 
-fn start(bin: &std::path::Path, dir: &std::path::Path, weir: &Weir) -> Prometheus {
+/// Starts one that scrapes itself and Weir, with their native histograms or without, and sends all to Weir in this message.
+pub(crate) fn start(
+    bin: &std::path::Path,
+    dir: &std::path::Path,
+    weir: &Weir,
+    message: &str,
+    histograms: bool,
+) -> Prometheus {
     let address = format!("127.0.0.1:{}", free_port());
     let pages: Vec<_> = weir.running.iter().map(|(_, process)| format!("'{}'", process.address)).collect();
     let mut config = String::new();
     write!(
         config,
-        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
+        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms, scrape_native_histograms: {histograms}}}\n\
          scrape_configs:\n\
          - job_name: prometheus\n  static_configs: [{{targets: ['{address}']}}]\n\
          - job_name: weir\n  static_configs: [{{targets: [{pages}]}}]\n\
          - job_name: absent\n  static_configs: [{{targets: ['127.0.0.1:1']}}]\n\
          remote_write:\n\
          - url: {write}\n\
+         \u{20}\u{20}protobuf_message: {message}\n\
+         \u{20}\u{20}send_native_histograms: {histograms}\n\
          \u{20}\u{20}queue_config: {{max_shards: 1, batch_send_deadline: 500ms}}\n\
          \u{20}\u{20}metadata_config: {{send_interval: 1s}}\n",
         pages = pages.join(", "),
@@ -44,6 +56,8 @@ fn start(bin: &std::path::Path, dir: &std::path::Path, weir: &Weir) -> Prometheu
         .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
         .arg(format!("--web.listen-address={address}"))
+        // Without it 2.0 sends no metadata.
+        .arg("--enable-feature=metadata-wal-records")
         .arg("--log.level=error")
         .stdout(Stdio::null())
         .spawn()
@@ -52,7 +66,7 @@ fn start(bin: &std::path::Path, dir: &std::path::Path, weir: &Weir) -> Prometheu
 }
 
 /// One answer, or `None` while the server does not answer with success.
-async fn ask(weir: &Weir, address: &str, path: &str, form: &[(&str, &str)]) -> Option<Value> {
+pub(crate) async fn ask(weir: &Weir, address: &str, path: &str, form: &[(&str, &str)]) -> Option<Value> {
     let request = weir.http.post(format!("http://{address}{path}"));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(encode_form(form));
     let answer: Value = serde_json::from_str(&request.send().await.ok()?.text().await.ok()?).ok()?;
@@ -70,7 +84,7 @@ fn number(result: &Value) -> Option<f64> {
 }
 
 /// Waits until Prometheus has sent everything up to some seconds after its start, and returns such a time.
-async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
+pub(crate) async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
     let (mut first, mut settled_at) = (None, 0.0);
     let newest = async |expr: &str| {
         let answer = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await;
@@ -90,9 +104,15 @@ async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
 async fn a_real_prometheus_writes_in_and_both_servers_agree() {
     let test = "a_real_prometheus_writes_in_and_both_servers_agree";
     let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    for message in MESSAGES {
+        agree(&bin, message).await;
+    }
+}
+
+async fn agree(bin: &std::path::Path, message: &str) {
     let dir = tempfile::tempdir().expect("directory");
     let weir = Launch::new(&dir.path().join("weir")).start().await;
-    let prometheus = start(&bin, dir.path(), &weir);
+    let prometheus = start(bin, dir.path(), &weir, message, false);
     let at = settled(&weir, &prometheus).await;
     let time = format!("{at:.3}");
     for expr in [

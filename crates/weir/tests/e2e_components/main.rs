@@ -13,6 +13,8 @@ mod components;
 mod crash;
 #[path = "../e2e/grafana.rs"]
 mod grafana;
+#[path = "../e2e/histograms.rs"]
+mod histograms;
 #[path = "../e2e/mission.rs"]
 mod mission;
 #[path = "../e2e/one_address.rs"]
