@@ -20,6 +20,9 @@ use crate::respond::write_list;
 /// Samples in a list: at some sixty bytes each an answer of 60 MB.
 const LIST_MAX: usize = 1_000_000;
 
+/// What is said where a metric has samples that a plain number cannot show.
+const LEFT_OUT: &str = "native histograms are left out";
+
 /// `label.…` and `percentile` parameters of a request, each.
 const PARAMETERS_MAX: usize = 64;
 
@@ -97,7 +100,7 @@ impl Question {
         } else {
             api.args.query_samples_max
         };
-        let (mut found, mut columns) = (Vec::new(), Columns::default());
+        let (mut found, mut columns, mut warnings) = (Vec::new(), Columns::default(), set.warnings);
         for (n, one) in series.iter().enumerate() {
             if context.cancel.is_cancelled() {
                 return Err(Error::Canceled("nobody waits for it"));
@@ -105,6 +108,9 @@ impl Question {
             columns.clear();
             one.data.read(self.range, &mut columns)?;
             api.metrics.samples.inc_by(columns.len() as u64);
+            if !columns.histograms.is_empty() && !warnings.iter().any(|warning| warning == LEFT_OUT) {
+                warnings.push(LEFT_OUT.to_owned());
+            }
             let unbounded = self.min == f64::NEG_INFINITY && self.max == f64::INFINITY;
             let keep = |v: f64| !is_stale(v) && (unbounded || (self.min <= v && v <= self.max));
             let kept = columns.t.iter().zip(&columns.v).filter(|(_, v)| keep(**v));
@@ -117,12 +123,12 @@ impl Question {
         }
         if !self.percentiles.is_empty() {
             let body = percentiles(&self.percentiles, found.into_iter().map(|sample| sample.v).collect());
-            return Ok(Plain { body, warnings: set.warnings });
+            return Ok(Plain { body, warnings });
         }
         // Stable: at the same time the series come in the order of their labels.
         found.sort_by_key(|sample| sample.t);
         let body = list(&found, &series.iter().map(|one| &one.labels).collect::<Vec<_>>());
-        Ok(Plain { body, warnings: set.warnings })
+        Ok(Plain { body, warnings })
     }
 }
 

@@ -45,7 +45,11 @@ fn selectors_pass_native_histograms_over() {
     with.series.insert(labels("h"), Columns { histograms: histograms([1000, 5000]), ..Columns::default() });
     for query in ["{__name__=~\".+\"}", "m[10s]", "sum_over_time({__name__=~\".+\"}[10s])", "rate(m[10s:1s])"] {
         let params = run::params(5000, 5000, 0);
-        let value = |source| format!("{:?}", run::evaluate(source, query, &params).expect(query).value);
-        assert_eq!(value(&with), value(&without), "{query}");
+        let evaluate = |source| run::evaluate(source, query, &params).expect(query);
+        let (found, expect) = (evaluate(&with), evaluate(&without));
+        assert_eq!(format!("{:?}", found.value), format!("{:?}", expect.value), "{query}");
+        let said = |warning: &str| found.warnings.iter().any(|w| w == warning);
+        assert!(said("native histograms of m are left out: they are not evaluated yet"), "{:?}", found.warnings);
+        assert_eq!(expect.warnings, [""; 0]);
     }
 }

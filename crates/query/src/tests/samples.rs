@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use tower::ServiceExt;
 
-use super::support::{Behaviour, Server};
+use super::support::{Behaviour, NOW_MS, Server};
 
 async fn check(server: &Server, path: &str, expect: &str) {
     assert_eq!(server.get(path).await, (StatusCode::OK, expect.to_owned()), "{path}");
@@ -103,4 +103,20 @@ async fn what_is_missing_from_an_answer_is_said() {
     server.memory.behave(Behaviour::Warn);
     let expect = r#"{"status":"success","data":{},"warnings":["block 7 is in quarantine"]}"#;
     check(&server, "/api/v1/metadata?metric=nosuch", expect).await;
+}
+
+#[tokio::test]
+async fn native_histograms_are_left_out_and_that_is_said() {
+    let server = Server::new();
+    for (instance, t) in [("a", NOW_MS - 1), ("b", NOW_MS - 2)] {
+        server.memory.add_histogram(&[("__name__", "h"), ("instance", instance)], t);
+    }
+    let request = Request::get("/query?name=h").body(Body::empty()).expect("a request");
+    let response = server.component.router.clone().oneshot(request).await.expect("an answer");
+    let warnings: Vec<_> = response.headers().get_all("x-weir-warning").iter().collect();
+    assert_eq!(warnings, ["native histograms are left out"]);
+    let warning = "native histograms of h are left out: they are not evaluated yet";
+    let expect =
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[]}},"warnings":["{warning}"]}}"#);
+    check(&server, "/api/v1/query?query=h", &expect).await;
 }

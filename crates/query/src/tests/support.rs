@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
-    Cancel, Columns, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, MetricType, SelectRequest, Series,
-    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
+    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Kind, Labels, LabelsRequest, Listing, Matcher,
+    Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -57,6 +57,7 @@ impl SeriesData for Data {
         for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
             out.push(*t, *v);
         }
+        out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
     }
 }
@@ -90,6 +91,15 @@ impl Memory {
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
     }
 
+    /// Adds a series with one native histogram, and nothing else.
+    pub(super) fn add_histogram(&self, labels: &[(&str, &str)], t: i64) {
+        let counts = Counts::Integer(Buckets::default());
+        let histogram = Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
+        let histograms = vec![HistogramSample { t, start: 0, histogram }];
+        let columns = Columns { histograms, ..Columns::default() };
+        self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
+    }
+
     pub(super) fn behave(&self, behaviour: Behaviour) {
         *self.behaviour.lock().expect("no test panics here") = behaviour;
     }
@@ -98,7 +108,9 @@ impl Memory {
         let meets =
             |labels: &Labels, set: &Vec<Matcher>| set.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
         let series = self.series.lock().expect("no test panics here");
-        let in_range = |columns: &Columns| columns.t.iter().any(|t| range.contains(*t));
+        let in_range = |columns: &Columns| {
+            columns.t.iter().copied().chain(columns.histograms.iter().map(|h| h.t)).any(|t| range.contains(t))
+        };
         let wanted = |labels: &Labels| sets.is_empty() || sets.iter().any(|set| meets(labels, set));
         series.iter().filter(|(l, c)| in_range(c) && wanted(l)).map(|(l, _)| l.clone()).collect()
     }
