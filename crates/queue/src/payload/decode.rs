@@ -16,7 +16,7 @@ pub trait Visitor {
 
 /// Reads payloads, one after the other, in the same memory.
 ///
-/// It takes at most some ten times the memory of the body, which is bounded; twenty times where the body is histograms without buckets.
+/// It takes at most some ten times the memory of the body, which is bounded, and 256 MiB for histograms, whose number is.
 #[derive(Debug, Default)]
 pub struct Decoder {
     body: Vec<u8>,

@@ -11,6 +11,10 @@ use super::cursor::Cursor;
 use super::{put_varint, unzigzag, value, zigzag};
 use crate::Error;
 
+/// Histograms of a payload. Writers keep to a megabyte or two of them, which is less than half as many; each takes a hundred bytes and more
+/// when it is read, and its few bytes may have been compressed to nothing.
+const HISTOGRAMS_MAX: usize = 1 << 20;
+
 /// The counts are floats.
 const FLOAT: u8 = 1;
 /// Place of the hint's two bits.
@@ -143,6 +147,9 @@ impl Groups {
             let count = cursor.length()?;
             if count == 0 {
                 return Err(cursor.error("group without histograms"));
+            }
+            if count > HISTOGRAMS_MAX - self.histograms.len() {
+                return Err(cursor.error("more histograms than a record has"));
             }
             for _ in 0..count {
                 let sample = read(cursor, &mut t, &mut layout)?;

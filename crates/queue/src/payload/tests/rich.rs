@@ -123,6 +123,14 @@ fn refused_starts_and_histograms_say_what_is_wrong() {
     check(&group(&[0, 1, 1, 1], &[0, 0, 18, 0, 0, 0, 0, 0, 0, 0]), "histogram that is not valid");
     check(&group(&[0, 1, 1, 1], &[0, 0, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0]), "more buckets than bytes");
     check(&group(&[0, 1, 1, 1], &[0; 11]), "bytes after the end");
+    // A million and one, each in five bytes after the first.
+    let like = [0x08, 0, 0, 0, 0].repeat(1 << 20);
+    let many = [&[2, 4, 1, b'a', 1, b'b'], &two[..], &[0, 1, 1, 0x81, 0x80, 0x40], &empty, &like].concat();
+    let mut payload = vec![2, 0];
+    super::super::put_varint(&mut payload, many.len() as u64);
+    payload.extend_from_slice(&many);
+    let error = Decoder::default().decode(&payload, &mut Seen::default()).expect_err("too many").to_string();
+    assert!(error.ends_with("more histograms than a record has"), "{error}");
     let whole = [&[2, 0, 23][..], &[2, 4, 1, b'a', 1, b'b'], &two, &[0, 1, 1, 1], &empty].concat();
     let whole = [&[2, 0, whole.len() as u8 - 3][..], &whole[3..]].concat();
     let mut seen = Seen::default();
