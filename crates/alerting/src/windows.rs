@@ -234,7 +234,10 @@ impl Drop for Visit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Labels, Sample};
+    use model::{
+        Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Labels, Sample, SelectRequest, SeriesSource,
+        TimeRange, Want,
+    };
 
     fn needs(text: &str) -> Vec<Need> {
         let expr = promql::parse(text, &promql::Features::default()).expect(text);
@@ -271,6 +274,33 @@ mod tests {
         assert_eq!(windows.head().series(), 3);
         windows.trim(1_000_000);
         assert_eq!(windows.head().series(), 0);
+    }
+
+    #[test]
+    fn starts_and_histograms_are_kept_as_they_come_from_the_log_and_from_storage() {
+        let counts = Counts::Integer(Buckets::default());
+        let histogram = Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
+        let histograms = [HistogramSample { t: 9, start: 2, histogram }];
+        let samples = Samples { floats: &[Sample { t: 5, v: 1.0 }], starts: &[3], histograms: &histograms };
+        let (mut windows, mut touched) = (windows(&["up"], 1 << 20), Touched::default());
+        let up = |job: &str| Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
+        windows.visit(&mut touched).series(up("a").as_ref(), samples);
+        assert_eq!((touched.newest_ms, touched.samples), (Some(9), 2));
+        windows.seed(up("b").as_ref(), samples);
+        let request = SelectRequest {
+            matchers: vec![Matcher::equal("__name__", "up")],
+            range: TimeRange::ALL,
+            want: Want::Samples,
+            series_max: 2,
+            cancel: Cancel::default(),
+        };
+        let found = windows.head().select(&request).expect("selects").series;
+        assert_eq!(found.len(), 2);
+        for series in found {
+            let mut columns = Columns::default();
+            series.data.read(TimeRange::ALL, &mut columns).expect("reads");
+            assert_eq!((columns.starts.as_slice(), columns.histograms.as_slice()), (&[3][..], &histograms[..]));
+        }
     }
 
     #[test]
