@@ -170,14 +170,8 @@ fn decode_write_request(message: &[u8], context: &mut Context<'_>) -> Result<Out
                     stager.refuse(&series.points, reason);
                     continue;
                 }
-                // Taken out while the labels are borrowed.
-                let mut points = std::mem::take(&mut series.points);
-                let staged = match series.label_set() {
-                    Some(labels) => stager.series(Named::Set(labels), &mut points),
-                    None => stager.series(Named::Pairs(&mut series.labels), &mut points),
-                };
-                series.points = points;
-                staged.map_err(invalid)?;
+                let (labels, points) = series.split();
+                stager.series(labels, points).map_err(invalid)?;
             }
         }
     }

@@ -5,10 +5,10 @@
 //! a series and not once a label: tags and lengths below 128 between them are ASCII, so that the whole stretch is text if the labels
 //! are. Unknown fields are skipped, as protobuf demands.
 
-use model::{LabelsRef, Metadata, MetricType, Sample};
+use model::{Metadata, MetricType, Sample};
 
 use super::delta::Delta;
-use super::points::Points;
+use super::points::{Named, Points};
 use super::protobuf::{Fields, Malformed, Value};
 
 /// A series of the message; its lists are reused for the next one.
@@ -95,9 +95,13 @@ fn read_series<'a>(mut fields: Fields<'a>, series: &mut Series<'a>) -> Result<()
 }
 
 impl<'a> Series<'a> {
-    /// The label set where it is known: labels in order, each once.
-    pub(crate) fn label_set(&self) -> Option<LabelsRef<'_>> {
-        self.usual.then(|| self.delta.labels())
+    /// Its labels and its samples.
+    pub(super) fn split(&mut self) -> (Named<'_, 'a>, &mut Points) {
+        let named = match self.usual {
+            true => Named::Set(self.delta.labels()),
+            false => Named::Pairs(&mut self.labels),
+        };
+        (named, &mut self.points)
     }
 
     /// Reads a series of labels in the usual form, followed by samples and nothing else.
