@@ -145,6 +145,13 @@ impl Groups {
         replace(&self.path, text.as_bytes()).inspect_err(|_| self.state().dirty = true)
     }
 
+    /// Keeps the writers from telling how far they are while `held` runs.
+    #[cfg(test)]
+    pub(crate) fn hold<T>(&self, held: impl FnOnce() -> T) -> T {
+        let _state = self.state();
+        held()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is one step, so that a thread that panicked left it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -324,6 +324,29 @@ async fn the_status_tells_depth_peak_and_processed() {
 }
 
 #[tokio::test]
+async fn who_has_read_a_record_is_past_no_end() {
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().expect("directory");
+    let metrics = Metrics::new(&Registry::new()).expect("registers");
+    let (log, writers) = LocalLog::open(&args(dir.path()), metrics).expect("opens");
+    log.append(0, Bytes::from("a"), 0).await.expect("appended");
+    let mut append = log.append(0, Bytes::from("b"), 0);
+    // Held after the second record can be read and before its append is told.
+    let after = log.groups.hold(|| {
+        assert!((&mut append).now_or_never().is_none());
+        let fetch = |from| log.fetch(0, from, 1 << 16, Duration::ZERO).now_or_never();
+        while fetch(0).is_none_or(|read| read.expect("reads").len() < 2) {
+            std::thread::yield_now();
+        }
+        log.partitions[0].check_offset(2).map(|bounds| bounds.end)
+    });
+    assert_eq!(after.expect("it is the end"), 2);
+    append.await.expect("appended");
+    log.close();
+    writers.into_iter().for_each(|w| w.join().expect("ends"));
+}
+
+#[tokio::test]
 async fn appends_that_wait_are_bounded_in_bytes() {
     use futures_util::FutureExt as _;
     let dir = tempfile::tempdir().expect("directory");

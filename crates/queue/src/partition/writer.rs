@@ -190,9 +190,10 @@ impl Partition {
             state.cache_bytes -= state.cache.pop_front().map_or(0, |r| r.payload.len() + CACHE_RECORD_BYTES);
         }
         let start = state.segments.front().map_or(0, |s| s.base);
+        // Before anybody can read it: who has read to the end asks for what comes after it.
+        self.end.send_replace(header.next_offset());
         drop(state);
         self.groups.moved(self.number, Bounds { start, end: header.next_offset() });
-        self.end.send_replace(header.next_offset());
     }
 
     /// Takes back a write that failed: a full disk is told and gets better, anything else stops the log.
