@@ -20,15 +20,15 @@ use crate::deletes::{Cuts, is_cut};
 use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
 use crate::{Error, deletes, postings};
-pub(crate) use index::Index;
+pub(crate) use index::{Entry, Index};
 pub(crate) use write::Writer;
 
 /// First bytes of a block.
-const MAGIC: &[u8; 8] = b"weirblk1";
+pub(crate) const MAGIC: &[u8; 8] = b"weirblk1";
 /// Last bytes of a block.
-const END: &[u8; 8] = b"weirend1";
+pub(crate) const END: &[u8; 8] = b"weirend1";
 /// Position and length of the index, its checksum, number of samples, first and last time, checksum of these, [`END`].
-const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
+pub(crate) const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
 
 /// Where a chunk lies, and what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -142,6 +142,21 @@ fn decode_values(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<f64>)
     Ok(())
 }
 
+/// How the bytes of a chunk are spent: the name of the encoding of its values, and how many bytes are before them.
+pub(crate) fn anatomy(bytes: &[u8]) -> Result<(&'static str, usize), &'static str> {
+    let mut at = 0;
+    let count = varint(bytes, &mut at)?;
+    let count = usize::try_from(count).ok().filter(|n| (1..=SAMPLES_MAX).contains(n)).ok_or("number of samples")?;
+    ints::decode(bytes, &mut at, count, |_| {})?;
+    let name = match *bytes.get(at).ok_or("ends too early")? {
+        CONSTANT => "constant",
+        DECIMAL => "decimal",
+        XOR => "xor",
+        _ => return Err("unknown encoding of values"),
+    };
+    Ok((name, at))
+}
+
 fn decode_decimals(
     bytes: &[u8],
     at: &mut usize,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::{Columns, Mark, Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
-use crate::block::{Block, ChunkRef};
+use crate::block::{Block, ChunkRef, Index};
 use crate::columns::cut;
 use crate::postings;
 
@@ -32,19 +32,24 @@ pub(crate) struct Cuts(Vec<(RoaringBitmap, TimeRange)>);
 impl Delete {
     /// Whether it takes anything from a block, given with its number.
     pub(crate) fn touches(&self, number: u64, block: &Block) -> bool {
-        self.may_touch(number, block) && !postings::select(&block.index, &self.matchers).is_empty()
+        self.may_touch(number, block.range()) && !postings::select(&block.index, &self.matchers).is_empty()
     }
 
-    fn may_touch(&self, number: u64, block: &Block) -> bool {
-        number < self.before && self.range.overlaps(&block.range())
+    fn may_touch(&self, number: u64, range: TimeRange) -> bool {
+        number < self.before && self.range.overlaps(&range)
     }
 }
 
 impl Cuts {
     /// What these take from a block, given with its number.
     pub(crate) fn new(deletes: &[Arc<Delete>], number: u64, block: &Block) -> Cuts {
-        let own = deletes.iter().filter(|delete| delete.may_touch(number, block));
-        let own = own.map(|delete| (postings::select(&block.index, &delete.matchers), delete.range));
+        Cuts::of_index(deletes, number, &block.index, block.range())
+    }
+
+    /// As [`Cuts::new`], of a block's index and the range of its samples.
+    pub(crate) fn of_index(deletes: &[Arc<Delete>], number: u64, index: &Index, range: TimeRange) -> Cuts {
+        let own = deletes.iter().filter(|delete| delete.may_touch(number, range));
+        let own = own.map(|delete| (postings::select(index, &delete.matchers), delete.range));
         Cuts(own.filter(|(series, _)| !series.is_empty()).collect())
     }
 

@@ -29,6 +29,9 @@ pub enum Error {
     /// A request is over a bound.
     #[error("{0}")]
     Limit(String),
+    /// What was asked for cannot be done with what is there.
+    #[error("{0}")]
+    Invalid(String),
     /// The request was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -40,7 +43,7 @@ impl Error {
         match self {
             Error::Io { .. } | Error::Cancelled => Kind::Unavailable,
             Error::Corrupt { .. } => Kind::Corrupt,
-            Error::Limit(_) => Kind::Invalid,
+            Error::Limit(_) | Error::Invalid(_) => Kind::Invalid,
         }
     }
 

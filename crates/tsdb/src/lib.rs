@@ -18,6 +18,7 @@ pub mod error;
 pub mod head;
 mod manifest;
 mod merge;
+pub mod offline;
 mod postings;
 mod retention;
 #[cfg(test)]

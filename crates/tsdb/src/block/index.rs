@@ -98,6 +98,9 @@ impl Index {
             let name = std::str::from_utf8(cursor.take(size)?).map_err(|_| "label name is not UTF-8")?.to_owned();
             let size = cursor.length()?;
             let values = fst::Map::new(cursor.take(size)?.to_vec()).map_err(|_| "label values are no FST")?;
+            if values.len() > bytes.len() - cursor.at {
+                return Err("number of label values");
+            }
             let mut postings = Vec::with_capacity(values.len());
             for _ in 0..values.len() {
                 let size = cursor.length()?;
@@ -141,6 +144,14 @@ impl Index {
             chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples });
         }
         Ok(Entry { labels, chunks })
+    }
+
+    /// Calls `see` with every label name, its values, and how many bytes the index has for finding series by them.
+    pub(crate) fn labels<'a>(&'a self, mut see: impl FnMut(&'a str, &'a fst::Map<Vec<u8>>, usize)) {
+        for n in &self.names {
+            let postings: u32 = n.postings.iter().map(|(start, end)| end - start).sum();
+            see(&n.name, &n.values, n.values.as_fst().as_bytes().len() + postings as usize);
+        }
     }
 
     fn name(&self, name: &str) -> Option<&NameIndex> {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::{Disk, Input, Output};
 use crate::Error;
 
-/// A directory that is used by this process alone.
+/// A directory that no other process changes.
 #[derive(Debug)]
 pub struct Local {
     dir: PathBuf,
-    /// Keeps other processes out as long as it is open.
-    _lock: File,
+    /// Keeps other processes out as long as it is open; `None` where nobody ever wrote.
+    _lock: Option<File>,
 }
 
 #[derive(Debug)]
@@ -29,7 +29,12 @@ impl Local {
     /// Creates the directory if it is not there, and keeps other processes out of it.
     pub fn open(dir: &Path) -> Result<Local, Error> {
         create_dir(dir)?;
-        Ok(Local { dir: dir.to_owned(), _lock: lock(dir)? })
+        Ok(Local { dir: dir.to_owned(), _lock: Some(lock(dir)?) })
+    }
+
+    /// Keeps those out who write, for reading alone: nothing is created, so that it may be on a medium that cannot be written.
+    pub(crate) fn shared(dir: &Path) -> Result<Local, Error> {
+        Ok(Local { dir: dir.to_owned(), _lock: lock_shared(dir)? })
     }
 }
 
@@ -128,4 +133,19 @@ fn lock(dir: &Path) -> Result<File, Error> {
     let file = File::options().create(true).write(true).truncate(false).open(&path).map_err(super::io(context()))?;
     file.try_lock().map_err(|e| super::io(format!("{}: is another process using it?", context()))(e.into()))?;
     Ok(file)
+}
+
+/// As [`lock`], beside others who read. A directory in which no engine ever ran has no file for it, and one that nobody may write to can have none.
+fn lock_shared(dir: &Path) -> Result<Option<File>, Error> {
+    let path = dir.join("lock");
+    let context = || format!("locking {}", path.display());
+    match File::open(&path) {
+        Ok(file) => {
+            let locked = file.try_lock_shared();
+            locked.map_err(|e| super::io(format!("{}: is another process using it?", context()))(e.into()))?;
+            Ok(Some(file))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(super::io(context())(e)),
+    }
 }

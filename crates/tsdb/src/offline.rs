@@ -1,0 +1,120 @@
+//! A directory of the engine on which no engine runs: whether it is sound, what is in it, and what of it can be saved.
+//!
+//! The engine puts a block that is damaged in quarantine and goes on; here all that is wrong is named, by file and place. What only reads takes a
+//! shared lock where there is a file for it, so a snapshot can be read on a medium that cannot be written, while its engine runs elsewhere.
+
+pub mod inspect;
+mod raw;
+pub mod repair;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::Error;
+use crate::disk::{Disk, Local, io};
+use crate::manifest::Manifest;
+
+/// Faults of one file that are kept one by one; of further ones only the number is.
+const FAULTS_MAX: usize = 100;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Name of the file, without its directory.
+    pub file: String,
+    /// Byte position in it.
+    pub position: u64,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: byte {}: {}", self.file, self.position, self.reason)
+    }
+}
+
+/// What is wrong with one file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// The first of them.
+    pub listed: Vec<Fault>,
+    /// How many there are beyond those.
+    pub further: u64,
+}
+
+impl Faults {
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.listed.len() as u64 + self.further
+    }
+
+    fn push(&mut self, file: &str, position: u64, reason: impl Into<String>) {
+        if self.listed.len() < FAULTS_MAX {
+            self.listed.push(Fault { file: file.to_owned(), position, reason: reason.into() });
+        } else {
+            self.further += 1;
+        }
+    }
+}
+
+/// Opened for reading; nothing in it changes as long as it is held.
+#[derive(Debug)]
+struct Directory {
+    disk: Local,
+    /// `None` where it is damaged.
+    manifest: Option<Manifest>,
+    /// Of the manifest.
+    faults: Faults,
+    /// Block files that lie here, in the order of their names.
+    present: Vec<String>,
+}
+
+impl Directory {
+    /// Refuses a directory on which an engine runs, and one that has neither a manifest nor blocks.
+    fn open(dir: &Path) -> Result<Directory, Error> {
+        let disk = Local::shared(dir)?;
+        let present = blocks_in(&disk)?;
+        let mut faults = Faults::default();
+        let manifest = match Manifest::read(&disk) {
+            Ok(Some(manifest)) => Some(manifest),
+            Ok(None) if present.is_empty() => {
+                let reason = format!("{} has no manifest and no blocks: nothing of the storage engine", dir.display());
+                return Err(Error::Invalid(reason));
+            }
+            Ok(None) => {
+                faults.push("manifest", 0, "it is missing, and there are blocks");
+                None
+            }
+            Err(Error::Corrupt { position, reason, .. }) => {
+                faults.push("manifest", position, reason);
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Directory { disk, manifest, faults, present })
+    }
+
+    /// The blocks that count; all that lie here where the manifest cannot be read.
+    fn blocks(&self) -> Vec<String> {
+        match &self.manifest {
+            Some(manifest) => manifest.blocks.iter().map(|entry| entry.name.clone()).collect(),
+            None => self.present.clone(),
+        }
+    }
+}
+
+fn blocks_in(disk: &dyn Disk) -> Result<Vec<String>, Error> {
+    let mut names = disk.list().map_err(io(format!("reading {}", disk.path("").display())))?;
+    names.retain(|name| name.ends_with(".block"));
+    names.sort_unstable();
+    Ok(names)
+}

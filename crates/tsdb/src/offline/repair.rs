@@ -1,0 +1,181 @@
+//! Takes what can be read of damaged blocks to new ones.
+//!
+//! The original stays beside the new block under a name that the engine does not touch, `….block.damaged`: linked before the manifest is
+//! replaced, so no crash loses it. The price is its room on the disk until somebody removes it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use model::{Columns, Labels, TimeRange};
+
+use super::raw::{Raw, labels_fault};
+use super::verify::check_block;
+use super::{Directory, Faults};
+use crate::Error;
+use crate::block::{Block, ChunkRef, Writer};
+use crate::deletes::{self, Cuts, is_cut};
+use crate::disk::{self, Disk, Local, io};
+use crate::manifest::{BlockEntry, Manifest};
+
+/// A part of a series that cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// The series; `None` where its labels cannot be read either.
+    pub labels: Option<Labels>,
+    /// First and last time, where that is known.
+    pub range: Option<TimeRange>,
+    /// Samples, where that is known.
+    pub samples: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What became of a damaged block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repaired {
+    /// The block as it was.
+    pub name: String,
+    /// The block that has what could be read; `None` where nothing could.
+    pub new: Option<String>,
+    /// The name under which the original stays; `None` where there was no file.
+    pub kept_as: Option<String>,
+    /// What was wrong with it.
+    pub faults: Faults,
+    /// Samples that could be read.
+    pub samples: u64,
+    /// What could not be read. Of a block whose index is damaged, the labels of all series are lost, and with them all that is in it.
+    pub lost: Vec<Lost>,
+}
+
+/// Repairs every damaged block of a directory; those that are sound are not touched. `each` is called after each repair, which is then
+/// durable.
+pub fn repair(dir: &Path, each: &mut dyn FnMut(&Repaired)) -> Result<Vec<Repaired>, Error> {
+    // Refuses what is no directory of an engine before a lock is created in it.
+    let manifest = Directory::open(dir)?.manifest;
+    let disk = Local::open(dir)?;
+    let Some(mut manifest) = manifest else {
+        return Err(Error::Invalid(format!(
+            "the manifest of {} is damaged, and without it nobody knows which blocks count; restore a snapshot",
+            dir.display()
+        )));
+    };
+    let mut all = Vec::new();
+    for entry in manifest.blocks.clone() {
+        let faults = check_block(&disk, &entry.name).faults;
+        if faults.is_empty() {
+            continue;
+        }
+        let repaired = repair_block(&disk, &mut manifest, &entry, faults)?;
+        each(&repaired);
+        all.push(repaired);
+    }
+    Ok(all)
+}
+
+fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, faults: Faults) -> Result<Repaired, Error> {
+    let name = entry.name.as_str();
+    let new = format!("{:010}.block", manifest.next_block);
+    manifest.next_block += 1;
+    let mut repaired =
+        Repaired { name: name.to_owned(), new: None, kept_as: None, faults, samples: 0, lost: Vec::new() };
+    // The new block is younger than the deletions, so they have to be done now.
+    let salvaged = salvage(disk, &new, |raw| raw.cuts(&manifest.deletes, entry.number()), &mut repaired);
+    match salvaged {
+        Ok(true) => repaired.new = Some(new),
+        other => {
+            let _ = disk::remove(disk, &new);
+            other?;
+        }
+    }
+    let path = disk.path(name);
+    if path.exists() {
+        let kept = format!("{name}.damaged");
+        keep(&path, &disk.path(&kept))?;
+        repaired.kept_as = Some(kept);
+    }
+    disk::sync(disk)?;
+    manifest.blocks.retain_mut(|entry| {
+        if entry.name == name {
+            match &repaired.new {
+                Some(new) => entry.name.clone_from(new),
+                None => return false,
+            }
+        }
+        true
+    });
+    manifest.write(disk)?;
+    disk::sync(disk)?;
+    disk::remove(disk, name)?;
+    disk::sync(disk)?;
+    Ok(repaired)
+}
+
+/// Gives a file a second name. A repair that a crash ended may have given it already.
+fn keep(path: &Path, kept: &Path) -> Result<(), Error> {
+    let inode = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    match fs::hard_link(path, kept) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && inode(path).ok() == inode(kept).ok() => Ok(()),
+        linked => linked.map_err(io(format!("linking {} to {}", path.display(), kept.display()))),
+    }
+}
+
+/// Writes what can be read of a block to a new one, which is durable but for its directory entry. Whether there is anything in it.
+fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired: &mut Repaired) -> Result<bool, Error> {
+    let Some(raw) = Raw::open(disk, &repaired.name, &mut Faults::default()) else {
+        let reason = repaired.faults.listed.first().map(|fault| fault.reason.clone()).unwrap_or_default();
+        repaired.lost.push(Lost { labels: None, range: None, samples: 0, reason });
+        return Ok(false);
+    };
+    let cuts = cuts(&raw);
+    let mut writer = Writer::create(disk, to)?;
+    let (mut bytes, mut chunk, mut samples) = (Vec::new(), Columns::default(), Columns::default());
+    let mut before = String::new();
+    for id in 0..raw.index.series() as u32 {
+        let lost = |labels, at: Option<&ChunkRef>, reason: String| Lost {
+            labels,
+            range: at.map(|at| at.range),
+            samples: at.map_or(0, |at| u64::from(at.samples)),
+            reason,
+        };
+        let entry = match raw.index.entry(id) {
+            Ok(entry) => entry,
+            Err(reason) => {
+                repaired.lost.push(lost(None, None, format!("series {id} of the index: {reason}")));
+                continue;
+            }
+        };
+        if let Some(reason) = labels_fault(&entry.labels).or_else(|| {
+            (entry.labels.canonical() <= before.as_str()).then(|| "it does not come after the one before it".to_owned())
+        }) {
+            repaired.lost.push(lost(Some(entry.labels), None, reason));
+            continue;
+        }
+        samples.clear();
+        let cuts = cuts.of(id);
+        for at in entry.chunks.iter().filter(|at| !is_cut(&cuts, at)) {
+            let mut read = raw.chunk(at, &mut bytes, &mut chunk);
+            if read.is_ok() && samples.t.last().is_some_and(|last| *last >= at.range.start_ms) {
+                read = Err("the chunk begins before the one before it has ended".to_owned());
+            }
+            match read {
+                Ok(()) => {
+                    samples.t.extend_from_slice(&chunk.t);
+                    samples.v.extend_from_slice(&chunk.v);
+                }
+                Err(reason) => repaired.lost.push(lost(Some(entry.labels.clone()), Some(at), reason)),
+            }
+        }
+        deletes::apply(&cuts, 0, &mut samples);
+        writer.push(&entry.labels, &samples.t, &samples.v)?;
+        repaired.samples += samples.len() as u64;
+        entry.labels.canonical().clone_into(&mut before);
+    }
+    let any = !writer.is_empty();
+    writer.finish()?;
+    if any {
+        // Nothing is taken away from the old one before the new one can be read.
+        Block::open(disk, to)?;
+    }
+    Ok(any)
+}

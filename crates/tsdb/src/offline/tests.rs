@@ -1,0 +1,283 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, SeriesSource, TimeRange, Want};
+
+use super::*;
+use crate::block::FOOTER;
+use crate::offline::inspect::inspect;
+use crate::offline::repair::repair;
+use crate::offline::verify::{Report, verify};
+use crate::{Db, Options};
+
+fn labels(job: &str) -> Labels {
+    Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid")
+}
+
+/// A directory of two blocks, `a` and `b` in each, one chunk a series.
+fn directory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    for round in 0..2 {
+        let mut batch = db.begin();
+        for (job, scale) in [("a", 1.0), ("b", 10.0)] {
+            let samples: Vec<Sample> =
+                (0..20).map(|n| Sample { t: round * 100_000 + n * 1000, v: n as f64 / scale }).collect();
+            batch.append(labels(job).as_ref(), &samples);
+        }
+        batch.finish(3, round + 1);
+        db.flush().expect("flushes");
+    }
+    dir
+}
+
+fn block(dir: &tempfile::TempDir, n: u64) -> PathBuf {
+    dir.path().join(format!("{n:010}.block"))
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("read");
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).expect("written");
+}
+
+fn verified(dir: &tempfile::TempDir) -> Report {
+    verify(dir.path(), &mut |_| {}).expect("verifies")
+}
+
+fn faults(dir: &tempfile::TempDir) -> Vec<String> {
+    let report = verified(dir);
+    let blocks = report.blocks.iter().flat_map(|block| &block.faults.listed);
+    report.manifest.listed.iter().chain(blocks).map(ToString::to_string).collect()
+}
+
+fn read(dir: &tempfile::TempDir) -> BTreeMap<(Labels, i64), u64> {
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    let request = SelectRequest {
+        matchers: vec![Matcher::equal("__name__", "up")],
+        range: TimeRange::ALL,
+        want: Want::Samples,
+        series_max: usize::MAX,
+        cancel: Cancel::default(),
+    };
+    let set = db.select(&request).expect("selects");
+    assert_eq!(set.warnings, [""; 0]);
+    let mut out = BTreeMap::new();
+    for series in set.series {
+        let mut samples = Columns::default();
+        series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+        out.extend(samples.t.iter().zip(&samples.v).map(|(t, v)| ((series.labels.clone(), *t), v.to_bits())));
+    }
+    out
+}
+
+#[test]
+fn what_the_engine_wrote_is_sound() {
+    let dir = directory();
+    let report = verified(&dir);
+    assert_eq!(report.faults(), 0, "{report:?}");
+    let figures: Vec<_> = report.blocks.iter().map(|b| (b.series, b.chunks, b.samples)).collect();
+    assert_eq!(figures, [(2, 2, 40), (2, 2, 40)]);
+    assert_eq!(report.orphans, [""; 0]);
+}
+
+#[test]
+fn every_flipped_byte_of_block_and_manifest_is_named_with_its_file() {
+    let dir = directory();
+    for (path, name) in [(block(&dir, 1), "0000000001.block"), (dir.path().join("manifest"), "manifest")] {
+        for at in 0..fs::read(&path).expect("read").len() {
+            flip(&path, at);
+            let found = faults(&dir);
+            assert!(found.iter().any(|fault| fault.starts_with(&format!("{name}: byte "))), "byte {at}: {found:?}");
+            flip(&path, at);
+        }
+    }
+    assert_eq!(faults(&dir), [""; 0]);
+}
+
+#[test]
+fn an_index_that_says_something_else_under_a_right_checksum_is_a_fault() {
+    let dir = directory();
+    let path = block(&dir, 0);
+    let sound = fs::read(&path).expect("read");
+    let footer = sound.len() - FOOTER;
+    let index = u64::from_le_bytes(sound[footer..footer + 8].try_into().expect("eight bytes")) as usize;
+    let checksum = |bytes: &mut Vec<u8>, of: std::ops::Range<usize>, at: usize| {
+        let sum = crc32c::crc32c(&bytes[of]).to_le_bytes();
+        bytes[at..at + 4].copy_from_slice(&sum);
+    };
+    let expect = read(&dir);
+    // Postings have some bytes that their reader does not look at.
+    let mut unread = 0;
+    for at in (index..footer + 16).chain(footer + 20..footer + FOOTER - 12) {
+        for bit in [1, 0x10] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= bit;
+            checksum(&mut bytes, index..footer, footer + 16);
+            checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
+            fs::write(&path, bytes).expect("written");
+            if verified(&dir).faults() == 0 {
+                unread += 1;
+                assert_eq!(read(&dir), expect, "bit {bit} of byte {at}; the index begins at {index}");
+            }
+        }
+    }
+    assert!(unread < 30, "{unread}");
+}
+
+#[test]
+fn blocks_and_manifest_that_do_not_know_each_other_are_told() {
+    let dir = directory();
+    fs::write(block(&dir, 7), fs::read(block(&dir, 0)).expect("read")).expect("written");
+    assert_eq!(verified(&dir).orphans, ["0000000007.block"]);
+    fs::remove_file(block(&dir, 0)).expect("removed");
+    assert_eq!(faults(&dir), ["0000000000.block: byte 0: the manifest names it, and it is not there"]);
+    fs::remove_file(dir.path().join("manifest")).expect("removed");
+    assert_eq!(faults(&dir), ["manifest: byte 0: it is missing, and there are blocks"]);
+    let empty = tempfile::tempdir().expect("directory");
+    let error = verify(empty.path(), &mut |_| {}).expect_err("refused");
+    assert!(error.to_string().contains("nothing of the storage engine"), "{error}");
+}
+
+#[test]
+fn a_directory_on_which_an_engine_runs_is_refused() {
+    let dir = directory();
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    let refused = |result: Result<(), Error>| {
+        let error = result.expect_err("refused").to_string();
+        assert!(error.contains("is another process using it?"), "{error}");
+    };
+    refused(verify(dir.path(), &mut |_| {}).map(drop));
+    refused(inspect(dir.path(), 10).map(drop));
+    refused(repair(dir.path(), &mut |_| {}).map(drop));
+    drop(db);
+    fs::remove_file(dir.path().join("lock")).expect("removed");
+    assert_eq!(verified(&dir).faults(), 0);
+    assert!(!dir.path().join("lock").exists(), "reading leaves nothing behind");
+}
+
+#[test]
+fn repair_keeps_what_can_be_read_and_names_what_is_lost() {
+    let dir = directory();
+    let mut expect = read(&dir);
+    assert_eq!(repair(dir.path(), &mut |_| {}).expect("repairs"), [], "nothing is damaged");
+    // In the first chunk of the first block, which is of `a`.
+    flip(&block(&dir, 0), 12);
+    let damaged = fs::read(block(&dir, 0)).expect("read");
+    let mut told = Vec::new();
+    let repaired = repair(dir.path(), &mut |one| told.push(one.clone())).expect("repairs");
+    assert_eq!(repaired, told);
+    assert_eq!(repaired.len(), 1);
+    let one = &repaired[0];
+    assert_eq!((one.name.as_str(), one.new.as_deref()), ("0000000000.block", Some("0000000002.block")));
+    assert_eq!(one.samples, 20);
+    let lost = [repair::Lost {
+        labels: Some(labels("a")),
+        range: Some(TimeRange { start_ms: 0, end_ms: 19_000 }),
+        samples: 20,
+        reason: "checksum of the chunk is wrong".to_owned(),
+    }];
+    assert_eq!(one.lost, lost);
+    assert_eq!(fs::read(dir.path().join("0000000000.block.damaged")).expect("kept"), damaged);
+    assert!(!block(&dir, 0).exists());
+    expect.retain(|(of, t), _| *of != labels("a") || *t >= 100_000);
+    assert_eq!(read(&dir), expect);
+    assert_eq!(verified(&dir).faults(), 0);
+    let names: Vec<_> = verified(&dir).blocks.into_iter().map(|block| block.name).collect();
+    assert_eq!(names, ["0000000002.block", "0000000001.block"], "in its place");
+    assert!(dir.path().join("0000000000.block.damaged").exists(), "the engine leaves it where it is");
+}
+
+#[test]
+fn repair_of_a_footer_loses_nothing_and_of_an_index_all() {
+    let dir = directory();
+    let expect = read(&dir);
+    let bytes = fs::read(block(&dir, 0)).expect("read").len();
+    flip(&block(&dir, 0), bytes - 30);
+    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
+    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (40, 0));
+    assert_eq!(read(&dir), expect);
+    flip(&block(&dir, 1), bytes - FOOTER - 30);
+    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
+    assert_eq!((repaired[0].samples, &repaired[0].new), (0, &None));
+    let reason = &repaired[0].lost[0].reason;
+    assert!(reason.contains("checksum of the index is wrong: the labels of its series are not known"), "{reason}");
+    assert!(dir.path().join("0000000001.block.damaged").exists());
+    assert_eq!(read(&dir).len(), 40);
+}
+
+#[test]
+fn a_repair_that_a_crash_ended_can_be_done_again() {
+    let dir = directory();
+    flip(&block(&dir, 0), 12);
+    // As it is after the original got its second name, and before the manifest names the new block.
+    fs::hard_link(block(&dir, 0), dir.path().join("0000000000.block.damaged")).expect("linked");
+    fs::write(block(&dir, 2), b"half").expect("written");
+    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
+    assert_eq!(repaired[0].samples, 20);
+    assert_eq!(read(&dir).len(), 60);
+}
+
+#[test]
+fn inspect_counts_what_is_there() {
+    let dir = directory();
+    let report = inspect(dir.path(), 1).expect("inspects");
+    assert_eq!((report.series, report.samples, report.blocks.len()), (2, 80, 2));
+    let parts = report.parts;
+    assert_eq!(parts.times + parts.values + parts.index + parts.frames, report.bytes);
+    assert_eq!(report.bytes, (0..2).map(|n| fs::metadata(block(&dir, n)).expect("there").len()).sum::<u64>());
+    let decimal = report.encodings["decimal"];
+    assert_eq!((decimal.chunks, decimal.samples, decimal.bytes), (4, 80, parts.values));
+    assert_eq!((report.metrics[0].name.as_str(), report.metrics[0].series), ("up", 2));
+    assert_eq!((report.labels[0].name.as_str(), report.labels[0].values), ("job", 2));
+    assert_eq!((report.metric_names, report.label_names, report.labels.len()), (1, 2, 1));
+    assert_eq!(report.positions, BTreeMap::from([(3, 2)]));
+    let second = &report.blocks[1];
+    assert_eq!((second.start_ms, second.end_ms, second.series, second.chunks), (100_000, 119_000, 2, 2));
+    flip(&block(&dir, 0), 12);
+    let report = inspect(dir.path(), 1).expect("inspects");
+    assert_eq!((report.samples, report.damaged.len()), (60, 1), "{:?}", report.damaged);
+}
+
+fn delete(dir: &tempfile::TempDir, job: &str, end_ms: i64) {
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    db.delete(&[Matcher::equal("job", job)], TimeRange { start_ms: 0, end_ms }).expect("deletes");
+}
+
+#[test]
+fn deletions_are_told_and_what_they_are_of_is_counted() {
+    let dir = directory();
+    delete(&dir, "a", 4_000);
+    delete(&dir, "a", 6_000);
+    assert_eq!((verified(&dir).faults(), verified(&dir).deletions), (0, 2));
+    let report = inspect(dir.path(), 1).expect("inspects");
+    assert_eq!((report.samples, report.deleted_samples), (80, 7));
+    let first = inspect::Deletion { selector: "{job=\"a\"}".to_owned(), start_ms: 0, end_ms: 4_000 };
+    assert_eq!((report.deletions.len(), &report.deletions[0]), (2, &first));
+    let mut manifest = Directory::open(dir.path()).expect("opens").manifest.expect("is sound");
+    manifest.next_block = 1;
+    manifest.write(&Local::open(dir.path()).expect("opens")).expect("is written");
+    let expect = "manifest: byte 0: a deletion is of all blocks below 2, which is not written yet";
+    assert!(faults(&dir).contains(&expect.to_owned()), "{:?}", faults(&dir));
+}
+
+#[test]
+fn what_is_deleted_does_not_come_back_with_a_repair() {
+    let dir = directory();
+    delete(&dir, "a", 4_000);
+    let expect = read(&dir);
+    assert_eq!(expect.len(), 75);
+    // Without its footer, the range of the block is not known.
+    let bytes = fs::read(block(&dir, 0)).expect("read").len();
+    flip(&block(&dir, 0), bytes - 30);
+    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
+    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (35, 0));
+    assert_eq!(read(&dir), expect);
+    // A chunk of which nothing was left is no loss.
+    delete(&dir, "a", 19_000);
+    flip(&block(&dir, 2), 12);
+    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
+    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (20, 0));
+    assert_eq!(read(&dir).len(), 60);
+}
