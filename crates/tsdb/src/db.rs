@@ -6,6 +6,7 @@
 
 mod compact;
 mod flush;
+mod load;
 mod read;
 mod retain;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::disk::{self, Disk, Local, io};
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::retention::RetentionRule;
+pub use load::Loader;
 
 /// The span of a wide block.
 const WIDE: i64 = i64::MIN;

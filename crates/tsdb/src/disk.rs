@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::Error;
 pub use local::Local;
+pub(crate) use local::{create_dir, sync_dir};
 
 /// A directory of files.
 pub trait Disk: Debug + Send + Sync {

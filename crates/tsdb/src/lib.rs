@@ -20,12 +20,13 @@ mod manifest;
 mod merge;
 pub mod offline;
 mod postings;
+pub mod prometheus;
 mod retention;
 #[cfg(test)]
 mod testing;
 
 pub use columns::{View, merge_newer};
-pub use db::{Batch, Db, Options, Stats};
+pub use db::{Batch, Db, Loader, Options, Stats};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};
 pub use retention::RetentionRule;

@@ -44,8 +44,13 @@ const VERSION: &str = "weir-manifest 1";
 impl BlockEntry {
     /// Number of the block; numbers ascend in the order in which files were begun.
     pub(crate) fn number(&self) -> u64 {
-        self.name.split('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        number(&self.name)
     }
+}
+
+/// Number of a block, by the name of its file.
+pub(crate) fn number(name: &str) -> u64 {
+    name.split('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 impl Manifest {

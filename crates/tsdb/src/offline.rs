@@ -12,8 +12,10 @@ pub mod verify;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::Error;
+use crate::deletes::Delete;
 use crate::disk::{Disk, Local, io};
 use crate::manifest::Manifest;
 
@@ -68,19 +70,19 @@ impl Faults {
 
 /// Opened for reading; nothing in it changes as long as it is held.
 #[derive(Debug)]
-struct Directory {
-    disk: Local,
+pub(crate) struct Directory {
+    pub(crate) disk: Local,
     /// `None` where it is damaged.
     manifest: Option<Manifest>,
     /// Of the manifest.
-    faults: Faults,
+    pub(crate) faults: Faults,
     /// Block files that lie here, in the order of their names.
     present: Vec<String>,
 }
 
 impl Directory {
     /// Refuses a directory on which an engine runs, and one that has neither a manifest nor blocks.
-    fn open(dir: &Path) -> Result<Directory, Error> {
+    pub(crate) fn open(dir: &Path) -> Result<Directory, Error> {
         let disk = Local::shared(dir)?;
         let present = blocks_in(&disk)?;
         let mut faults = Faults::default();
@@ -104,11 +106,16 @@ impl Directory {
     }
 
     /// The blocks that count; all that lie here where the manifest cannot be read.
-    fn blocks(&self) -> Vec<String> {
+    pub(crate) fn blocks(&self) -> Vec<String> {
         match &self.manifest {
             Some(manifest) => manifest.blocks.iter().map(|entry| entry.name.clone()).collect(),
             None => self.present.clone(),
         }
+    }
+
+    /// Deletions of which blocks are not free; none where the manifest cannot be read.
+    pub(crate) fn deletes(&self) -> &[Arc<Delete>] {
+        self.manifest.as_ref().map_or(&[], |manifest| &manifest.deletes)
     }
 }
 

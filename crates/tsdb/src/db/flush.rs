@@ -1,13 +1,14 @@
 //! From the head to blocks: one generation of samples, one commit.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use model::{Columns, TimeRange};
+use model::{Columns, Labels, TimeRange};
 
-use super::{Db, WIDE, lock};
+use super::{Db, Named, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
 use crate::columns::View;
@@ -19,14 +20,49 @@ use crate::manifest::BlockEntry;
 const SPANS_MAX: i64 = 64;
 
 /// Blocks that are being written, by their span.
-struct Writers<'a> {
+pub(super) struct Writers<'a> {
     db: &'a Db,
     of: BTreeMap<i64, (String, Writer)>,
 }
 
-impl Writers<'_> {
+impl<'a> Writers<'a> {
+    pub(super) fn new(db: &'a Db) -> Self {
+        Writers { db, of: BTreeMap::new() }
+    }
+
+    /// Writes samples of a series to the blocks of their spans. `of` is the range of all samples that these writers get.
+    pub(super) fn push(&mut self, labels: &Labels, samples: &Columns, of: TimeRange) -> Result<(), Error> {
+        let mut from = 0;
+        while from < samples.len() {
+            let (span, last_ms) = self.db.span(samples.t[from], of);
+            let end = from + samples.t[from..].partition_point(|t| *t <= last_ms);
+            let (_, writer) = match self.of.entry(span) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let name = self.db.new_name();
+                    let writer = Writer::create(&*self.db.disk, &name)?;
+                    entry.insert((name, writer))
+                }
+            };
+            writer.push(labels, &samples.t[from..end], &samples.v[from..end])?;
+            from = end;
+        }
+        Ok(())
+    }
+
+    /// Ends the blocks; durable when this returns.
+    pub(super) fn finish(mut self) -> Result<Vec<Named>, Error> {
+        let mut written = Vec::new();
+        let finished = self.finish_each(&mut written).and_then(|()| disk::sync(&*self.db.disk));
+        if let Err(error) = finished {
+            self.db.discard(written.into_iter().map(|(entry, _)| entry.name));
+            return Err(error);
+        }
+        Ok(written)
+    }
+
     /// Ends the blocks one after the other; what is not durable yet is their names.
-    fn finish(&mut self, written: &mut Vec<(BlockEntry, Arc<Block>)>) -> Result<(), Error> {
+    fn finish_each(&mut self, written: &mut Vec<Named>) -> Result<(), Error> {
         while let Some((span, (name, writer))) = self.of.pop_first() {
             let finished = writer.finish().and_then(|()| Block::open(&*self.db.disk, &name));
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
@@ -91,37 +127,17 @@ impl Db {
     }
 
     /// Writes what is frozen to a block for each span of time; durable when this returns.
-    fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<(BlockEntry, Arc<Block>)>, Error> {
+    fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<Named>, Error> {
         let Some(range) = frozen.range() else { return Ok(Vec::new()) };
-        let mut writers = Writers { db: self, of: BTreeMap::new() };
+        let mut writers = Writers::new(self);
         let mut samples = Columns::default();
         for (labels, shard, id) in self.head.sorted(frozen) {
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
             samples.clear();
             buffer.read_into(TimeRange::ALL, &mut samples)?;
-            let mut rest = View::of(&samples);
-            while let Some(first_ms) = rest.first_t() {
-                let (span, last_ms) = self.span(first_ms, range);
-                let (own, later) = rest.split_after(last_ms);
-                let (_, writer) = match writers.of.entry(span) {
-                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(entry) => {
-                        let name = self.new_name();
-                        let writer = Writer::create(&*self.disk, &name)?;
-                        entry.insert((name, writer))
-                    }
-                };
-                writer.push(&labels, own)?;
-                rest = later;
-            }
+            writers.push(&labels, &samples, range)?;
         }
-        let mut written = Vec::new();
-        let finished = writers.finish(&mut written).and_then(|()| disk::sync(&*self.disk));
-        if let Err(error) = finished {
-            self.discard(written.into_iter().map(|(entry, _)| entry.name));
-            return Err(error);
-        }
-        Ok(written)
+        writers.finish()
     }
 
     /// The span of a time, and the last time in it.

@@ -69,7 +69,7 @@ fn check(request: &LabelsRequest) -> Result<(), Error> {
 
 impl View {
     /// The blocks that may have a sample in the range and are not found damaged, from the oldest written to the newest.
-    fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Named> {
+    pub(super) fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Named> {
         self.blocks.iter().filter(move |(_, block)| !block.is_damaged() && block.range().overlaps(&range))
     }
 

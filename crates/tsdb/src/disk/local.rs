@@ -107,7 +107,7 @@ impl Input for Readable {
 }
 
 /// Creates a directory and those above it, and makes each entry durable.
-fn create_dir(dir: &Path) -> Result<(), Error> {
+pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -119,11 +119,14 @@ fn create_dir(dir: &Path) -> Result<(), Error> {
         }
         _ => {}
     }
-    for dir in [dir, parent] {
-        let synced = File::open(dir).and_then(|dir| dir.sync_all());
-        synced.map_err(super::io(format!("fsync of directory {}", dir.display())))?;
-    }
-    Ok(())
+    sync_dir(dir)?;
+    sync_dir(parent)
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(super::io(format!("fsync of directory {}", dir.display())))
 }
 
 /// Keeps other processes out of a directory until the file is closed.

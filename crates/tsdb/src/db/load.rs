@@ -1,0 +1,117 @@
+//! Adding samples that come from elsewhere than the log straight to blocks.
+//!
+//! Positions in the log do not change, and the head is passed by: it is for a directory that nobody else writes to at the time. A sample that
+//! is in a block already, with the same bits, is not written again, so the same load twice is the same as once. The price is that the blocks
+//! of that time are read along.
+
+use std::sync::Arc;
+
+use model::{Columns, Labels, TimeRange};
+
+use super::Db;
+use super::flush::Writers;
+use crate::Error;
+use crate::block::{Block, ChunkRef};
+use crate::columns::merge_newer;
+use crate::deletes::{self, Cuts};
+
+/// Takes series in the order of their canonical texts, each once, and makes blocks of them.
+pub struct Loader<'a> {
+    db: &'a Db,
+    /// Of all samples that will come.
+    range: TimeRange,
+    writers: Writers<'a>,
+    /// The blocks that there are, from the oldest written to the newest.
+    known: Vec<Follower>,
+    /// What is known of a series, what of it a block has, and what is new.
+    scratch: [Columns; 3],
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// Follows the series of a block.
+struct Follower {
+    block: Arc<Block>,
+    /// What is deleted of it, which is not there.
+    cuts: Cuts,
+    next: u32,
+    current: Option<(Labels, Vec<ChunkRef>)>,
+}
+
+impl Follower {
+    /// Goes on to a series, and returns where its chunks are if the block has it.
+    fn chunks_of(&mut self, labels: &Labels) -> Result<Option<&[ChunkRef]>, Error> {
+        while self.current.as_ref().is_none_or(|(current, _)| current.canonical() < labels.canonical()) {
+            if self.next as usize >= self.block.series() {
+                return Ok(None);
+            }
+            let entry = self.block.index.entry(self.next).map_err(|reason| self.block.corrupt(0, reason))?;
+            self.next += 1;
+            self.current = Some((entry.labels, entry.chunks));
+        }
+        Ok(self.current.as_ref().filter(|(current, _)| current == labels).map(|(_, chunks)| chunks.as_slice()))
+    }
+
+    /// The ranges that are deleted of the series that it is at.
+    fn deleted(&self) -> Vec<TimeRange> {
+        self.next.checked_sub(1).map_or_else(Vec::new, |series| self.cuts.of(series))
+    }
+}
+
+impl Db {
+    /// Begins to add series whose samples are in a range.
+    pub fn load(&self, range: TimeRange) -> Loader<'_> {
+        let view = self.view();
+        let known = view.readable(range).map(|(entry, block)| {
+            let cuts = Cuts::new(&view.deletes, entry.number(), block);
+            Follower { block: block.clone(), cuts, next: 0, current: None }
+        });
+        Loader { db: self, range, writers: Writers::new(self), known: known.collect(), scratch: Default::default() }
+    }
+}
+
+impl Loader<'_> {
+    /// Adds a series; its times ascend. Returns how many of its samples were not there yet.
+    pub fn push(&mut self, labels: &Labels, samples: &Columns) -> Result<u64, Error> {
+        let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) else { return Ok(0) };
+        let range = TimeRange { start_ms: *first, end_ms: *last };
+        let [known, piece, new] = &mut self.scratch;
+        known.clear();
+        new.clear();
+        for follower in &mut self.known {
+            let block = follower.block.clone();
+            let Some(chunks) = follower.chunks_of(labels)? else { continue };
+            let from = chunks.partition_point(|chunk| chunk.range.end_ms < range.start_ms);
+            let to = chunks.partition_point(|chunk| chunk.range.start_ms <= range.end_ms);
+            piece.clear();
+            block.read(chunks.get(from..to).unwrap_or(&[]), range, piece)?;
+            deletes::apply(&follower.deleted(), 0, piece);
+            merge_newer(known, 0, piece);
+        }
+        let mut at = 0;
+        for (t, v) in samples.t.iter().zip(&samples.v) {
+            at += known.t[at..].partition_point(|known| known < t);
+            if known.t.get(at) != Some(t) || known.v[at].to_bits() != v.to_bits() {
+                new.push(*t, *v);
+            }
+        }
+        self.writers.push(labels, new, self.range)?;
+        Ok(new.len() as u64)
+    }
+
+    /// Makes what was added part of the engine; durable when this returns.
+    pub fn commit(self) -> Result<(), Error> {
+        let written = self.writers.finish()?;
+        if written.is_empty() {
+            return Ok(());
+        }
+        self.db.commit(|manifest, view| {
+            manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
+            view.blocks.extend(written);
+        })
+    }
+}
