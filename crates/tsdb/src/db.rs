@@ -9,6 +9,7 @@ mod flush;
 mod load;
 mod read;
 mod retain;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@
 //! shared lock where there is a file for it, so a snapshot can be read on a medium that cannot be written, while its engine runs elsewhere.
 
 pub mod inspect;
+pub mod layout;
 mod raw;
 pub mod repair;
 #[cfg(test)]

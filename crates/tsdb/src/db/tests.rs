@@ -365,3 +365,37 @@ fn metadata_survives_a_restart() {
     assert_eq!(db.metadata(Some("m")).expect("answers").items, [metadata]);
     assert_eq!(db.metadata(Some("x")).expect("answers").items, []);
 }
+
+#[test]
+fn snapshots_while_everything_goes_on_are_whole() {
+    let dir = tempfile::tempdir().expect("directory");
+    let snapshots = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let taken = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for record in 0..60 {
+                append(&db, record as u64 % 5, &[Sample { t: record * 1000, v: record as f64 }], record + 1);
+                db.flush().expect("flushes");
+                while db.compact(&Cancel::default()).expect("merges") {}
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut taken = Vec::new();
+        while !done.load(Ordering::Acquire) {
+            let to = snapshots.path().join(taken.len().to_string());
+            let before = db.stats().block_samples;
+            db.snapshot(&to).expect("is taken");
+            taken.push((to, before));
+        }
+        taken
+    });
+    assert!(db.snapshot(&taken[0].0).expect_err("refused").to_string().ends_with("is there already"));
+    for (to, before) in taken {
+        assert_eq!(crate::offline::verify::verify(&to, &mut |_| {}).expect("verifies").faults(), 0);
+        let copy = Db::open(&to, options()).expect("opens");
+        let samples = read(&copy, TimeRange::ALL).len() as u64;
+        assert!(samples >= before, "{samples} of {before}");
+        assert_eq!(copy.positions(), BTreeMap::new());
+    }
+}

@@ -7,6 +7,7 @@ use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, SeriesSourc
 use super::*;
 use crate::block::FOOTER;
 use crate::offline::inspect::inspect;
+use crate::offline::layout::{copy, copy_file};
 use crate::offline::repair::repair;
 use crate::offline::verify::{Report, verify};
 use crate::{Db, Options};
@@ -280,4 +281,35 @@ fn what_is_deleted_does_not_come_back_with_a_repair() {
     let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
     assert_eq!((repaired[0].samples, repaired[0].lost.len()), (20, 0));
     assert_eq!(read(&dir).len(), 60);
+}
+
+#[test]
+fn a_copy_has_the_same_samples_and_no_positions() {
+    let dir = directory();
+    let expect = read(&dir);
+    let place = tempfile::tempdir().expect("directory");
+    let to = place.path().join("a/b");
+    copy(dir.path(), &to).expect("copies");
+    let error = copy(dir.path(), &to).expect_err("refused").to_string();
+    assert!(error.ends_with("is there already"), "{error}");
+    for n in 0..2 {
+        fs::remove_file(block(&dir, n)).expect("removed");
+    }
+    let db = Db::open(&to, Options::default()).expect("opens");
+    assert_eq!(db.positions(), BTreeMap::new());
+    assert_eq!(db.stats().block_samples, expect.len() as u64);
+    drop(db);
+    assert_eq!(verify(&to, &mut |_| {}).expect("verifies").faults(), 0);
+    assert!(copy(dir.path(), &place.path().join("c")).is_err(), "the blocks are not there");
+}
+
+#[test]
+fn a_file_is_copied_where_it_cannot_be_linked() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+    fs::write(&from, &content).expect("written");
+    let disk = Local::open(dir.path()).expect("opens");
+    copy_file(&*disk.open("from").expect("opens"), &disk, "to").expect("copies");
+    assert!(fs::read(&to).expect("read") == content);
 }

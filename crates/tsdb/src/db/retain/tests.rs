@@ -228,3 +228,27 @@ fn deletions_equal_those_of_a_map_under_random_operations() {
         model_run(seed);
     }
 }
+
+#[test]
+fn what_is_deleted_is_not_in_a_snapshot_whose_blocks_still_have_it() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    append(&db, "a", 1, 0, 1.0);
+    append(&db, "b", 1, 0, 1.0);
+    db.delete(&[Matcher::equal("env", "a")], TimeRange::ALL).expect("deletes");
+    let to = dir.path().join("snapshot");
+    db.snapshot(&to).expect("is taken");
+    let copy = Db::open(&to, options()).expect("opens");
+    assert_eq!(copy.stats().block_samples, 2, "its bytes are there");
+    assert_eq!(read(&copy, TimeRange::ALL), known(&[("b1", 0, 1.0)]));
+    drop(copy);
+    // Laid out from there once more.
+    let again = dir.path().join("again");
+    crate::offline::layout::copy(&to, &again).expect("copies");
+    let copy = Db::open(&again, options()).expect("opens");
+    assert_eq!(read(&copy, TimeRange::ALL), known(&[("b1", 0, 1.0)]));
+    // Each is rid of it by itself.
+    compact(&copy);
+    assert_eq!((copy.stats().block_samples, copy.view().deletes.len()), (1, 0));
+    assert_eq!((db.stats().block_samples, db.view().deletes.len()), (2, 1));
+}
