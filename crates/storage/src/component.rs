@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use prometheus::Registry;
 use queue::{Lag, Log};
-use runtime::{Component, Shutdown, Token};
-use tokio::sync::{Notify, watch};
+use runtime::{Component, Shutdown, Token, token};
+use tokio::sync::{Notify, Semaphore, watch};
 use tsdb::disk::{Disk, Local};
 use tsdb::{Db, Options};
 
@@ -21,6 +20,7 @@ use crate::local::LocalReader;
 use crate::metrics::{self, Metrics};
 use crate::retention::{self, Retention, Rules};
 use crate::serve::{self, Node};
+use crate::snapshot::{self, Snapshots};
 use crate::{Error, Reader, Replica};
 
 /// Configuration of storage.
@@ -54,6 +54,19 @@ pub struct Args {
     /// Blocks are cut at multiples of this, so that they expire as a whole
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
+
+    /// Answer POST /api/v1/admin/tsdb/snapshot, as Prometheus does with its --web.enable-admin-api
+    #[arg(
+        long,
+        env = "WEIR_ENABLE_ADMIN_API",
+        default_value_t = false,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        value_name = "true|false"
+    )]
+    pub enable_admin_api: bool,
 
     /// Number of this replica, from 0
     #[arg(long, env = "WEIR_STORAGE_REPLICA", default_value_t = 0, value_name = "N")]
@@ -113,8 +126,9 @@ impl Started {
 
     /// The component with the routes of [`crate::serve`], for those who have the token where there is one.
     pub fn serve(self, token: Option<Token>, registry: &Registry) -> Result<Component, Error> {
-        let routes = serve::router(self.node(), token, registry)?;
-        Ok(Component { router: self.component.router.merge(routes), ..self.component })
+        let routes = serve::router(self.node(), token.clone(), registry)?;
+        let own = token::require(token, self.component.router);
+        Ok(Component { router: own.merge(routes), ..self.component })
     }
 }
 
@@ -140,15 +154,7 @@ async fn start_on(
     replica.check()?;
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
     let began = Instant::now();
-    let options = args.options();
-    let dir = args.dir.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let db = Db::open_on(disk()?, options)?;
-        replica.claim(&dir, !db.positions().is_empty())?;
-        db.expire(runtime::clock::now_ms())?;
-        Ok::<_, Error>(db)
-    });
-    let db = Arc::new(opened.await.map_err(|e| Error::Start(e.to_string()))??);
+    let db = open(Box::new(disk), args.dir.clone(), args.options(), replica).await?;
     for warning in db.warnings() {
         tracing::error!("{warning}");
     }
@@ -196,9 +202,30 @@ async fn start_on(
     let ends: Vec<i64> = places.iter().map(|place| place.end).collect();
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
+    let snapshots = Snapshots {
+        enabled: args.enable_admin_api,
+        dir: args.dir,
+        keeper: keeper.clone(),
+        reader: reader.clone(),
+        one: Semaphore::new(1),
+    };
     let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
-    let component = Component { name: "storage", router: Router::new(), drained };
+    let component = Component { name: "storage", router: snapshots.router(), drained };
     Ok(Started { component, reader, replica, partitions })
+}
+
+type OpenDisk = dyn FnOnce() -> Result<Arc<dyn Disk>, tsdb::Error> + Send;
+
+/// Opens the engine of a replica's directory.
+async fn open(disk: Box<OpenDisk>, dir: PathBuf, options: Options, replica: Replica) -> Result<Arc<Db>, Error> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let db = Db::open_on(disk()?, options)?;
+        replica.claim(&dir, !db.positions().is_empty())?;
+        snapshot::remove_left_over(&snapshot::folder(&dir))?;
+        db.expire(runtime::clock::now_ms())?;
+        Ok(Arc::new(db))
+    });
+    opened.await.map_err(|e| Error::Start(e.to_string()))?
 }
 
 /// Where a partition is read from, and where the log ended at the start.

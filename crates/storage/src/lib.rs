@@ -13,6 +13,7 @@ pub mod reader;
 pub mod replica;
 pub mod retention;
 pub mod serve;
+pub mod snapshot;
 mod wire;
 
 pub use component::{Args, Deps, Started, start};

@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     /// Of flushes, and of merges with retention.
     pub(crate) disk_full: IntGaugeVec,
     pub(crate) throttled: IntCounter,
+    pub(crate) snapshots: prometheus::IntCounterVec,
     pub(crate) expired_blocks: IntCounter,
     pub(crate) head_series: IntGauge,
     pub(crate) head_samples: IntGauge,
@@ -108,6 +109,13 @@ impl Metrics {
                 "weir_storage_throttled_total",
                 "Times that reading the log waited, since flushes did not keep up.",
             )?,
+            snapshots: prometheus::IntCounterVec::new(
+                prometheus::Opts::new(
+                    "weir_storage_snapshots_total",
+                    "Snapshots that were asked for, by what became of them: made, failed, or refused since one was being made.",
+                ),
+                &["outcome"],
+            )?,
             expired_blocks: IntCounter::new(
                 "weir_storage_expired_blocks_total",
                 "Blocks that were dropped for their age.",
@@ -120,9 +128,8 @@ impl Metrics {
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
         };
-        for operation in ["flush", "merge", "expire", "commit"] {
-            metrics.failures.with_label_values(&[operation]);
-        }
+        begin(&metrics.failures, &["flush", "merge", "expire", "commit"]);
+        begin(&metrics.snapshots, &["made", "failed", "refused"]);
         for operation in ["flush", "merge", "expire"] {
             metrics.disk_full.with_label_values(&[operation]);
         }
@@ -158,7 +165,12 @@ impl Metrics {
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
-        all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full)]);
+        all.extend([
+            boxed(&self.replay_seconds),
+            boxed(&self.failures),
+            boxed(&self.disk_full),
+            boxed(&self.snapshots),
+        ]);
         all
     }
 
@@ -170,5 +182,12 @@ impl Metrics {
         self.block_bytes.set(stats.block_bytes as i64);
         self.block_samples.set(stats.block_samples as i64);
         self.quarantined.set(stats.quarantined as i64);
+    }
+}
+
+/// Shows a counter from the start with every value of its label.
+fn begin(counter: &prometheus::IntCounterVec, values: &[&str]) {
+    for value in values {
+        counter.with_label_values(&[*value]);
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::Error;
 
 /// The file in the directory of a replica.
-const FILE: &str = "replica";
+pub(crate) const FILE: &str = "replica";
 /// More replicas than partitions are of no use, and a log has at most this many.
 const REPLICAS_MAX: u32 = 1024;
 

@@ -1,0 +1,108 @@
+//! A storage over a log, both in a directory.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
+use prometheus::Registry;
+use queue::Log;
+use queue::payload::Encoder;
+use runtime::{Shutdown, ShutdownTrigger};
+use storage::Reader;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    queue: queue::Args,
+    #[command(flatten)]
+    storage: storage::Args,
+}
+
+pub(crate) struct Running {
+    log: Arc<dyn Log>,
+    pub(crate) reader: Arc<dyn Reader>,
+    registry: Registry,
+    pub(crate) storage: (ShutdownTrigger, runtime::Component),
+    queue: (ShutdownTrigger, runtime::Component),
+}
+
+pub(crate) async fn start(dir: &Path, flags: &[&str]) -> Running {
+    let Cli { mut queue, mut storage } = Cli::parse_from(["test"].iter().chain(flags));
+    queue.dir = dir.join("queue");
+    storage.dir = dir.join("storage");
+    let (queue_trigger, shutdown) = Shutdown::new();
+    let registry = Registry::new();
+    let log = queue::start(queue, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
+    let (storage_trigger, shutdown) = Shutdown::new();
+    let deps = storage::Deps { log: log.log.clone() };
+    let started = storage::start(storage, deps, &registry, shutdown).await.expect("storage starts");
+    Running {
+        log: log.log,
+        reader: started.reader,
+        registry,
+        storage: (storage_trigger, started.component),
+        queue: (queue_trigger, log.component),
+    }
+}
+
+impl Running {
+    pub(crate) async fn stop(self) {
+        self.storage.0.ask();
+        self.storage.1.drained.await.expect("storage drains");
+        drop((self.reader, self.log));
+        self.queue.0.ask();
+        self.queue.1.drained.await.expect("log drains");
+    }
+
+    pub(crate) async fn write(&self, t: i64, v: f64) {
+        let labels = Labels::new(&[("__name__", "m"), ("t", &t.to_string())]).expect("valid");
+        let mut encoder = Encoder::new();
+        encoder.push(labels.as_ref(), &[Sample { t, v }]);
+        let partition = labels.as_ref().partition(self.log.partitions());
+        self.log.append(partition, encoder.finish(), t).await.expect("acknowledged");
+    }
+
+    /// Many records that are acknowledged together.
+    pub(crate) async fn write_at_once(&self, times: std::ops::Range<i64>) {
+        let times: Vec<i64> = times.collect();
+        let appends = times.chunks(20).map(|times| {
+            let mut encoder = Encoder::new();
+            for t in times {
+                let labels = Labels::new(&[("__name__", "m"), ("t", &t.to_string())]).expect("valid");
+                encoder.push(labels.as_ref(), &[Sample { t: *t, v: *t as f64 }]);
+            }
+            self.log.append(0, encoder.finish(), 0)
+        });
+        futures_util::future::try_join_all(appends).await.expect("acknowledged");
+    }
+
+    pub(crate) async fn read(&self) -> Vec<(i64, f64)> {
+        self.reader.caught_up(PATIENCE).await.expect("catches up");
+        let request = SelectRequest {
+            matchers: vec![Matcher::equal("__name__", "m")],
+            range: TimeRange::ALL,
+            want: Want::Samples,
+            series_max: usize::MAX,
+            cancel: Cancel::default(),
+        };
+        let mut out = Vec::new();
+        for series in self.reader.select(&request).expect("selects").series {
+            let mut samples = Columns::default();
+            series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+            out.extend(samples.t.into_iter().zip(samples.v));
+        }
+        out.sort_by_key(|(t, _)| *t);
+        out
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let family = self.registry.gather().into_iter().find(|f| f.name() == name).expect("registered");
+        family.get_metric().iter().map(|m| m.get_counter().get_value() + m.get_gauge().get_value()).sum()
+    }
+}
+
+pub(crate) const NO_RETENTION: &[&str] = &["--retention", "off"];
