@@ -40,6 +40,7 @@ use crate::respond::response;
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
 pub use crate::front_door::FrontDoor;
+pub use crate::time::parse_time_ms;
 
 /// What the query component needs of others.
 pub struct Deps {

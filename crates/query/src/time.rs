@@ -15,7 +15,7 @@ const TIME_LAST: &str = "292277025-08-18T07:12:54.999999999Z";
 const DAY_MS: i64 = 86_400_000;
 
 /// Reads a time: seconds since the epoch with a fraction, or RFC 3339. Returns milliseconds.
-pub(crate) fn parse_time_ms(text: &str) -> Result<i64, String> {
+pub fn parse_time_ms(text: &str) -> Result<i64, String> {
     if let Some(seconds) = parse_float(text).filter(|s| !s.is_nan()) {
         // Rounded to the millisecond as Prometheus rounds, the whole seconds apart from the rest.
         let whole = seconds.trunc();

@@ -64,7 +64,7 @@ pub struct Args {
         require_equals = true,
         default_missing_value = "true",
         action = clap::ArgAction::Set,
-        value_name = "true|false"
+        value_name = "BOOL"
     )]
     pub enable_admin_api: bool,
 

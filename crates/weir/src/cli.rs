@@ -1,9 +1,13 @@
 //! The commands and their words. What a flag of a component means is said in that component.
 
+mod tsdb;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+pub(crate) use tsdb::{Data, ExportArgs, ImportArgs, InspectArgs, RestoreArgs, SnapshotArgs, Tsdb};
 
 /// Where a client command looks for Weir when nothing else is said.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:9360";
@@ -56,6 +60,10 @@ pub(crate) enum Command {
     /// Send a sample, and wait until the alert that it fires has been received and resolved
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+
+    /// Check, inspect, repair, import, export, snapshot and restore what storage keeps
+    #[command(subcommand)]
+    Tsdb(Tsdb),
 
     /// Print the version
     Version,

@@ -13,6 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(150);
 pub(crate) struct Client {
     base: String,
     http: reqwest::Client,
+    token: Option<runtime::Token>,
 }
 
 /// The answer to a request, whatever its status.
@@ -42,7 +43,12 @@ impl Client {
     pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-        Ok(Client { base: base.trim_end_matches('/').to_owned(), http })
+        Ok(Client { base: base.trim_end_matches('/').to_owned(), http, token: None })
+    }
+
+    /// Shows a token with every request.
+    pub(crate) fn with_token(self, token: Option<runtime::Token>) -> Self {
+        Client { token, ..self }
     }
 
     /// Where it talks to.
@@ -77,6 +83,10 @@ impl Client {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let hint = || format!("no answer from {} (start one with `weir run`, or name another with --url)", self.base);
+        let request = match &self.token {
+            Some(token) => request.header("authorization", token.header()),
+            None => request,
+        };
         let answer = request.send().await.map_err(without_url).with_context(hint)?;
         let status = answer.status().as_u16();
         let text = answer.text().await.map_err(without_url).with_context(hint)?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Check, Cli, Command};
+use crate::cli::{Check, Cli, Command, Tsdb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,6 +64,8 @@ fn execute(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<ExitC
         Command::Rules(args) => client()?.block_on(commands::rules::rules(&args)),
         Command::Demo(args) => client()?.block_on(commands::demo::demo(&args)),
         Command::Verify(args) => client()?.block_on(commands::verify::verify(&args)),
+        Command::Tsdb(Tsdb::Snapshot(args)) => client()?.block_on(commands::tsdb::snapshot(&args)),
+        Command::Tsdb(command) => commands::tsdb::offline(command),
         Command::Version => commands::version(),
         Command::DocsCli => commands::docs::docs(),
     }

@@ -86,6 +86,8 @@ pub fn export(
         }
     }
     create_dir(out)?;
+    // `promtool tsdb dump` wants a folder for the log beside the blocks, if an empty one.
+    create_dir(&out.join("wal"))?;
     let spans = spans(&blocks, options)?;
     for span in spans.into_iter().flatten() {
         let range = TimeRange {

@@ -18,7 +18,7 @@ pub(super) use write::IndexWriter;
 /// The file's name in the folder of a block.
 pub(super) const FILE: &str = "index";
 const MAGIC: u32 = 0xBAAA_D700;
-/// The one that every Prometheus since 2.2 writes: symbols are referred to by their number.
+/// The one that all but the first releases of Prometheus 2 write: symbols are referred to by their number.
 const VERSION: u8 = 2;
 /// Six places of parts, and a checksum.
 const TOC: usize = 6 * 8 + 4;

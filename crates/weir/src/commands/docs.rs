@@ -59,7 +59,9 @@ fn section(page: &mut String, command: &Command, name: &str) {
 }
 
 fn row(page: &mut String, arg: &Arg) {
-    let value = arg.get_value_names().unwrap_or_default().iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ");
+    let takes_value = arg.get_action().takes_values();
+    let names = arg.get_value_names().filter(|_| takes_value).unwrap_or_default();
+    let value = names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(" ");
     let flag = match (arg.get_short(), arg.get_long()) {
         (Some(short), Some(long)) => format!("-{short}, --{long} {value}"),
         (_, Some(long)) => format!("--{long} {value}"),
@@ -67,10 +69,11 @@ fn row(page: &mut String, arg: &Arg) {
     };
     let mut meaning = plain(arg.get_help());
     let values: Vec<String> = arg.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();
-    if !values.is_empty() && arg.get_action().takes_values() {
+    if !values.is_empty() && takes_value {
         let _ = write!(meaning, " ({})", values.join(", "));
     }
-    let defaults = arg.get_default_values().iter().map(|v| v.to_string_lossy()).filter(|v| !v.is_empty());
+    let defaults =
+        arg.get_default_values().iter().map(|v| v.to_string_lossy()).filter(|v| !v.is_empty() && takes_value);
     let default = defaults.map(|v| format!("`{v}`")).collect::<Vec<_>>().join(" ");
     let variable = arg.get_env().map_or_else(String::new, |v| format!("`{}`", v.to_string_lossy()));
     let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
@@ -99,6 +102,7 @@ mod tests {
         assert!(
             page.contains("| `-o, --output FORMAT` | How the answer is written (table, json, csv) | `table` |  |\n")
         );
+        assert!(page.contains("| `--json` | Print all of it as JSON |  |  |\n"), "a switch has no value");
         assert!(!page.contains("docs-cli\n"), "hidden commands are not");
     }
 }

@@ -24,7 +24,7 @@ async fn native_histograms_of_a_real_prometheus_are_stored_as_it_has_them() {
         let at = settled(&weir, &prometheus).await;
         let query = async |expr: &str| {
             let form = [("query", expr), ("time", &format!("{at:.3}"))];
-            ask(&weir, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers")
+            ask(&weir.http, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers")
         };
         let theirs = query("{__name__=~\"prometheus_.+\"}").await;
         let theirs: BTreeMap<Labels, Summary> = theirs

@@ -20,6 +20,7 @@ mod prometheus;
 mod rules;
 mod self_monitoring;
 mod support;
+mod tsdb;
 mod verify;
 mod weir;
 

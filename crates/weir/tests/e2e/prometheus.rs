@@ -12,7 +12,7 @@ use crate::weir::{Launch, Weir};
 pub(crate) const MESSAGES: [&str; 2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
 
 pub(crate) struct Prometheus {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) address: String,
 }
 
@@ -66,14 +66,14 @@ pub(crate) fn start(
 }
 
 /// One answer, or `None` while the server does not answer with success.
-pub(crate) async fn ask(weir: &Weir, address: &str, path: &str, form: &[(&str, &str)]) -> Option<Value> {
-    let request = weir.http.post(format!("http://{address}{path}"));
+pub(crate) async fn ask(http: &reqwest::Client, address: &str, path: &str, form: &[(&str, &str)]) -> Option<Value> {
+    let request = http.post(format!("http://{address}{path}"));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(encode_form(form));
     let answer: Value = serde_json::from_str(&request.send().await.ok()?.text().await.ok()?).ok()?;
     (answer["status"] == "success").then(|| answer["data"]["result"].clone())
 }
 
-fn sorted(result: Value) -> Vec<Value> {
+pub(crate) fn sorted(result: Value) -> Vec<Value> {
     let mut series = result.as_array().expect("array").clone();
     series.sort_by_key(|s| s["metric"].to_string());
     series
@@ -87,7 +87,7 @@ fn number(result: &Value) -> Option<f64> {
 pub(crate) async fn settled(weir: &Weir, prometheus: &Prometheus) -> f64 {
     let (mut first, mut settled_at) = (None, 0.0);
     let newest = async |expr: &str| {
-        let answer = ask(weir, &prometheus.address, "/api/v1/query", &[("query", expr)]).await;
+        let answer = ask(&weir.http, &prometheus.address, "/api/v1/query", &[("query", expr)]).await;
         answer.as_ref().and_then(number).ok_or_else(|| format!("no answer to {expr}"))
     };
     until(async || {
@@ -124,17 +124,19 @@ async fn agree(bin: &std::path::Path, message: &str) {
         "histogram_quantile(0.9, sum by (le) (rate(prometheus_http_request_duration_seconds_bucket[5s])))",
     ] {
         let form = [("query", expr), ("time", &time)];
-        let theirs = ask(&weir, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers");
-        let ours = ask(&weir, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("weir answers");
+        let theirs = ask(&weir.http, &prometheus.address, "/api/v1/query", &form).await.expect("prometheus answers");
+        let ours = ask(&weir.http, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("weir answers");
         assert!(!theirs.as_array().expect("vector").is_empty(), "{expr} finds nothing");
         assert_eq!(sorted(ours), sorted(theirs), "{expr} at {time}");
     }
     let (start, end) = (format!("{:.3}", at - 4.0), time.clone());
     for expr in ["up", "rate(prometheus_tsdb_head_samples_appended_total[2s])"] {
         let form = [("query", expr), ("start", &start), ("end", &end), ("step", "0.5")];
-        let theirs = ask(&weir, &prometheus.address, "/api/v1/query_range", &form).await.expect("prometheus answers");
-        let ours =
-            ask(&weir, weir.address("/api/v1/query_range"), "/api/v1/query_range", &form).await.expect("weir answers");
+        let theirs =
+            ask(&weir.http, &prometheus.address, "/api/v1/query_range", &form).await.expect("prometheus answers");
+        let ours = ask(&weir.http, weir.address("/api/v1/query_range"), "/api/v1/query_range", &form)
+            .await
+            .expect("weir answers");
         assert_eq!(sorted(ours), sorted(theirs), "{expr} from {start} to {end}");
     }
     let (_, metadata) = weir.get("/api/v1/metadata?metric=prometheus_http_requests_total").await;

@@ -2,7 +2,7 @@
 //! processes only.
 //!
 //! The binaries are those that `cargo test --workspace` builds: of the components without optimization, of the command line as `WEIR_BIN`
-//! says. Not here: `../e2e/chart.rs`, which reads files and starts no server.
+//! says. Not here: `../e2e/chart.rs`, which reads files and starts no server, and `../e2e/tsdb.rs`, which is of directories on which none runs.
 
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 

@@ -1,0 +1,321 @@
+//! `weir tsdb`: what is stored, in and out of the formats of others, damaged and repaired, copied and laid out again.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use model::{Labels, Sample};
+use serde_json::{Value, json};
+
+use crate::prometheus::{Prometheus, ask, sorted};
+use crate::support::{free_port, labels, program, run, until, weir_bin};
+use crate::weir::{Launch, Weir};
+
+/// A time that is long ago, at the begin of a day.
+const BEGIN_MS: i64 = 1_780_012_800_000;
+const KEEP: &[&str] = &["--retention", "off"];
+const ADMIN: &str = "/api/v1/admin/tsdb/snapshot";
+
+fn weir(args: &[&str], data: &Path) -> Output {
+    let (command, rest) = args.split_first().expect("a command");
+    let mut process = Command::new(weir_bin());
+    process.args(["tsdb", command]).args(rest).arg("--data").arg(data).stdin(Stdio::null());
+    process.output().expect("runs")
+}
+
+/// The standard output of a command that ends well.
+fn good(args: &[&str], data: &Path) -> String {
+    let output = weir(args, data);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Standard output and standard error of a command that does not.
+fn bad(args: &[&str], data: &Path) -> (String, String) {
+    let output = weir(args, data);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let (out, error) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {out}{error}");
+    (out, error)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Ten series over five hours, one with characters that have to be escaped.
+fn series() -> Vec<(Labels, Vec<Sample>)> {
+    let samples = |n: i64| (0..300).map(move |i| (BEGIN_MS + i * 60_000 + n, (i * n) as f64 / 4.0));
+    (0..10)
+        .map(|n| {
+            let job = if n == 0 { "a \"b\" \\ ü".to_owned() } else { n.to_string() };
+            let samples = samples(n).map(|(t, v)| Sample { t, v });
+            (labels(&[("__name__", "books"), ("job", &job), ("zone", "z")]), samples.collect())
+        })
+        .collect()
+}
+
+/// What `promtool tsdb dump` should print, in some order.
+fn lines(series: &[(Labels, Vec<Sample>)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (labels, samples) in series {
+        let pairs: Vec<String> = labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
+        lines.extend(samples.iter().map(|s| format!("{{{}}} {} {}", pairs.join(", "), s.v, s.t)));
+    }
+    lines.sort();
+    lines
+}
+
+fn dump(promtool: &Path, dir: &Path) -> Vec<String> {
+    let text = run(Command::new(promtool).args(["tsdb", "dump"]).arg(dir));
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// A Weir that has these series in its blocks and was stopped.
+async fn stopped_with(data: &Path, series: &[(Labels, Vec<Sample>)]) {
+    let weir = Launch::new(data).args(KEEP).start().await;
+    for one in series {
+        assert_eq!(weir.remote_write(std::slice::from_ref(one)).await.expect("answered"), 204);
+    }
+    weir.stop();
+}
+
+/// A Prometheus over a directory, with an admin API, that scrapes itself if it is told to.
+async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str) -> Prometheus {
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = dir.join("prometheus.yml");
+    fs::write(&config, scrape.replace("ADDRESS", &address)).expect("written");
+    let child = Command::new(bin)
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", data.display()))
+        .arg(format!("--web.listen-address={address}"))
+        .args(["--web.enable-admin-api", "--storage.tsdb.retention.time=100y", "--log.level=error"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("prometheus starts");
+    let http = client();
+    until(async || match http.get(format!("http://{address}/-/ready")).send().await {
+        Ok(answer) if answer.status() == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    Prometheus { child, address }
+}
+
+fn client() -> reqwest::Client {
+    crate::support::install_tls();
+    reqwest::Client::new()
+}
+
+/// SIGTERM, and its end.
+fn stop(mut prometheus: Prometheus) {
+    run(Command::new("kill").args(["-TERM", &prometheus.child.id().to_string()]));
+    assert!(prometheus.child.wait().expect("waited for").success());
+}
+
+async fn admin(http: &reqwest::Client, prometheus: &Prometheus, what: &str) -> Value {
+    let url = format!("http://{}/api/v1/admin/tsdb/{what}", prometheus.address);
+    let answer = http.post(url).send().await.expect("answered");
+    assert!(answer.status().is_success(), "{what}: {answer:?}");
+    serde_json::from_str(&answer.text().await.expect("text")).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn promtool_reads_what_is_exported_and_weir_what_promtool_writes() {
+    let test = "promtool_reads_what_is_exported_and_weir_what_promtool_writes";
+    let Some(promtool) = program(test, "PROMTOOL_BIN") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    let series = series();
+    stopped_with(&at("weir"), &series).await;
+    let told = good(&["export-prometheus", "--out", path(&at("out"))], &at("weir"));
+    assert!(told.ends_with("3 blocks, 3000 samples\n"), "{told}");
+    assert_eq!(dump(&promtool, &at("out")), lines(&series));
+    let list = run(Command::new(&promtool).args(["tsdb", "list"]).arg(at("out")));
+    assert_eq!(list.lines().count(), 4, "{list}");
+    let analyzed = run(Command::new(&promtool).args(["tsdb", "analyze"]).arg(at("out")));
+    assert!(
+        analyzed.contains("Total Series: 10\n") && analyzed.contains("Postings entries (total label pairs): 30\n"),
+        "{analyzed}"
+    );
+    // Through Weir once more, and only a part.
+    let told = good(&["import-prometheus", path(&at("out"))], &at("again"));
+    assert!(told.starts_with("3 blocks: 3000 samples, of which 0 were there already and 3000 are new\n"), "{told}");
+    let told = good(&["import-prometheus", path(&at("out"))], &at("again"));
+    assert!(told.starts_with("3 blocks: 3000 samples, of which 3000 were there already and 0 are new\n"), "{told}");
+    let (start, end) = ((BEGIN_MS + 3_600_000).to_string(), "2026-05-29T02:30:00Z");
+    let seconds = start.trim_end_matches("000");
+    let args = [
+        "export-prometheus",
+        "--start",
+        seconds,
+        "--end",
+        end,
+        "--match",
+        "{job=~\"[3-5]\"}",
+        "--match",
+        "{job=\"5\"}",
+    ];
+    good(&[&args[..], &["--block-span", "1d", "--out", path(&at("part"))]].concat(), &at("again"));
+    let mut part = series.clone();
+    part.retain(|(labels, _)| ["3", "4", "5"].contains(&labels.get("job").expect("a job")));
+    part.iter_mut()
+        .for_each(|(_, samples)| samples.retain(|s| (BEGIN_MS + 3_600_000..=1_780_021_800_000).contains(&s.t)));
+    assert_eq!(dump(&promtool, &at("part")), lines(&part));
+    assert!(lines(&part).len() > 100);
+    // Blocks of promtool's own.
+    let mut text = String::new();
+    for (labels, samples) in &series[1..] {
+        for sample in samples {
+            let labels = labels.to_string().replace(", ", ",");
+            writeln!(text, "{labels} {} {}.{:03}", sample.v, sample.t / 1000, sample.t % 1000).expect("written");
+        }
+    }
+    fs::write(at("in.om"), text + "# EOF\n").expect("written");
+    run(Command::new(&promtool).args(["tsdb", "create-blocks-from", "openmetrics"]).args([at("in.om"), at("theirs")]));
+    good(&["import-prometheus", path(&at("theirs"))], &at("from-theirs"));
+    good(&["export-prometheus", "--out", path(&at("theirs-again"))], &at("from-theirs"));
+    assert_eq!(dump(&promtool, &at("theirs-again")), lines(&series[1..]));
+}
+
+#[tokio::test]
+async fn a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_not_imported() {
+    let test = "a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_not_imported";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    let series = series();
+    stopped_with(&at("weir"), &series).await;
+    good(&["export-prometheus", "--out", path(&at("out"))], &at("weir"));
+    let theirs = prometheus(&bin, dir.path(), &at("out"), "").await;
+    let ours = Launch::new(&at("weir")).args(KEEP).start().await;
+    let http = client();
+    for (expr, time) in [("books", BEGIN_MS + 90_000), ("sum by (zone) (rate(books[1h]))", BEGIN_MS + 4 * 3_600_000)] {
+        let form = [("query", expr), ("time", &format!("{}", time / 1000))];
+        let answers = [&theirs.address, ours.address("/api/v1/query")];
+        let [theirs, ours] = answers.map(|address| ask(&http, address, "/api/v1/query", &form));
+        let (theirs, ours) = (theirs.await.expect("answered"), ours.await.expect("answered"));
+        assert!(!theirs.as_array().expect("vector").is_empty(), "{expr} finds nothing");
+        assert_eq!(sorted(ours), sorted(theirs), "{expr}");
+    }
+    let (start, end) = (BEGIN_MS / 1000 + 600, BEGIN_MS / 1000 + 3 * 3600);
+    admin(&http, &theirs, &format!("delete_series?match[]=books{{job=\"3\"}}&start={start}&end={end}")).await;
+    stop(theirs);
+    let told = good(&["import-prometheus", path(&at("out"))], &at("imported"));
+    let is_deleted = |s: &&Sample| (start * 1000..=end * 1000).contains(&s.t);
+    let deleted = series[3].1.iter().filter(is_deleted).count();
+    assert!(
+        deleted > 100 && told.contains(&format!("\n{deleted} samples are deleted there, and left out\n")),
+        "{told}"
+    );
+    assert!(told.contains(" has a write-ahead log, which was not read"), "{told}");
+    let imported = Launch::new(&at("imported")).args(KEEP).start().await;
+    let form = [("query", "count_over_time(books[10h])"), ("time", &format!("{}", BEGIN_MS / 1000 + 9 * 3600))];
+    let counts = ask(&http, imported.address("/api/v1/query"), "/api/v1/query", &form).await.expect("answered");
+    for one in counts.as_array().expect("vector") {
+        let expect = if one["metric"]["job"] == "3" { 300 - deleted } else { 300 };
+        assert_eq!(one["value"][1], json!(expect.to_string()), "{one}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms() {
+    let test = "a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms";
+    let (Some(bin), Some(promtool)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMTOOL_BIN")) else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    let scrape = "global: {scrape_interval: 200ms, scrape_timeout: 200ms, scrape_native_histograms: true}\n\
+                  scrape_configs: [{job_name: self, static_configs: [{targets: ['ADDRESS']}]}]\n";
+    let theirs = prometheus(&bin, dir.path(), &at("theirs"), scrape).await;
+    let http = client();
+    let scraped = "count_over_time(prometheus_http_request_duration_seconds{handler=\"/metrics\"}[1h]) > 5";
+    until(async || match ask(&http, &theirs.address, "/api/v1/query", &[("query", scraped)]).await {
+        Some(answer) if !answer.as_array().is_none_or(Vec::is_empty) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let name = admin(&http, &theirs, "snapshot").await["data"]["name"].as_str().expect("a name").to_owned();
+    stop(theirs);
+    let snapshot = at("theirs").join("snapshots").join(name);
+    fs::create_dir_all(snapshot.join("wal")).expect("created");
+    let told = good(&["import-prometheus", path(&snapshot)], &at("weir"));
+    assert!(told.contains("that are stored as histogram: "), "{told}");
+    good(&["export-prometheus", "--out", path(&at("out"))], &at("weir"));
+    let (mut floats, all) = (dump(&promtool, &snapshot), dump(&promtool, &at("out")));
+    // A native histogram is printed in braces.
+    floats.retain(|line| !line.split_once("} ").is_some_and(|(_, value)| value.starts_with('{')));
+    assert!(floats.len() > 1000, "{}", floats.len());
+    assert_eq!(all, floats);
+}
+
+/// The only file of this ending in a folder.
+fn only(dir: &Path, ending: &str) -> PathBuf {
+    let all = fs::read_dir(dir).expect("read").map(|e| e.expect("entry").path());
+    let found: Vec<PathBuf> = all.filter(|path| path.to_str().is_some_and(|path| path.ends_with(ending))).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+#[tokio::test]
+async fn damage_is_named_repaired_and_undone_by_a_snapshot() {
+    let dir = tempfile::tempdir().expect("directory");
+    let data = dir.path().join("data");
+    let series = series();
+    let flags = [KEEP, &["--enable-admin-api"]].concat();
+    let mut running = Launch::new(&data).args(&flags).start().await;
+    assert_eq!(running.remote_write(&series).await.expect("answered"), 204);
+    let mut snapshot = Command::new(weir_bin());
+    snapshot.args(["tsdb", "snapshot", "--url", running.address(ADMIN)]);
+    let snapshot = data.join("snapshots").join(run(&mut snapshot).trim());
+    let told = good(&["verify"], &snapshot);
+    assert!(told.ends_with("1 blocks, all sound\n"), "{told}");
+    let more = [(labels(&[("__name__", "books"), ("job", "later")]), vec![Sample { t: BEGIN_MS, v: 1.0 }])];
+    assert_eq!(running.remote_write(&more).await.expect("answered"), 204);
+    for command in ["verify", "inspect", "repair"] {
+        let (_, error) = bad(&[command], &data);
+        assert!(error.contains("is another process using it?"), "{error}");
+    }
+    running.kill();
+
+    // The first chunk is behind the first eight bytes.
+    let block = only(&data.join("storage"), ".block");
+    let mut bytes = fs::read(&block).expect("read");
+    bytes[20] ^= 1;
+    fs::remove_file(&block).expect("the snapshot has its own name for it");
+    fs::write(&block, bytes).expect("written");
+    let (_, error) = bad(&["verify"], &data);
+    assert!(error.contains("0000000000.block: byte 8: checksum of the chunk is wrong (of books{"), "{error}");
+    let (told, error) = bad(&["repair"], &data);
+    assert!(
+        told.contains("; 2700 samples are now in 0000000001.block; the original is 0000000000.block.damaged"),
+        "{told}"
+    );
+    assert!(error.starts_with("0000000000.block: lost 300 samples of books{job="), "{error}");
+    good(&["verify"], &data);
+    let report: Value = serde_json::from_str(&good(&["inspect", "--json"], &data)).expect("JSON");
+    assert_eq!((&report["series"], &report["samples"]), (&json!(9), &json!(2700)));
+    assert!(good(&["inspect"], &data).contains("\nbooks        9 "));
+
+    let (_, error) = bad(&["restore", path(&snapshot)], &data);
+    assert!(error.contains("storage is there already; move it away: mv "), "{error}");
+    fs::rename(data.join("storage"), data.join("storage.old")).expect("moved");
+    good(&["restore", path(&snapshot)], &data);
+    let restored = Launch::new(&data).args(KEEP).start().await;
+    assert_eq!(counts(&restored).await, 3001.0, "what the log has beyond the snapshot is there too");
+    let refused =
+        Command::new(weir_bin()).args(["tsdb", "snapshot", "--url", restored.address(ADMIN)]).output().expect("runs");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("unavailable: admin APIs disabled; start Weir with --enable-admin-api"), "{error}");
+    drop(restored);
+    let alone = Launch::new(&snapshot).args(KEEP).start().await;
+    assert_eq!(counts(&alone).await, 3000.0, "a snapshot is a data directory");
+}
+
+async fn counts(weir: &Weir) -> f64 {
+    let form = [("query", "sum(count_over_time(books[10h]))"), ("time", &format!("{}", BEGIN_MS / 1000 + 6 * 3600))];
+    let answer = ask(&weir.http, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("answered");
+    answer[0]["value"][1].as_str().expect("a number").parse().expect("a number")
+}
