@@ -14,13 +14,18 @@ impl Db {
     pub fn snapshot(&self, to: &Path) -> Result<usize, Error> {
         let target = begin(to)?;
         let mut to_copy = Vec::new();
+        let view = self.view();
+        let is_lost =
+            |name: &str| view.quarantined.iter().any(|(entry, _)| entry.name == name) && !self.disk.path(name).exists();
         let manifest = {
             // Files are removed after the commit that does not name them any more, so as long as nobody commits they are there.
             let committed = lock(&self.committed);
             for entry in &committed.manifest.blocks {
-                // One that was lost is in quarantine, here as there.
-                if self.disk.path(&entry.name).exists() {
-                    to_copy.extend(link(&*self.disk, &target, &entry.name)?.map(|file| (file, entry.name.clone())));
+                match link(&*self.disk, &target, &entry.name) {
+                    Ok(file) => to_copy.extend(file.map(|file| (file, entry.name.clone()))),
+                    // One that was lost is in quarantine, here as there.
+                    Err(_) if is_lost(&entry.name) => {}
+                    Err(error) => return Err(error),
                 }
             }
             committed.manifest.clone()

@@ -399,3 +399,23 @@ fn snapshots_while_everything_goes_on_are_whole() {
         assert_eq!(copy.positions(), BTreeMap::new());
     }
 }
+
+#[test]
+fn a_snapshot_is_made_though_a_block_was_lost() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..2 {
+        append(&db, n, &[Sample { t: 1000, v: 1.0 }], 1);
+        db.flush().expect("flushes");
+    }
+    drop(db);
+    fs::remove_file(dir.path().join("0000000000.block")).expect("removed");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    let to = dir.path().join("snapshot");
+    assert_eq!(db.snapshot(&to).expect("is taken"), 2);
+    let copy = Db::open(&to, options()).expect("opens");
+    assert_eq!((copy.stats().blocks, copy.stats().quarantined), (1, 1));
+    // One that goes missing while the engine runs is no quarantine that anybody was told of.
+    fs::remove_file(dir.path().join("0000000001.block")).expect("removed");
+    assert!(db.snapshot(&dir.path().join("second")).is_err());
+}

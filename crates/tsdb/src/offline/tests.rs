@@ -97,17 +97,38 @@ fn every_flipped_byte_of_block_and_manifest_is_named_with_its_file() {
     assert_eq!(faults(&dir), [""; 0]);
 }
 
+/// Where index and footer of a block begin.
+fn places(bytes: &[u8]) -> (usize, usize) {
+    let footer = bytes.len() - FOOTER;
+    (u64::from_le_bytes(bytes[footer..footer + 8].try_into().expect("eight bytes")) as usize, footer)
+}
+
+/// Makes a checksum right.
+fn checksum(bytes: &mut [u8], of: std::ops::Range<usize>, at: usize) {
+    let sum = crc32c::crc32c(&bytes[of]).to_le_bytes();
+    bytes[at..at + 4].copy_from_slice(&sum);
+}
+
+#[test]
+fn bytes_that_belong_to_nothing_are_a_fault() {
+    let dir = directory();
+    let mut bytes = fs::read(block(&dir, 0)).expect("read");
+    let (index, _) = places(&bytes);
+    bytes.splice(index..index, [1, 2, 3]);
+    let footer = bytes.len() - FOOTER;
+    bytes[footer..footer + 8].copy_from_slice(&(index as u64 + 3).to_le_bytes());
+    checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
+    fs::write(block(&dir, 0), bytes).expect("written");
+    let expect = format!("0000000000.block: byte {index}: there are bytes between the chunks and the index");
+    assert_eq!(faults(&dir), [expect]);
+}
+
 #[test]
 fn an_index_that_says_something_else_under_a_right_checksum_is_a_fault() {
     let dir = directory();
     let path = block(&dir, 0);
     let sound = fs::read(&path).expect("read");
-    let footer = sound.len() - FOOTER;
-    let index = u64::from_le_bytes(sound[footer..footer + 8].try_into().expect("eight bytes")) as usize;
-    let checksum = |bytes: &mut Vec<u8>, of: std::ops::Range<usize>, at: usize| {
-        let sum = crc32c::crc32c(&bytes[of]).to_le_bytes();
-        bytes[at..at + 4].copy_from_slice(&sum);
-    };
+    let (index, footer) = places(&sound);
     let expect = read(&dir);
     // Postings have some bytes that their reader does not look at.
     let mut unread = 0;
