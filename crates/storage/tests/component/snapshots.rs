@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use runtime::Token;
 use serde_json::{Value, json};
 use storage::snapshot::restore;
 use tower::ServiceExt as _;
 
-use crate::support::{NO_RETENTION, Running, start};
+use crate::support::{NO_RETENTION, Running, start, start_as};
 
 const ADMIN: &[&str] = &["--retention", "off", "--enable-admin-api"];
 
@@ -18,7 +19,7 @@ impl Running {
         let response = self.storage.1.router.clone().oneshot(request).await.expect("a router always answers");
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
-        (status, serde_json::from_slice(&body).expect("JSON"))
+        (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
     async fn snapshot(&self, dir: &Path, query: &str) -> PathBuf {
@@ -148,4 +149,19 @@ async fn a_snapshot_belongs_to_the_replica_that_made_it() {
     let replica = fs::read_to_string(to.path().join("storage/replica")).expect("read");
     assert_eq!(replica, "weir-storage 1\nreplica 1 of 2 copies 1\n");
     assert!(restore(dir.path().join("snapshots").as_path(), to.path()).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_has_a_token_wants_it_for_a_snapshot_too() {
+    let dir = tempfile::tempdir().expect("directory");
+    let token = Token::fixed("secret").expect("a token");
+    let running = start_as(dir.path(), ADMIN, Some(token.clone())).await;
+    let request = || Request::post("/api/v1/admin/tsdb/snapshot");
+    let (status, _) = running.ask(request().body(Body::empty()).expect("a request")).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let shown = request().header("authorization", token.header()).body(Body::empty()).expect("a request");
+    let (status, json) = running.ask(shown).await;
+    assert_eq!((status, &json["status"]), (StatusCode::OK, &json!("success")));
+    assert_eq!(running.metric("weir_storage_snapshots_total"), 1.0);
+    running.stop().await;
 }

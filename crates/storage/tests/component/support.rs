@@ -9,7 +9,7 @@ use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, TimeRange, 
 use prometheus::Registry;
 use queue::Log;
 use queue::payload::Encoder;
-use runtime::{Shutdown, ShutdownTrigger};
+use runtime::{Shutdown, ShutdownTrigger, Token};
 use storage::Reader;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +31,11 @@ pub(crate) struct Running {
 }
 
 pub(crate) async fn start(dir: &Path, flags: &[&str]) -> Running {
+    start_as(dir, flags, None).await
+}
+
+/// As a process of its own, which wants to be shown the token, if there is one.
+pub(crate) async fn start_as(dir: &Path, flags: &[&str], token: Option<Token>) -> Running {
     let Cli { mut queue, mut storage } = Cli::parse_from(["test"].iter().chain(flags));
     queue.dir = dir.join("queue");
     storage.dir = dir.join("storage");
@@ -40,11 +45,16 @@ pub(crate) async fn start(dir: &Path, flags: &[&str]) -> Running {
     let (storage_trigger, shutdown) = Shutdown::new();
     let deps = storage::Deps { log: log.log.clone() };
     let started = storage::start(storage, deps, &registry, shutdown).await.expect("storage starts");
+    let reader = started.reader.clone();
+    let component = match token {
+        None => started.component,
+        token => started.serve(token, &registry).expect("serves"),
+    };
     Running {
         log: log.log,
-        reader: started.reader,
+        reader,
         registry,
-        storage: (storage_trigger, started.component),
+        storage: (storage_trigger, component),
         queue: (queue_trigger, log.component),
     }
 }

@@ -244,7 +244,8 @@ impl Import<'_> {
                 range.end_ms = range.end_ms.max(*last);
             }
             *gone_over += 1;
-            if n % REPORT_EVERY == REPORT_EVERY - 1 {
+            // The end is told by the caller.
+            if n % REPORT_EVERY == REPORT_EVERY - 1 && *gone_over < u64::from(source.index.series()) {
                 // Series are the only thing of which both the whole and the part are known.
                 let share = *gone_over as f64 / f64::from(source.index.series().max(1));
                 self.progress.bytes = self.done + (source.segments.bytes() as f64 * share) as u64;
