@@ -1,8 +1,8 @@
 //! Blocks of a Prometheus: read into an engine, and written from one.
 //!
 //! The formats are those of the documents under `tsdb/docs/format` of Prometheus: an index of version 2, segments of chunks, tombstones, and a
-//! `meta.json`. Numbers of fixed size are big-endian there, checksums are CRC-32C. Of the chunks, those of float samples (XOR) are read and
-//! written; others are counted by name. The write-ahead log, in which a Prometheus keeps its last hours, is not read: its snapshot has them
+//! `meta.json`. Numbers of fixed size are big-endian there, checksums are CRC-32C. Of the chunks, those of float samples are read (XOR, XOR2) and
+//! written (XOR); others are counted by name. The write-ahead log, in which a Prometheus keeps its last hours, is not read: its snapshot has them
 //! as a block.
 
 mod bits;
@@ -16,16 +16,15 @@ mod tests;
 mod tombstones;
 mod ulid;
 mod xor;
+mod xor2;
 
 use crate::chunk::bits::{unzigzag, varint};
 
-/// The encodings of chunks by their numbers; `None` for one that is not known here.
+/// What is in chunks that are not read, by the numbers of their encodings.
 fn encoding_name(encoding: u8) -> String {
     match encoding {
-        XOR => "float".to_owned(),
         2 => "histogram".to_owned(),
         3 => "float histogram".to_owned(),
-        4 => "float, XOR2".to_owned(),
         5 => "histogram with start times".to_owned(),
         6 => "float histogram with start times".to_owned(),
         other => format!("encoding {other}"),
@@ -34,6 +33,8 @@ fn encoding_name(encoding: u8) -> String {
 
 /// The encoding of float samples.
 const XOR: u8 = 1;
+/// A later one.
+const XOR2: u8 = 4;
 
 /// What fails in a file, without its name.
 type Reason = &'static str;

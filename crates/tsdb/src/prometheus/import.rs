@@ -15,7 +15,7 @@ use super::meta::{self, Meta};
 use super::segments::Segments;
 use super::tombstones::{self, Tombstones};
 use super::ulid::is_ulid;
-use super::{XOR, encoding_name, xor};
+use super::{XOR, XOR2, encoding_name, xor, xor2};
 use crate::columns::sorted_last_wins;
 use crate::disk::io;
 use crate::{Db, Error};
@@ -291,7 +291,7 @@ impl Import<'_> {
             Error::Invalid(format!("{path}: chunk {:#x} of {labels}: {reason}", chunk.reference))
         };
         let (encoding, data) = source.segments.read(chunk.reference, &mut self.buffer)?;
-        if encoding != XOR {
+        if !matches!(encoding, XOR | XOR2) {
             let skipped = self.summary.skipped.entry(encoding_name(encoding)).or_default();
             skipped.chunks += 1;
             // Every encoding that there is begins with the number of samples.
@@ -302,7 +302,8 @@ impl Import<'_> {
             return Ok(());
         }
         let from = out.len();
-        xor::decode(data, out).map_err(&damaged)?;
+        let decode = if encoding == XOR { xor::decode } else { xor2::decode };
+        decode(data, out).map_err(&damaged)?;
         let times = &out.t[from..];
         // Also what bounds the spans of time that are written to at once.
         if times.first() != Some(&chunk.start_ms) || times.last() != Some(&chunk.end_ms) || !times.is_sorted() {

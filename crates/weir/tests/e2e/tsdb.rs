@@ -84,7 +84,7 @@ async fn stopped_with(data: &Path, series: &[(Labels, Vec<Sample>)]) {
 }
 
 /// A Prometheus over a directory, with an admin API, that scrapes itself if it is told to.
-async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str) -> Prometheus {
+async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str, flags: &[&str]) -> Prometheus {
     let address = format!("127.0.0.1:{}", free_port());
     let config = dir.join("prometheus.yml");
     fs::write(&config, scrape.replace("ADDRESS", &address)).expect("written");
@@ -93,6 +93,7 @@ async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str) -> Promet
         .arg(format!("--storage.tsdb.path={}", data.display()))
         .arg(format!("--web.listen-address={address}"))
         .args(["--web.enable-admin-api", "--storage.tsdb.retention.time=100y", "--log.level=error"])
+        .args(flags)
         .stdout(Stdio::null())
         .spawn()
         .expect("prometheus starts");
@@ -119,8 +120,9 @@ fn stop(mut prometheus: Prometheus) {
 async fn admin(http: &reqwest::Client, prometheus: &Prometheus, what: &str) -> Value {
     let url = format!("http://{}/api/v1/admin/tsdb/{what}", prometheus.address);
     let answer = http.post(url).send().await.expect("answered");
-    assert!(answer.status().is_success(), "{what}: {answer:?}");
-    serde_json::from_str(&answer.text().await.expect("text")).unwrap_or_default()
+    let (status, text) = (answer.status(), answer.text().await.expect("text"));
+    assert!(status.is_success(), "{what}: {status}: {text}");
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -190,7 +192,7 @@ async fn a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_n
     let series = series();
     stopped_with(&at("weir"), &series).await;
     good(&["export-prometheus", "--out", path(&at("out"))], &at("weir"));
-    let theirs = prometheus(&bin, dir.path(), &at("out"), "").await;
+    let theirs = prometheus(&bin, dir.path(), &at("out"), "", &[]).await;
     let ours = Launch::new(&at("weir")).args(KEEP).start().await;
     let http = client();
     for (expr, time) in [("books", BEGIN_MS + 90_000), ("sum by (zone) (rate(books[1h]))", BEGIN_MS + 4 * 3_600_000)] {
@@ -225,11 +227,20 @@ async fn a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_n
 async fn a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms() {
     let test = "a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms";
     let (Some(bin), Some(promtool)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMTOOL_BIN")) else { return };
+    imports_a_snapshot(&bin, &promtool, &[], 1).await;
+    // The later encoding, without and with start times.
+    imports_a_snapshot(&bin, &promtool, &["--enable-feature=xor2-encoding"], 4).await;
+    let starts = "--enable-feature=xor2-encoding,st-storage,created-timestamp-zero-ingestion";
+    imports_a_snapshot(&bin, &promtool, &[starts], 4).await;
+}
+
+/// What promtool sees in a snapshot of a Prometheus, whose float chunks have an encoding, it sees after a way through Weir.
+async fn imports_a_snapshot(bin: &Path, promtool: &Path, flags: &[&str], encoding: u8) {
     let dir = tempfile::tempdir().expect("directory");
     let at = |name: &str| dir.path().join(name);
     let scrape = "global: {scrape_interval: 200ms, scrape_timeout: 200ms, scrape_native_histograms: true}\n\
                   scrape_configs: [{job_name: self, static_configs: [{targets: ['ADDRESS']}]}]\n";
-    let theirs = prometheus(&bin, dir.path(), &at("theirs"), scrape).await;
+    let theirs = prometheus(bin, dir.path(), &at("theirs"), scrape, flags).await;
     let http = client();
     let scraped = "count_over_time(prometheus_http_request_duration_seconds{handler=\"/metrics\"}[1h]) > 5";
     until(async || match ask(&http, &theirs.address, "/api/v1/query", &[("query", scraped)]).await {
@@ -241,10 +252,15 @@ async fn a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms() 
     stop(theirs);
     let snapshot = at("theirs").join("snapshots").join(name);
     fs::create_dir_all(snapshot.join("wal")).expect("created");
+    let blocks = fs::read_dir(&snapshot).expect("read").map(|e| e.expect("entry").path().join("chunks/000001"));
+    let chunks = blocks.filter_map(|file| fs::read(file).ok()).next().expect("a block");
+    // The first chunk is behind the eight bytes of the header; its length has one byte or two.
+    let first = chunks[if chunks[8] < 0x80 { 9 } else { 10 }];
+    assert_eq!(first, encoding, "{flags:?}");
     let told = good(&["import-prometheus", path(&snapshot)], &at("weir"));
-    assert!(told.contains("that are stored as histogram: "), "{told}");
+    assert!(told.contains("that are stored as histogram"), "{told}");
     good(&["export-prometheus", "--out", path(&at("out"))], &at("weir"));
-    let (mut floats, all) = (dump(&promtool, &snapshot), dump(&promtool, &at("out")));
+    let (mut floats, all) = (dump(promtool, &snapshot), dump(promtool, &at("out")));
     // A native histogram is printed in braces.
     floats.retain(|line| !line.split_once("} ").is_some_and(|(_, value)| value.starts_with('{')));
     assert!(floats.len() > 1000, "{}", floats.len());
