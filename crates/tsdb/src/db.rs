@@ -30,7 +30,7 @@ use crate::retention::RetentionRule;
 pub use load::Loader;
 
 /// The span of a wide block.
-const WIDE: i64 = i64::MIN;
+pub(crate) const WIDE: i64 = i64::MIN;
 /// Families of which metadata is kept. Real installations have some thousands.
 const METADATA_MAX: usize = 100_000;
 

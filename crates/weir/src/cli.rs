@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(crate) use tsdb::{Data, ExportArgs, ImportArgs, InspectArgs, RestoreArgs, SnapshotArgs, Tsdb};
+pub(crate) use tsdb::{Data, ExportArgs, ImportArgs, InspectArgs, RepairArgs, RestoreArgs, SnapshotArgs, Tsdb};
 
 /// Where a client command looks for Weir when nothing else is said.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:9360";

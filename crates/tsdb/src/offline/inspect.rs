@@ -12,6 +12,7 @@ use super::raw::Raw;
 use super::{Directory, Faults};
 use crate::Error;
 use crate::chunk;
+use crate::db::WIDE;
 use crate::deletes::{self, Cuts, Delete};
 
 /// What is in a directory. Its field names are what `--json` shows, and stay.
@@ -157,7 +158,7 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
         let Some(raw) = raw else { continue };
         report.blocks.push(BlockInfo {
             name: entry.name.clone(),
-            span: (entry.span != i64::MIN).then_some(entry.span),
+            span: (entry.span != WIDE).then_some(entry.span),
             start_ms: i64::MAX,
             end_ms: i64::MIN,
             series: raw.index.series() as u64,

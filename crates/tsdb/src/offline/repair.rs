@@ -1,6 +1,6 @@
-//! Takes what can be read of damaged blocks to new ones.
+//! Takes what can be read of damaged blocks to new ones, and makes a manifest where there is none that can be read.
 //!
-//! The original stays beside the new block under a name that the engine does not touch, `….block.damaged`: linked before the manifest is
+//! The original stays beside the new file under a name that the engine does not touch, `….block.damaged`: linked before the manifest is
 //! replaced, so no crash loses it. The price is its room on the disk until somebody removes it.
 
 use std::fs;
@@ -11,9 +11,10 @@ use model::{Columns, Labels, TimeRange};
 
 use super::raw::{Raw, labels_fault};
 use super::verify::check_block;
-use super::{Directory, Faults};
+use super::{Directory, Faults, blocks_in};
 use crate::Error;
 use crate::block::{Block, ChunkRef, Writer};
+use crate::db::WIDE;
 use crate::deletes::{self, Cuts, is_cut};
 use crate::disk::{self, Disk, Local, io};
 use crate::manifest::{BlockEntry, Manifest};
@@ -48,19 +49,35 @@ pub struct Repaired {
     pub lost: Vec<Lost>,
 }
 
-/// Repairs every damaged block of a directory; those that are sound are not touched. `each` is called after each repair, which is then
-/// durable.
-pub fn repair(dir: &Path, each: &mut dyn FnMut(&Repaired)) -> Result<Vec<Repaired>, Error> {
+/// What became of a directory.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Why the manifest was made anew, where it was. What it said besides the blocks is lost: positions in the log, which is then read from its
+    /// start, metadata of families, which senders tell again, and deletions: what is still in blocks, or in the log, is there again.
+    pub manifest: Option<String>,
+    /// The blocks that were damaged.
+    pub blocks: Vec<Repaired>,
+}
+
+/// Repairs a directory on which no engine runs; what is sound is not touched. `each` is called after each block, whose repair is then
+/// durable. The length of the blocks' spans is of use where the manifest is lost.
+pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -> Result<Report, Error> {
     // Refuses what is no directory of an engine before a lock is created in it.
-    let manifest = Directory::open(dir)?.manifest;
+    drop(Directory::open(dir)?);
     let disk = Local::open(dir)?;
-    let Some(mut manifest) = manifest else {
-        return Err(Error::Invalid(format!(
-            "the manifest of {} is damaged, and without it nobody knows which blocks count; restore a snapshot",
-            dir.display()
-        )));
+    let mut report = Report::default();
+    let mut manifest = match Manifest::read(&disk) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => {
+            report.manifest = Some("it is missing".to_owned());
+            make_manifest(&disk, block_span_ms)?
+        }
+        Err(Error::Corrupt { reason, .. }) => {
+            report.manifest = Some(reason);
+            make_manifest(&disk, block_span_ms)?
+        }
+        Err(error) => return Err(error),
     };
-    let mut all = Vec::new();
     for entry in manifest.blocks.clone() {
         let faults = check_block(&disk, &entry.name).faults;
         if faults.is_empty() {
@@ -68,9 +85,37 @@ pub fn repair(dir: &Path, each: &mut dyn FnMut(&Repaired)) -> Result<Vec<Repaire
         }
         let repaired = repair_block(&disk, &mut manifest, &entry, faults)?;
         each(&repaired);
-        all.push(repaired);
+        report.blocks.push(repaired);
     }
-    Ok(all)
+    Ok(report)
+}
+
+/// Makes a manifest of all blocks that lie here; durable when this returns.
+///
+/// The numbers of blocks ascend as they were begun. Some may be there that the lost one did not name, since a merge had replaced them and a crash came before
+/// they were removed: what is in them is in the merged one too, which has a higher number and counts. So has one over a block that was written
+/// while it was merged; where both have a sample of the same time with different values, the older one then counts.
+fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
+    let old = disk.path("manifest");
+    if old.exists() {
+        keep(&old, &disk.path("manifest.damaged"))?;
+        disk::sync(disk)?;
+    }
+    let mut manifest = Manifest::default();
+    for name in blocks_in(disk)? {
+        let number = name.strip_suffix(".block").and_then(|number| number.parse::<u64>().ok());
+        let Some(number) = number else { continue };
+        manifest.next_block = manifest.next_block.max(number + 1);
+        let span = |t: i64| t.div_euclid(block_span_ms.max(1));
+        let range = Block::open(disk, &name).map(|block| block.range());
+        // One that is not in one span, or not readable, may overlap all.
+        let span =
+            range.ok().filter(|range| span(range.start_ms) == span(range.end_ms)).map(|range| span(range.start_ms));
+        manifest.blocks.push(BlockEntry { name, span: span.unwrap_or(WIDE) });
+    }
+    manifest.write(disk)?;
+    disk::sync(disk)?;
+    Ok(manifest)
 }
 
 fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, faults: Faults) -> Result<Repaired, Error> {

@@ -8,7 +8,7 @@ use super::*;
 use crate::block::FOOTER;
 use crate::offline::inspect::inspect;
 use crate::offline::layout::{copy, copy_file};
-use crate::offline::repair::repair;
+use crate::offline::repair;
 use crate::offline::verify::{Report, verify};
 use crate::{Db, Options};
 
@@ -42,6 +42,17 @@ fn flip(path: &Path, at: usize) {
     bytes[at] ^= 0x10;
     fs::write(path, bytes).expect("written");
 }
+
+/// The blocks that were repaired.
+fn repaired(dir: &tempfile::TempDir) -> Vec<repair::Repaired> {
+    let mut told = Vec::new();
+    let report = repair::repair(dir.path(), DAY, &mut |one| told.push(one.clone())).expect("repairs");
+    assert_eq!(report.manifest, None);
+    assert_eq!(report.blocks, told);
+    told
+}
+
+const DAY: i64 = 24 * 3_600_000;
 
 fn verified(dir: &tempfile::TempDir) -> Report {
     verify(dir.path(), &mut |_| {}).expect("verifies")
@@ -172,7 +183,7 @@ fn a_directory_on_which_an_engine_runs_is_refused() {
     };
     refused(verify(dir.path(), &mut |_| {}).map(drop));
     refused(inspect(dir.path(), 10).map(drop));
-    refused(repair(dir.path(), &mut |_| {}).map(drop));
+    refused(repair::repair(dir.path(), DAY, &mut |_| {}).map(drop));
     drop(db);
     fs::remove_file(dir.path().join("lock")).expect("removed");
     assert_eq!(verified(&dir).faults(), 0);
@@ -183,13 +194,11 @@ fn a_directory_on_which_an_engine_runs_is_refused() {
 fn repair_keeps_what_can_be_read_and_names_what_is_lost() {
     let dir = directory();
     let mut expect = read(&dir);
-    assert_eq!(repair(dir.path(), &mut |_| {}).expect("repairs"), [], "nothing is damaged");
+    assert_eq!(repaired(&dir), [], "nothing is damaged");
     // In the first chunk of the first block, which is of `a`.
     flip(&block(&dir, 0), 12);
     let damaged = fs::read(block(&dir, 0)).expect("read");
-    let mut told = Vec::new();
-    let repaired = repair(dir.path(), &mut |one| told.push(one.clone())).expect("repairs");
-    assert_eq!(repaired, told);
+    let repaired = repaired(&dir);
     assert_eq!(repaired.len(), 1);
     let one = &repaired[0];
     assert_eq!((one.name.as_str(), one.new.as_deref()), ("0000000000.block", Some("0000000002.block")));
@@ -217,13 +226,13 @@ fn repair_of_a_footer_loses_nothing_and_of_an_index_all() {
     let expect = read(&dir);
     let bytes = fs::read(block(&dir, 0)).expect("read").len();
     flip(&block(&dir, 0), bytes - 30);
-    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
-    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (40, 0));
+    let of_footer = repaired(&dir);
+    assert_eq!((of_footer[0].samples, of_footer[0].lost.len()), (40, 0));
     assert_eq!(read(&dir), expect);
     flip(&block(&dir, 1), bytes - FOOTER - 30);
-    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
-    assert_eq!((repaired[0].samples, &repaired[0].new), (0, &None));
-    let reason = &repaired[0].lost[0].reason;
+    let of_index = repaired(&dir);
+    assert_eq!((of_index[0].samples, &of_index[0].new), (0, &None));
+    let reason = &of_index[0].lost[0].reason;
     assert!(reason.contains("checksum of the index is wrong: the labels of its series are not known"), "{reason}");
     assert!(dir.path().join("0000000001.block.damaged").exists());
     assert_eq!(read(&dir).len(), 40);
@@ -236,8 +245,7 @@ fn a_repair_that_a_crash_ended_can_be_done_again() {
     // As it is after the original got its second name, and before the manifest names the new block.
     fs::hard_link(block(&dir, 0), dir.path().join("0000000000.block.damaged")).expect("linked");
     fs::write(block(&dir, 2), b"half").expect("written");
-    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
-    assert_eq!(repaired[0].samples, 20);
+    assert_eq!(repaired(&dir)[0].samples, 20);
     assert_eq!(read(&dir).len(), 60);
 }
 
@@ -293,14 +301,14 @@ fn what_is_deleted_does_not_come_back_with_a_repair() {
     // Without its footer, the range of the block is not known.
     let bytes = fs::read(block(&dir, 0)).expect("read").len();
     flip(&block(&dir, 0), bytes - 30);
-    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
-    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (35, 0));
+    let of_footer = repaired(&dir);
+    assert_eq!((of_footer[0].samples, of_footer[0].lost.len()), (35, 0));
     assert_eq!(read(&dir), expect);
     // A chunk of which nothing was left is no loss.
     delete(&dir, "a", 19_000);
     flip(&block(&dir, 2), 12);
-    let repaired = repair(dir.path(), &mut |_| {}).expect("repairs");
-    assert_eq!((repaired[0].samples, repaired[0].lost.len()), (20, 0));
+    let of_chunk = repaired(&dir);
+    assert_eq!((of_chunk[0].samples, of_chunk[0].lost.len()), (20, 0));
     assert_eq!(read(&dir).len(), 60);
 }
 
@@ -333,4 +341,34 @@ fn a_file_is_copied_where_it_cannot_be_linked() {
     let disk = Local::open(dir.path()).expect("opens");
     copy_file(&*disk.open("from").expect("opens"), &disk, "to").expect("copies");
     assert!(fs::read(&to).expect("read") == content);
+}
+
+#[test]
+fn a_manifest_that_is_lost_is_made_of_the_blocks() {
+    let dir = directory();
+    let path = dir.path().join("manifest");
+    let (sound, expect) = (fs::read(&path).expect("read"), read(&dir));
+    let made = |reason: &str| {
+        let report = repair::repair(dir.path(), DAY, &mut |_| {}).expect("repairs");
+        assert_eq!((report.manifest.as_deref(), report.blocks), (Some(reason), Vec::new()));
+        assert_eq!((faults(&dir), read(&dir)), (Vec::new(), expect.clone()));
+        let blocks = inspect(dir.path(), 1).expect("inspects").blocks;
+        assert_eq!(blocks.iter().map(|block| block.span).collect::<Vec<_>>(), [Some(0), Some(0)]);
+        let db = Db::open(dir.path(), Options::default()).expect("opens");
+        assert_eq!(db.positions(), BTreeMap::new(), "the log is read from its start");
+        // The next number is free.
+        let mut batch = db.begin();
+        batch.append(labels("a").as_ref(), &[Sample { t: 0, v: 0.0 }]);
+        batch.finish(0, 1);
+        db.flush().expect("flushes");
+        drop(db);
+        fs::remove_file(block(&dir, 2)).expect("the third block");
+    };
+    fs::remove_file(&path).expect("removed");
+    made("it is missing");
+    let mut damaged = sound;
+    damaged[20] ^= 1;
+    fs::write(&path, &damaged).expect("written");
+    made("not a manifest, or its checksum is wrong");
+    assert_eq!(fs::read(dir.path().join("manifest.damaged")).expect("kept"), damaged);
 }

@@ -23,7 +23,7 @@ pub(crate) enum Tsdb {
 
     /// Take what can be read of damaged blocks to new ones; the originals stay beside them as *.damaged
     #[command(after_help = "Exit status: 0 nothing was lost, 1 something was: each series with its time.")]
-    Repair(Data),
+    Repair(RepairArgs),
 
     /// Read the blocks of a Prometheus 2 or 3 into the storage of a stopped Weir
     #[command(after_help = IMPORT_HELP)]
@@ -86,6 +86,17 @@ pub(crate) struct InspectArgs {
     /// Print all of it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) data: Data,
+
+    /// As `weir run` has it; of use where the manifest is damaged
+    #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = longer_than_0)]
+    pub(crate) storage_block_span: Duration,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -20,7 +20,7 @@ pub(crate) fn offline(command: Tsdb) -> anyhow::Result<ExitCode> {
     match command {
         Tsdb::Verify(args) => books::verify(&storage_of(&args)?),
         Tsdb::Inspect(args) => books::inspect(&storage_of(&args.data)?, &args),
-        Tsdb::Repair(args) => books::repair(&storage_of(&args)?),
+        Tsdb::Repair(args) => books::repair(&storage_of(&args.data)?, &args),
         Tsdb::ImportPrometheus(args) => blocks::import(&args),
         Tsdb::ExportPrometheus(args) => blocks::export(&storage_of(&args.data)?, &args),
         Tsdb::Restore(args) => restore(&args),

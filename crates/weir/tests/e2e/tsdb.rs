@@ -315,6 +315,14 @@ async fn damage_is_named_repaired_and_undone_by_a_snapshot() {
     assert_eq!((&report["series"], &report["samples"]), (&json!(9), &json!(2700)));
     assert!(good(&["inspect"], &data).contains("\nbooks        9 "));
 
+    fs::remove_file(data.join("storage/manifest")).expect("removed");
+    let (told, error) = bad(&["repair"], &data);
+    assert!(
+        told.starts_with("manifest: it is missing; it was made anew") && error.contains("lost positions"),
+        "{told}{error}"
+    );
+    assert_eq!(good(&["repair"], &data), "nothing is damaged\n");
+
     let (_, error) = bad(&["restore", path(&snapshot)], &data);
     assert!(error.contains("storage is there already; move it away: mv "), "{error}");
     fs::rename(data.join("storage"), data.join("storage.old")).expect("moved");

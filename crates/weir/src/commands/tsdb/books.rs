@@ -9,7 +9,7 @@ use tsdb::offline::repair::{self, Lost};
 use tsdb::offline::{Faults, verify};
 
 use super::{problems, time, write_json};
-use crate::cli::InspectArgs;
+use crate::cli::{InspectArgs, RepairArgs};
 use crate::output::{Table, out};
 
 /// Lost parts of a block that are shown one by one.
@@ -145,9 +145,9 @@ fn deletions(report: &Report, out: &mut impl std::io::Write) -> anyhow::Result<(
 }
 
 /// Names what was repaired and what was lost.
-pub(super) fn repair(dir: &Path) -> anyhow::Result<ExitCode> {
+pub(super) fn repair(dir: &Path, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let mut written = Ok(());
-    let repaired = repair::repair(dir, &mut |one| {
+    let report = repair::repair(dir, args.storage_block_span.as_millis() as i64, &mut |one| {
         let to = match &one.new {
             Some(new) => format!("{} samples are now in {new}", one.samples),
             None => "nothing of it can be read".to_owned(),
@@ -158,15 +158,21 @@ pub(super) fn repair(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     })?;
     written?;
-    if repaired.is_empty() {
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(reason) = &report.manifest {
+        writeln!(out(), "manifest: {reason}; it was made anew of the blocks that are here")?;
+        lines.push(
+            "manifest: lost positions in the log, which is read from its start, metadata of families, and deletions that blocks are not free of"
+                .to_owned(),
+        );
+    } else if report.blocks.is_empty() {
         writeln!(out(), "nothing is damaged")?;
     }
-    let lines: Vec<String> = repaired
-        .iter()
-        .flat_map(|one| one.lost.iter().take(LOST_SHOWN_MAX).map(|lost| line(&one.name, lost)))
-        .collect();
-    let all: usize = repaired.iter().map(|one| one.lost.len()).sum();
-    problems(&lines, (all - lines.len()) as u64)
+    for one in &report.blocks {
+        lines.extend(one.lost.iter().take(LOST_SHOWN_MAX).map(|lost| line(&one.name, lost)));
+    }
+    let further = report.blocks.iter().map(|one| one.lost.len().saturating_sub(LOST_SHOWN_MAX)).sum::<usize>();
+    problems(&lines, further as u64)
 }
 
 fn line(block: &str, lost: &Lost) -> String {
