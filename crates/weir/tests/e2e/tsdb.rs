@@ -227,11 +227,14 @@ async fn a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_n
 async fn a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms() {
     let test = "a_snapshot_of_a_prometheus_is_imported_but_for_its_native_histograms";
     let (Some(bin), Some(promtool)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMTOOL_BIN")) else { return };
-    imports_a_snapshot(&bin, &promtool, &[], 1).await;
     // The later encoding, without and with start times.
-    imports_a_snapshot(&bin, &promtool, &["--enable-feature=xor2-encoding"], 4).await;
-    let starts = "--enable-feature=xor2-encoding,st-storage,created-timestamp-zero-ingestion";
-    imports_a_snapshot(&bin, &promtool, &[starts], 4).await;
+    let xor2 = ["--enable-feature=xor2-encoding"];
+    let starts = ["--enable-feature=xor2-encoding,st-storage,created-timestamp-zero-ingestion"];
+    tokio::join!(
+        imports_a_snapshot(&bin, &promtool, &[], 1),
+        imports_a_snapshot(&bin, &promtool, &xor2, 4),
+        imports_a_snapshot(&bin, &promtool, &starts, 4),
+    );
 }
 
 /// What promtool sees in a snapshot of a Prometheus, whose float chunks have an encoding, it sees after a way through Weir.
