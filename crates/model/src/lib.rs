@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod sample;
 pub mod source;
 pub mod time;
+pub mod timestamp;
 
 pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;

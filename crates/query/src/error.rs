@@ -78,6 +78,12 @@ impl std::fmt::Display for Stage {
     }
 }
 
+impl From<runtime::InvalidForm> for Error {
+    fn from(error: runtime::InvalidForm) -> Self {
+        Error::Request(error.to_string())
+    }
+}
+
 impl Error {
     /// A wrong parameter.
     pub(crate) fn parameter(name: &str, reason: impl ToString) -> Self {

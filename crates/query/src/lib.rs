@@ -10,7 +10,6 @@ mod encode;
 mod error;
 mod evaluate;
 mod execute;
-mod form;
 pub mod front_door;
 mod metrics;
 mod number;
@@ -28,19 +27,20 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, header};
 use axum::routing::{MethodRouter, get, options};
 use bytes::Bytes;
-use runtime::{Component, Shutdown};
+use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 
 use crate::api::{Api, metadata, query, series, status};
 use crate::execute::{Executor, Limits};
-use crate::form::Form;
 use crate::metrics::Metrics;
 use crate::respond::response;
 
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
 pub use crate::front_door::FrontDoor;
-pub use crate::time::parse_time_ms;
+
+/// Bytes of a form; the same bound as Prometheus'.
+const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// What the query component needs of others.
 pub struct Deps {
@@ -128,6 +128,10 @@ fn router(api: Arc<Api>) -> Router {
 
 type Api_ = State<Arc<Api>>;
 
+async fn read_form(request: Request) -> Result<Form, Error> {
+    Ok(Form::read(request, BODY_BYTES_MAX).await?)
+}
+
 /// A route that takes its parameters from the URL or from a form, and answers a browser's question whether it may.
 fn get_post<H, F>(handler: H) -> MethodRouter<Arc<Api>>
 where
@@ -135,7 +139,7 @@ where
     F: Future<Output = Result<Bytes, Error>> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| async move {
-        match Form::read(request).await {
+        match read_form(request).await {
             Ok(form) => response(handler(api, form).await),
             Err(error) => response(Err(error)),
         }
@@ -147,21 +151,21 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
     // The name is cut from the path as it came: it may hold bytes that are not UTF-8, which has an error of its own.
     let path = request.uri().path().to_owned();
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
-    match Form::read(request).await {
+    match read_form(request).await {
         Ok(form) => response(series::values(api, name.as_bytes(), form).await),
         Err(error) => response(Err(error)),
     }
 }
 
 async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    match Form::read(request).await {
+    match read_form(request).await {
         Ok(form) => response(metadata::metadata(api, form).await),
         Err(error) => response(Err(error)),
     }
 }
 
 async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    let answer = match Form::read(request).await {
+    let answer = match read_form(request).await {
         Ok(form) => samples::samples(api, form).await,
         Err(error) => Err(error),
     };

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{Columns, Labels, METRIC_NAME, Matcher, SelectRequest, TimeRange, Want, is_stale};
+use runtime::Form;
 
 use crate::api::Api;
 use crate::api::query::timeout;
 use crate::encode::write_labels;
 use crate::error::Error;
 use crate::execute::Context;
-use crate::form::Form;
 use crate::number::{write_integer, write_json_number, write_label};
 use crate::respond::write_list;
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::Metadata;
+use runtime::Form;
 
 use crate::api::Api;
 use crate::api::query::timeout;
 use crate::error::Error;
 use crate::execute::Context;
-use crate::form::Form;
 use crate::number::write_string;
 use crate::respond::{Answer, write_list};
 use crate::time::parse_integer;

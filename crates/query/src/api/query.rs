@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use model::timestamp;
 use promql::{Evaluation, Value};
+use runtime::Form;
 
 use crate::api::Api;
 use crate::encode::write_value;
 use crate::error::Error;
 use crate::evaluate::{Times, evaluate, parse};
 use crate::execute::Context;
-use crate::form::Form;
 use crate::number::{write_float, write_integer, write_string};
 use crate::respond::{Answer, TRUNCATED};
-use crate::time::{parse_duration_ms, parse_limit, parse_time_ms};
+use crate::time::{parse_duration_ms, parse_limit};
 
 /// Steps of a range query, the first not counted: 60 s over a week, an hour over a year.
 const STEPS_MAX: i64 = 11_000;
@@ -31,8 +32,8 @@ pub(crate) async fn instant(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
 /// `/api/v1/query_range`.
 pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
-    let start_ms = parse_time_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
-    let end_ms = parse_time_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
+    let start_ms = timestamp::parse_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
+    let end_ms = timestamp::parse_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
     if end_ms < start_ms {
         return Err(Error::parameter("end", "end timestamp must not be before start time"));
     }
@@ -76,7 +77,7 @@ pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Bytes, Error>
 pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, Error> {
     match form.get(name) {
         "" => Ok(default_ms),
-        text => parse_time_ms(text)
+        text => timestamp::parse_ms(text)
             .map_err(|e| Error::parameter(name, format_args!("invalid time value for '{name}': {e}"))),
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Labels, LabelsRequest, Listing, Matcher, SelectRequest, TimeRange, Want};
+use runtime::Form;
+use runtime::form::decode;
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
 use crate::encode::write_labels;
 use crate::error::Error;
 use crate::execute::Context;
-use crate::form::{Form, decode};
 use crate::number::write_string;
 use crate::respond::{Answer, TRUNCATED, write_list};
 use crate::selectors;

@@ -4,11 +4,11 @@
 //! made up; it is then a 404, with which the tools that ask for it cope.
 
 use bytes::Bytes;
+use model::timestamp::format_rfc3339;
 
 use crate::api::Api;
 use crate::number::{write_integer, write_string};
 use crate::respond::{Answer, data};
-use crate::time::format_rfc3339;
 
 /// The version of Prometheus whose API this is. Grafana compares it with the versions in which endpoints and parameters came, so
 /// it is not Weir's own version, which is in `revision`. There is no `features` and no `application`: Grafana takes their presence for Mimir.

@@ -106,7 +106,7 @@ fn time_ms(text: &str, now_ms: i64) -> anyhow::Result<i64> {
     match ago {
         _ if text == "now" => Ok(now_ms),
         Some(ago) => Ok(now_ms - model::time::parse_duration_ms(ago).with_context(|| format!("the time {text:?}"))?),
-        None => query::parse_time_ms(text).map_err(anyhow::Error::msg),
+        None => model::timestamp::parse_ms(text).map_err(anyhow::Error::msg),
     }
 }
 
