@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use queue::{Lag, Log};
 use runtime::{Component, Shutdown, Token, token};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tsdb::disk::{Disk, Local};
 use tsdb::{Db, Options};
 
+use crate::admin::Admin;
 use crate::apply::{Applied, Consumer};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::{self, Metrics};
 use crate::retention::{self, Retention, Rules};
 use crate::serve::{self, Node};
-use crate::snapshot::{self, Snapshots};
+use crate::snapshot;
 use crate::{Error, Reader, Replica};
 
 /// Configuration of storage.
@@ -55,7 +56,7 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
 
-    /// Answer POST /api/v1/admin/tsdb/snapshot, as Prometheus does with its --web.enable-admin-api
+    /// Answer POST /api/v1/admin/tsdb/snapshot, delete_series and clean_tombstones, as Prometheus does with its --web.enable-admin-api
     #[arg(
         long,
         env = "WEIR_ENABLE_ADMIN_API",
@@ -202,15 +203,9 @@ async fn start_on(
     let ends: Vec<i64> = places.iter().map(|place| place.end).collect();
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
-    let snapshots = Snapshots {
-        enabled: args.enable_admin_api,
-        dir: args.dir,
-        keeper: keeper.clone(),
-        reader: reader.clone(),
-        one: Semaphore::new(1),
-    };
+    let admin = Admin::new(args.enable_admin_api, args.dir, keeper.clone(), reader.clone(), shutdown.clone());
     let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
-    let component = Component { name: "storage", router: snapshots.router(), drained };
+    let component = Component { name: "storage", router: admin.router(), drained };
     Ok(Started { component, reader, replica, partitions })
 }
 

@@ -139,9 +139,14 @@ impl Keeper {
         let expired = self.db.expire(runtime::clock::now_ms()).map_err(|error| ("expire", error))?;
         self.succeeded("expire");
         self.metrics.expired_blocks.inc_by(expired as u64);
+        self.merge(cancel).map_err(|error| ("merge", error))
+    }
+
+    /// Merges until nothing is left to be merged, and no block has what is deleted.
+    pub(crate) fn merge(&self, cancel: &Cancel) -> Result<(), tsdb::Error> {
         loop {
             let timer = self.metrics.merge_seconds.start_timer();
-            if !self.db.compact(cancel).map_err(|error| ("merge", error))? {
+            if !self.db.compact(cancel)? {
                 timer.stop_and_discard();
                 self.succeeded("merge");
                 return Ok(());

@@ -3,6 +3,7 @@
 //! Architecture invariant: the position from which the log is read after a restart is in the same manifest commit
 //! as the blocks that reach it, and nowhere else.
 
+mod admin;
 mod apply;
 mod component;
 pub mod error;

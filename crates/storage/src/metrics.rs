@@ -10,6 +10,7 @@ use runtime::clock;
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 
 use crate::Args;
+use crate::admin::{self, Operation};
 
 /// Registers how far storage is behind the log and how full its disk is, which is asked for at each reading, and its bound.
 pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), prometheus::Error> {
@@ -50,7 +51,7 @@ pub(crate) struct Metrics {
     /// Of flushes, and of merges with retention.
     pub(crate) disk_full: IntGaugeVec,
     pub(crate) throttled: IntCounter,
-    pub(crate) snapshots: prometheus::IntCounterVec,
+    pub(crate) admin: prometheus::IntCounterVec,
     pub(crate) expired_blocks: IntCounter,
     pub(crate) head_series: IntGauge,
     pub(crate) head_samples: IntGauge,
@@ -109,12 +110,12 @@ impl Metrics {
                 "weir_storage_throttled_total",
                 "Times that reading the log waited, since flushes did not keep up.",
             )?,
-            snapshots: prometheus::IntCounterVec::new(
+            admin: prometheus::IntCounterVec::new(
                 prometheus::Opts::new(
-                    "weir_storage_snapshots_total",
-                    "Snapshots that were asked for, by what became of them: made, failed, or refused since one was being made.",
+                    "weir_storage_admin_requests_total",
+                    "Requests of the admin API, by what became of them: done, failed, or refused since one of the kind was being done.",
                 ),
-                &["outcome"],
+                &["operation", "outcome"],
             )?,
             expired_blocks: IntCounter::new(
                 "weir_storage_expired_blocks_total",
@@ -128,15 +129,26 @@ impl Metrics {
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
         };
-        begin(&metrics.failures, &["flush", "merge", "expire", "commit"]);
-        begin(&metrics.snapshots, &["made", "failed", "refused"]);
-        for operation in ["flush", "merge", "expire"] {
-            metrics.disk_full.with_label_values(&[operation]);
-        }
+        metrics.begin();
         for collector in metrics.collectors() {
             registry.register(collector)?;
         }
         Ok(metrics)
+    }
+
+    /// Shows those with labels from the start, with every value.
+    fn begin(&self) {
+        for operation in ["flush", "merge", "expire", "commit"] {
+            self.failures.with_label_values(&[operation]);
+        }
+        for operation in ["flush", "merge", "expire"] {
+            self.disk_full.with_label_values(&[operation]);
+        }
+        for operation in Operation::ALL {
+            for outcome in admin::OUTCOMES {
+                self.admin.with_label_values(&[operation.name(), outcome]);
+            }
+        }
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
@@ -165,12 +177,7 @@ impl Metrics {
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
-        all.extend([
-            boxed(&self.replay_seconds),
-            boxed(&self.failures),
-            boxed(&self.disk_full),
-            boxed(&self.snapshots),
-        ]);
+        all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full), boxed(&self.admin)]);
         all
     }
 
@@ -182,12 +189,5 @@ impl Metrics {
         self.block_bytes.set(stats.block_bytes as i64);
         self.block_samples.set(stats.block_samples as i64);
         self.quarantined.set(stats.quarantined as i64);
-    }
-}
-
-/// Shows a counter from the start with every value of its label.
-fn begin(counter: &prometheus::IntCounterVec, values: &[&str]) {
-    for value in values {
-        counter.with_label_values(&[*value]);
     }
 }

@@ -1,102 +1,36 @@
 //! Snapshots: what storage has at one moment, beside it under a name, made while it runs; and laid out again as a storage.
 //!
 //! A snapshot is a data directory of its own, with the blocks by second names, so it takes no room until the blocks that it names were merged
-//! or have expired. It has no positions in the log, see [`tsdb::offline::layout`]. Nobody removes snapshots but whoever asked for them. The API is
-//! Prometheus'.
+//! or have expired. It has no positions in the log, see [`tsdb::offline::layout`]. Nobody removes snapshots but whoever asked for them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use tokio::sync::Semaphore;
+use tsdb::Db;
 
-use crate::keep::Keeper;
-use crate::local::LocalReader;
-use crate::{Error, Reader, replica};
+use crate::{Error, replica};
 
 /// The storage in a data directory.
 const STORAGE: &str = "storage";
 /// What is not whole yet.
 const UNFINISHED: &str = "new";
-/// How long what was acknowledged before may take to be visible.
-const CATCH_UP_MAX: Duration = Duration::from_secs(30);
-/// A form has one short value.
-const BODY_BYTES_MAX: usize = 4096;
 
-/// Makes snapshots for whoever asks.
-pub(crate) struct Snapshots {
-    /// Whether anybody may.
-    pub(crate) enabled: bool,
-    /// The storage.
-    pub(crate) dir: PathBuf,
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) reader: Arc<LocalReader>,
-    /// One is made at a time.
-    pub(crate) one: Semaphore,
-}
-
-/// Why there is no snapshot: status, Prometheus' word for the kind, and the reason.
-type Refusal = (StatusCode, &'static str, String);
-
-impl Snapshots {
-    pub(crate) fn router(self) -> Router {
-        let routes = Router::new().route("/api/v1/admin/tsdb/snapshot", post(answer).put(answer));
-        routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(Arc::new(self))
-    }
-
-    async fn make(self: Arc<Self>, skip_head: bool) -> Result<String, Refusal> {
-        let unavailable = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason);
-        let outcomes = &self.keeper.metrics.snapshots;
-        let Ok(_place) = self.one.try_acquire() else {
-            outcomes.with_label_values(&["refused"]).inc();
-            return Err(unavailable("a snapshot is being made".to_owned()));
-        };
-        if !skip_head {
-            self.reader.caught_up(CATCH_UP_MAX).await.map_err(|e| unavailable(e.message))?;
-        }
-        let (own, handle) = (self.clone(), tokio::runtime::Handle::current());
-        let made = tokio::task::spawn_blocking(move || {
-            if !skip_head {
-                match own.keeper.flush(&handle) {
-                    // The blocks are written; the log keeps its records for longer.
-                    Err(Error::Log(error)) => tracing::warn!(%error, "the log was not told how far storage is"),
-                    flushed => flushed?,
-                }
-            }
-            own.lay_out(runtime::clock::now_ms())
-        });
-        let made = made.await.unwrap_or_else(|e| Err(Error::Start(e.to_string())));
-        outcomes.with_label_values(&[if made.is_ok() { "made" } else { "failed" }]).inc();
-        made.map_err(|error| {
-            tracing::error!(%error, "a snapshot failed");
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("create snapshot: {error}"))
-        })
-    }
-
-    /// Writes a snapshot, which appears under its name when it is whole and durable.
-    fn lay_out(&self, now_ms: i64) -> Result<String, Error> {
-        let snapshots = folder(&self.dir);
-        let name = name(now_ms);
-        let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
-        let written = || {
-            let storage = unfinished.join(STORAGE);
-            self.keeper.db.snapshot(&storage)?;
-            copy_replica(&self.dir, &storage)?;
-            publish(&unfinished, &snapshots.join(&name))
-        };
-        written().inspect_err(|_| {
-            let _ = fs::remove_dir_all(&unfinished);
-        })?;
-        tracing::info!(name, "made a snapshot");
-        Ok(name)
-    }
+/// Writes a snapshot of what is in blocks, which appears under its name when it is whole and durable.
+pub(crate) fn make(db: &Db, dir: &Path, now_ms: i64) -> Result<String, Error> {
+    let snapshots = folder(dir);
+    let name = name(now_ms);
+    let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
+    let written = || {
+        let storage = unfinished.join(STORAGE);
+        db.snapshot(&storage)?;
+        copy_replica(dir, &storage)?;
+        publish(&unfinished, &snapshots.join(&name))
+    };
+    written().inspect_err(|_| {
+        let _ = fs::remove_dir_all(&unfinished);
+    })?;
+    tracing::info!(name, "made a snapshot");
+    Ok(name)
 }
 
 /// Where snapshots of a storage are: beside it.
@@ -175,35 +109,4 @@ fn name(now_ms: i64) -> String {
     // One is made at a time, so what tells two of a second apart is the time too; the process tells two storages apart.
     let chance = u64::from(std::process::id()) << 32 | (now_ms as u64 & u64::from(u32::MAX));
     format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}Z-{chance:016x}")
-}
-
-async fn answer(State(snapshots): State<Arc<Snapshots>>, RawQuery(query): RawQuery, body: Bytes) -> Response {
-    let made = match (snapshots.enabled, skip_head(query.as_deref().unwrap_or(""), &body)) {
-        (false, _) => Err((StatusCode::SERVICE_UNAVAILABLE, "unavailable", "admin APIs disabled".to_owned())),
-        (true, Err(refusal)) => Err(refusal),
-        (true, Ok(skip_head)) => snapshots.make(skip_head).await,
-    };
-    let (status, json) = match made {
-        Ok(name) => (StatusCode::OK, format!("{{\"status\":\"success\",\"data\":{{\"name\":\"{name}\"}}}}")),
-        Err((status, kind, reason)) => {
-            // Text of the system may have any character.
-            let reason = serde_json::Value::from(reason);
-            (status, format!("{{\"status\":\"error\",\"errorType\":\"{kind}\",\"error\":{reason}}}"))
-        }
-    };
-    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
-}
-
-/// The parameter `skip_head`, of the address or of a form.
-fn skip_head(query: &str, body: &[u8]) -> Result<bool, Refusal> {
-    let body = String::from_utf8_lossy(body);
-    let value = query.split('&').chain(body.split('&')).find_map(|pair| pair.strip_prefix("skip_head="));
-    match value.unwrap_or("") {
-        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        _ => {
-            let reason = "invalid parameter \"skip_head\": neither true nor false".to_owned();
-            Err((StatusCode::BAD_REQUEST, "bad_data", reason))
-        }
-    }
 }

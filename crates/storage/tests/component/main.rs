@@ -1,5 +1,6 @@
 //! The component over a real log in a directory: what was acknowledged is visible, before and after restarts of every kind.
 
+mod deletions;
 mod snapshots;
 mod support;
 

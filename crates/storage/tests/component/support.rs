@@ -4,13 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use clap::Parser;
 use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
 use prometheus::Registry;
 use queue::Log;
 use queue::payload::Encoder;
 use runtime::{Shutdown, ShutdownTrigger, Token};
+use serde_json::Value;
 use storage::Reader;
+use tower::ServiceExt as _;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -109,6 +113,14 @@ impl Running {
         out
     }
 
+    /// What its routes answer.
+    pub(crate) async fn ask(&self, request: Request<Body>) -> (StatusCode, Value) {
+        let response = self.storage.1.router.clone().oneshot(request).await.expect("a router always answers");
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let family = self.registry.gather().into_iter().find(|f| f.name() == name).expect("registered");
         family.get_metric().iter().map(|m| m.get_counter().get_value() + m.get_gauge().get_value()).sum()
@@ -116,3 +128,6 @@ impl Running {
 }
 
 pub(crate) const NO_RETENTION: &[&str] = &["--retention", "off"];
+pub(crate) const ADMIN: &[&str] = &["--retention", "off", "--enable-admin-api"];
+/// The type of a body with parameters.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
