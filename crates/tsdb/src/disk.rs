@@ -2,6 +2,9 @@
 //!
 //! Each is made once a file or once a run of chunks, never once a sample. A file is written once, from front to back, and never changed;
 //! blocks are read by range. So a store of blocks elsewhere can sit beside the directory, and the tests put a disk that fails here.
+//!
+//! Not here are second names of files, which a snapshot and a repair give, and the folders of a Prometheus: both are of this machine's
+//! file system by their nature, and `offline` and `prometheus` use that themselves.
 
 mod local;
 #[cfg(any(test, feature = "simulated"))]

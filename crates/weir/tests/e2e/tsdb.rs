@@ -341,6 +341,21 @@ async fn damage_is_named_repaired_and_undone_by_a_snapshot() {
     assert_eq!(counts(&alone).await, 3000.0, "a snapshot is a data directory");
 }
 
+#[tokio::test]
+async fn what_is_deleted_stays_deleted_after_a_kill() {
+    let dir = tempfile::tempdir().expect("directory");
+    let flags = [KEEP, &["--enable-admin-api"]].concat();
+    let mut weir = Launch::new(dir.path()).args(&flags).start().await;
+    assert_eq!(weir.remote_write(&series()).await.expect("answered"), 204);
+    // Half of the 300 samples of each.
+    let form = [("match[]", "books{job=\"3\"}"), ("match[]", "books{job=\"4\"}"), ("end", "2026-05-29T02:30:00Z")];
+    assert_eq!(weir.post_form("/api/v1/admin/tsdb/delete_series", &form).await.0, 204);
+    assert_eq!(counts(&weir).await, 2700.0);
+    weir.kill();
+    let weir = Launch::new(dir.path()).args(KEEP).start().await;
+    assert_eq!(counts(&weir).await, 2700.0, "the log does not bring it back");
+}
+
 async fn counts(weir: &Weir) -> f64 {
     let form = [("query", "sum(count_over_time(books[10h]))"), ("time", &format!("{}", BEGIN_MS / 1000 + 6 * 3600))];
     let answer = ask(&weir.http, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("answered");
