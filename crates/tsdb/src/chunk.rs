@@ -142,12 +142,17 @@ fn decode_values(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<f64>)
     Ok(())
 }
 
-/// How the bytes of a chunk are spent: the name of the encoding of its values, and how many bytes are before them.
+/// How the bytes of a chunk are spent: the name of the encoding of its values, and how many bytes are before them; of a chunk that is not of
+/// floats alone, its kind and none.
 pub(crate) fn anatomy(bytes: &[u8]) -> Result<(&'static str, usize), &'static str> {
+    match bytes {
+        [RICH, WITH_STARTS, ..] => return Ok(("with starts", 0)),
+        [RICH, HISTOGRAMS, ..] => return Ok(("histograms", 0)),
+        _ => {}
+    }
     let mut at = 0;
-    let count = varint(bytes, &mut at)?;
-    let count = usize::try_from(count).ok().filter(|n| (1..=SAMPLES_MAX).contains(n)).ok_or("number of samples")?;
-    ints::decode(bytes, &mut at, count, |_| {})?;
+    let count = samples(bytes, &mut at)?;
+    ints::decode_to(bytes, &mut at, count, |_| {})?;
     let name = match *bytes.get(at).ok_or("ends too early")? {
         CONSTANT => "constant",
         DECIMAL => "decimal",

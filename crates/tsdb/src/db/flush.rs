@@ -32,10 +32,10 @@ impl<'a> Writers<'a> {
 
     /// Writes samples of a series to the blocks of their spans. `of` is the range of all samples that these writers get.
     pub(super) fn push(&mut self, labels: &Labels, samples: &Columns, of: TimeRange) -> Result<(), Error> {
-        let mut from = 0;
-        while from < samples.len() {
-            let (span, last_ms) = self.db.span(samples.t[from], of);
-            let end = from + samples.t[from..].partition_point(|t| *t <= last_ms);
+        let mut rest = View::of(samples);
+        while let Some(first_ms) = rest.first_t() {
+            let (span, last_ms) = self.db.span(first_ms, of);
+            let (own, later) = rest.split_after(last_ms);
             let (_, writer) = match self.of.entry(span) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
@@ -44,8 +44,8 @@ impl<'a> Writers<'a> {
                     entry.insert((name, writer))
                 }
             };
-            writer.push(labels, &samples.t[from..end], &samples.v[from..end])?;
-            from = end;
+            writer.push(labels, own)?;
+            rest = later;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Labels, TimeRange};
+use model::{Columns, Labels, Mark, TimeRange};
 
 use super::Db;
 use super::flush::Writers;
@@ -89,8 +89,8 @@ impl Loader<'_> {
             let to = chunks.partition_point(|chunk| chunk.range.start_ms <= range.end_ms);
             piece.clear();
             block.read(chunks.get(from..to).unwrap_or(&[]), range, piece)?;
-            deletes::apply(&follower.deleted(), 0, piece);
-            merge_newer(known, 0, piece);
+            deletes::apply(&follower.deleted(), Mark::default(), piece);
+            merge_newer(known, Mark::default(), piece);
         }
         let mut at = 0;
         for (t, v) in samples.t.iter().zip(&samples.v) {

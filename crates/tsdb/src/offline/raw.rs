@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Labels, TimeRange};
+use model::{Columns, Labels, Mark, TimeRange};
 
 use super::Faults;
 use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC};
 use crate::chunk;
+use crate::columns::View;
 use crate::deletes::{Cuts, Delete};
 use crate::disk::{Disk, Input};
 
@@ -105,11 +106,10 @@ impl Raw {
         if length != bytes.len() {
             return Err("there is more in the chunk than its samples".to_owned());
         }
-        if !out.t.is_sorted_by(|a, b| a < b) {
+        if !out.t.is_sorted_by(|a, b| a < b) || !out.histograms.is_sorted_by(|a, b| a.t < b.t) {
             return Err("times in the chunk do not ascend".to_owned());
         }
-        let says = (Some(&at.range.start_ms), Some(&at.range.end_ms), at.samples as usize);
-        if (out.t.first(), out.t.last(), out.len()) != says {
+        if (out.range(Mark::default()), View::of(out).samples()) != (Some(at.range), at.samples as usize) {
             return Err("the chunk's times are not those that the index has".to_owned());
         }
         Ok(())

@@ -7,13 +7,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use model::{Columns, Labels, TimeRange};
+use model::{Columns, Labels, Mark, TimeRange};
 
 use super::raw::{Raw, labels_fault};
 use super::verify::check_block;
 use super::{Directory, Faults, blocks_in};
 use crate::Error;
 use crate::block::{Block, ChunkRef, Writer};
+use crate::columns::{View, merge_newer};
 use crate::db::WIDE;
 use crate::deletes::{self, Cuts, is_cut};
 use crate::disk::{self, Disk, Local, io};
@@ -200,20 +201,17 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
         let cuts = cuts.of(id);
         for at in entry.chunks.iter().filter(|at| !is_cut(&cuts, at)) {
             let mut read = raw.chunk(at, &mut bytes, &mut chunk);
-            if read.is_ok() && samples.t.last().is_some_and(|last| *last >= at.range.start_ms) {
+            if read.is_ok() && View::of(&samples).last_t().is_some_and(|last| last >= at.range.start_ms) {
                 read = Err("the chunk begins before the one before it has ended".to_owned());
             }
             match read {
-                Ok(()) => {
-                    samples.t.extend_from_slice(&chunk.t);
-                    samples.v.extend_from_slice(&chunk.v);
-                }
+                Ok(()) => merge_newer(&mut samples, Mark::default(), &chunk),
                 Err(reason) => repaired.lost.push(lost(Some(entry.labels.clone()), Some(at), reason)),
             }
         }
-        deletes::apply(&cuts, 0, &mut samples);
-        writer.push(&entry.labels, &samples.t, &samples.v)?;
-        repaired.samples += samples.len() as u64;
+        deletes::apply(&cuts, Mark::default(), &mut samples);
+        writer.push(&entry.labels, View::of(&samples))?;
+        repaired.samples += View::of(&samples).samples() as u64;
         entry.labels.canonical().clone_into(&mut before);
     }
     let any = !writer.is_empty();

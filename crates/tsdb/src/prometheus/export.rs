@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
@@ -95,7 +95,8 @@ pub fn export(
             end_ms: span.saturating_add(1).saturating_mul(options.span_ms).saturating_sub(1).min(options.range.end_ms),
         };
         let chance = u128::from(options.chance) << 16 | summary.blocks.len() as u128;
-        let export = Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems };
+        let export =
+            Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems, histograms: 0 };
         let series = find(&blocks, range, options, cancel)?;
         if let Some(written) = export.block(&series, range)? {
             each(&written);
@@ -163,6 +164,8 @@ struct Export<'a> {
     name: String,
     cancel: &'a Cancel,
     problems: &'a mut Vec<String>,
+    /// Native histograms that were met. They are not exported.
+    histograms: u64,
 }
 
 impl Export<'_> {
@@ -211,6 +214,11 @@ impl Export<'_> {
             stats.chunks += chunks.len() as u64;
             stats.samples += samples.len() as u64;
         }
+        if self.histograms > 0 {
+            let of = self.histograms;
+            self.problems
+                .push(format!("block {}: {of} native histograms are left out, which are not exported yet", self.name));
+        }
         if stats.series == 0 {
             return Ok(None);
         }
@@ -239,7 +247,10 @@ impl Export<'_> {
         for piece in pieces {
             let mut newer = Columns::default();
             match piece.read_into(range, &mut newer) {
-                Ok(()) => merge_newer(samples, 0, &newer),
+                Ok(()) => {
+                    self.histograms += newer.histograms.len() as u64;
+                    merge_newer(samples, Mark::default(), &newer);
+                }
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
