@@ -96,8 +96,7 @@ pub(crate) async fn start_paced(
     let (to_reload, reloads) = mpsc::channel(RELOADS_MAX);
     let (to_sets, asked) = mpsc::channel(HANDOVERS_MAX);
     let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
-    let consumer = Consumer::new(&deps.log, &to_engine, &metrics, &lag);
-    consumer.spawn(&positions, &mut tasks, &shutdown);
+    Consumer::new(&deps.log, &to_engine, &metrics, &lag).spawn(&positions, &mut tasks, &shutdown);
     let handover = rulesets::Parts {
         store: store.clone(),
         channels: channels.clone(),
