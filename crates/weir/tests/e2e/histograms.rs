@@ -1,4 +1,4 @@
-//! The native histograms of a real Prometheus, by both versions of remote write, from the wire to storage's files.
+//! The native histograms and start times of a real Prometheus, by both versions of remote write, from the wire to storage's files.
 
 use std::collections::BTreeMap;
 
@@ -38,10 +38,24 @@ async fn native_histograms_of_a_real_prometheus_are_stored_as_it_has_them() {
             let answer = query(&format!("sum(prometheus_remote_storage_{failed}_total)")).await;
             assert_eq!(answer[0]["value"][1], "0", "{message}: {failed}");
         }
+        let mut starts = BTreeMap::new();
+        for name in ["prometheus_http_requests_total", "prometheus_http_request_duration_seconds"] {
+            let answer = query(&format!("start_timestamp({name})")).await;
+            for series in answer.as_array().expect("vector") {
+                let seconds: f64 = series["value"][1].as_str().expect("a number").parse().expect("a number");
+                starts.insert(labels(series).with("__name__", name), (seconds * 1000.0).round() as i64);
+            }
+        }
+        assert!(starts.len() > 2 && starts.values().all(|start| *start > 0), "{message}: {starts:?}");
         drop(prometheus);
         weir.stop();
-        let ours = stored(&data.join("storage"), (at * 1000.0).round() as i64);
+        let (ours, our_starts) = stored(&data.join("storage"), (at * 1000.0).round() as i64);
         assert_eq!(ours, theirs, "{message}");
+        // 1.0 has no place for them.
+        let has_starts = message == MESSAGES[1];
+        starts.values_mut().filter(|_| !has_starts).for_each(|start| *start = 0);
+        let of_those = our_starts.into_iter().filter(|(labels, _)| starts.contains_key(labels));
+        assert_eq!(of_those.collect::<BTreeMap<_, _>>(), starts, "{message}");
     }
 }
 
@@ -60,8 +74,8 @@ fn told(series: &Value) -> Option<Summary> {
     Some((number(&histogram["count"]), number(&histogram["sum"]), buckets))
 }
 
-/// The newest histograms up to a time, read from the files by the engine's own crate.
-fn stored(dir: &std::path::Path, at_ms: i64) -> BTreeMap<Labels, Summary> {
+/// Of the newest samples up to a time what histograms are, and the starts of all; read from the files by the engine's own crate.
+fn stored(dir: &std::path::Path, at_ms: i64) -> (BTreeMap<Labels, Summary>, BTreeMap<Labels, i64>) {
     let db = tsdb::Db::open(dir, tsdb::Options::default()).expect("opens");
     let request = SelectRequest {
         matchers: vec![Matcher::new(model::MatchOp::Regex, "__name__", "prometheus_.+").expect("valid")],
@@ -70,15 +84,20 @@ fn stored(dir: &std::path::Path, at_ms: i64) -> BTreeMap<Labels, Summary> {
         series_max: usize::MAX,
         cancel: Cancel::default(),
     };
-    let mut found = BTreeMap::new();
+    let (mut histograms, mut starts) = (BTreeMap::new(), BTreeMap::new());
     for series in db.select(&request).expect("selects").series {
         let mut columns = Columns::default();
         series.data.read(request.range, &mut columns).expect("reads");
-        if let Some(newest) = columns.histograms.last().filter(|h| columns.t.last().is_none_or(|t| *t < h.t)) {
-            found.insert(series.labels.clone(), summary(newest));
+        match columns.histograms.last().filter(|h| columns.t.last().is_none_or(|t| *t < h.t)) {
+            Some(newest) => {
+                histograms.insert(series.labels.clone(), summary(newest));
+                starts.insert(series.labels, newest.start);
+            }
+            None if columns.is_empty() => {}
+            None => _ = starts.insert(series.labels, columns.start(columns.len() - 1)),
         }
     }
-    found
+    (histograms, starts)
 }
 
 fn summary(sample: &HistogramSample) -> Summary {

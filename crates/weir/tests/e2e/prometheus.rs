@@ -11,6 +11,9 @@ use crate::weir::{Launch, Weir};
 /// What each version of remote write sends.
 pub(crate) const MESSAGES: [&str; 2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
 
+/// Without these it sends no metadata by 2.0; and no start times, nor does it answer which it has. The last ones change what it computes.
+const FEATURES: [&str; 2] = ["metadata-wal-records", "st-storage,promql-experimental-functions,use-start-timestamps"];
+
 pub(crate) struct Prometheus {
     pub(crate) child: Child,
     pub(crate) address: String,
@@ -23,7 +26,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Starts one that scrapes itself and Weir, with their native histograms or without, and sends all to Weir in this message.
+/// Starts one that scrapes itself and Weir, with their native histograms and starts or without, and sends all to Weir in this message.
 pub(crate) fn start(
     bin: &std::path::Path,
     dir: &std::path::Path,
@@ -56,8 +59,7 @@ pub(crate) fn start(
         .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
         .arg(format!("--web.listen-address={address}"))
-        // Without it 2.0 sends no metadata.
-        .arg("--enable-feature=metadata-wal-records")
+        .arg(format!("--enable-feature={}", FEATURES[usize::from(histograms)]))
         .arg("--log.level=error")
         .stdout(Stdio::null())
         .spawn()
