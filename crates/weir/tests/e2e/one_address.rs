@@ -7,7 +7,7 @@ use crate::weir::{Launch, Weir};
 type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u8], u16, &'static str);
 
 const SNAPPY: (&str, &str) = ("content-encoding", "snappy");
-const VERSION_2: (&str, &str) = ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+const VERSION_9: (&str, &str) = ("content-type", "application/x-protobuf;proto=io.prometheus.write.v9.Request");
 
 const CASES: &[Case] = &[
     ("GET", "/ready", &[], b"", 200, "ready"),
@@ -25,7 +25,7 @@ const CASES: &[Case] = &[
     ("GET", "/api/v1/rules?type=x", &[], b"", 400, "bad_data"),
     ("GET", "/api/v1/notifications?limit=x", &[], b"", 400, "limit"),
     ("POST", "/api/v1/write", &[SNAPPY], b"no snappy", 400, "snappy"),
-    ("POST", "/api/v1/write", &[SNAPPY, VERSION_2], b"", 415, "remote write 1.0"),
+    ("POST", "/api/v1/write", &[SNAPPY, VERSION_9], b"", 415, "remote write 1.0 and 2.0"),
     ("POST", "/api/v1/import/prometheus", &[], b"good 1\nbad{ 1\n", 400, "2:"),
     ("POST", "/metrics", &[], b"{", 400, "error"),
     // A caller's own credentials are nothing to Weir.
