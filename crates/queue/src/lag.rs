@@ -33,7 +33,11 @@ impl Lag {
     pub fn fetched(&self, partition: u32, records: &[Record]) {
         let Some(mut state) = self.state(partition) else { return };
         match records.first() {
-            Some(first) => state.unread_ms = state.unread_ms.or(Some(first.timestamp_ms)),
+            // Somebody may have asked before it was fetched, and have let it age from then on.
+            Some(first) => {
+                let unread_ms = state.unread_ms.map_or(first.timestamp_ms, |known| known.min(first.timestamp_ms));
+                state.unread_ms = Some(unread_ms);
+            }
             None if state.next >= self.log.known_end(partition) => state.unread_ms = None,
             None => {}
         }

@@ -115,6 +115,15 @@ fn records_that_nobody_fetches_age_from_when_they_are_seen() {
 }
 
 #[test]
+fn a_record_that_was_asked_for_before_it_was_fetched_is_as_old_as_it_is() {
+    let rig = Rig::new();
+    rig.appended(1);
+    rig.check(3_600_500, 1, 0);
+    rig.lag.fetched(0, &[record(0, 1_000)]);
+    rig.check(3_601_000, 1, 3_600_000);
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_behind_since_the_first_failure() {
     let rig = Rig::new();
     rig.lag.failed(0, 1_000);
