@@ -94,13 +94,19 @@ impl History {
             let series =
                 self.random.u64(..SERIES / u64::from(PARTITIONS)) * u64::from(PARTITIONS) + u64::from(partition);
             let base = self.random.i64(0..TIMES);
-            // Now and then more than a chunk, mostly a few.
-            let samples = if self.random.u8(..) == 0 { 1500 } else { self.random.i64(1..30) };
+            // Mostly a few; now and then so many that the block is not merged with small ones, or more than a chunk.
+            let samples = match self.random.u8(..) {
+                0 => 1500,
+                1..=16 => self.random.i64(100..400),
+                _ => self.random.i64(1..30),
+            };
+            // Far enough away for a wide block.
+            let far = if self.random.u8(..60) == 0 { 100 * TIMES } else { 0 };
             let sample = |i| {
                 // Times on a grid, so that they come again.
                 let t = if self.random.u8(..8) == 0 { self.random.i64(0..TIMES) } else { base + i * 15_000 };
                 let v = if self.random.bool() { self.random.f64() } else { f64::from(self.random.u8(..)) };
-                Sample { t: t / 15_000 * 15_000, v }
+                Sample { t: far + t / 15_000 * 15_000, v }
             };
             record.push((series, (0..samples).map(sample).collect()));
         }
