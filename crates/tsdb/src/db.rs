@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{LabelsRef, Metadata, Samples};
+use model::{LabelsRef, Metadata, Samples, TimeRange};
 
 use crate::Error;
 use crate::block::Block;
@@ -26,11 +26,12 @@ use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
+use crate::offsets::Offsets;
 use crate::retention::RetentionRule;
 pub use load::Loader;
 
 /// The span of a wide block.
-pub(crate) const WIDE: i64 = i64::MIN;
+pub(crate) const WIDE: TimeRange = TimeRange::ALL;
 /// Families of which metadata is kept. Real installations have some thousands.
 const METADATA_MAX: usize = 100_000;
 
@@ -70,8 +71,8 @@ pub struct Db {
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
     /// begins and while numbers of series are taken back.
     gate: RwLock<()>,
-    /// Partition to the next offset, of what is in the head.
-    positions: Mutex<BTreeMap<u32, i64>>,
+    /// How far each partition is in the head.
+    reached: Mutex<BTreeMap<u32, Reached>>,
     metadata: Mutex<BTreeSet<Metadata>>,
     view: RwLock<Arc<View>>,
     committed: Mutex<Committed>,
@@ -102,10 +103,31 @@ struct View {
 #[derive(Debug, Default)]
 struct Committed {
     manifest: Manifest,
-    /// Positions that the frozen head reaches.
-    frozen: BTreeMap<u32, i64>,
+    /// What the frozen head was appended from.
+    frozen: Source,
     /// Files that it does not name and that the one before did, if it may be that one which a restart finds.
     waiting: BTreeSet<String>,
+}
+
+/// How far a partition is in the head.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    /// Offset of the first record since the head was frozen last; the same as `next` if there was none.
+    first: i64,
+    /// The offset after the last one.
+    next: i64,
+    /// An offset came that had been there: the log is another one.
+    is_other_log: bool,
+}
+
+/// What a generation of the head was appended from.
+#[derive(Debug, Clone, Default)]
+struct Source {
+    /// Offsets after the last, of every partition.
+    positions: BTreeMap<u32, i64>,
+    from: Offsets,
+    /// Partitions of which all offsets that are known are of another log.
+    of_other_logs: BTreeSet<u32>,
 }
 
 /// Figures of an engine.
@@ -140,6 +162,12 @@ pub struct Batch<'a> {
     _gate: RwLockReadGuard<'a, ()>,
 }
 
+impl Reached {
+    fn at(next: i64) -> Reached {
+        Reached { first: next, next, is_other_log: false }
+    }
+}
+
 impl Batch<'_> {
     /// Appends samples of one series, in any order.
     pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
@@ -154,9 +182,17 @@ impl Batch<'_> {
         }
     }
 
-    /// Ends the record: the partition is read from `next_offset` after a restart, once this is flushed.
+    /// Ends the record: the partition is read from `next_offset` after a restart, once this is flushed. The record's own offset is the
+    /// one before.
     pub fn finish(self, partition: u32, next_offset: i64) {
-        lock(&self.db.positions).insert(partition, next_offset);
+        let offset = next_offset - 1;
+        let mut all = lock(&self.db.reached);
+        let reached = all.entry(partition).or_insert(Reached { first: offset, next: offset, is_other_log: false });
+        if reached.first == reached.next {
+            reached.first = offset;
+        }
+        reached.is_other_log |= offset < reached.next;
+        reached.next = next_offset;
     }
 }
 
@@ -169,7 +205,7 @@ impl Db {
 
     /// As [`Db::open`], of a disk.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Db, Error> {
-        let manifest = match Manifest::read(&*disk)? {
+        let manifest = match Manifest::read(&*disk, Some(options.block_span_ms))? {
             Some(manifest) => manifest,
             None => create(&*disk)?,
         };
@@ -189,7 +225,7 @@ impl Db {
             options,
             head: Head::default(),
             gate: RwLock::default(),
-            positions: Mutex::new(manifest.positions.clone()),
+            reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
             metadata: Mutex::new(manifest.metadata.clone()),
             view: RwLock::new(Arc::new(view)),
             next_block: AtomicU64::new(manifest.next_block),

@@ -19,6 +19,7 @@ pub mod head;
 mod manifest;
 mod merge;
 pub mod offline;
+mod offsets;
 mod postings;
 pub mod prometheus;
 mod retention;

@@ -11,6 +11,7 @@ use model::{MatchOp, Matcher, Metadata, MetricType, TimeRange};
 use crate::Error;
 use crate::deletes::Delete;
 use crate::disk::{Disk, io};
+use crate::offsets::Offsets;
 
 /// What the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,14 +33,19 @@ pub(crate) struct Manifest {
 pub(crate) struct BlockEntry {
     /// Name of its file.
     pub(crate) name: String,
-    /// The span of time that it is in, as a number of spans since the epoch: blocks of different spans never overlap.
-    pub(crate) span: i64,
+    /// The span of time that its samples are of. Two are the same or do not overlap, but for that of a wide block and for those of before the
+    /// length was changed.
+    pub(crate) span: TimeRange,
+    /// The records of which it has all that is in that span; nothing where that is not known or where something was taken away.
+    pub(crate) from: Offsets,
 }
 
 const NAME: &str = "manifest";
 /// The one that is being written.
 const NEXT: &str = "manifest.new";
-const VERSION: &str = "weir-manifest 1";
+const VERSION: &str = "weir-manifest 2";
+/// It gave the span of a block as a number of spans since the epoch, the smallest number for a wide one, and no offsets.
+const FORMER: &str = "weir-manifest 1";
 
 impl BlockEntry {
     /// Number of the block; numbers ascend in the order in which files were begun.
@@ -54,8 +60,9 @@ pub(crate) fn number(name: &str) -> u64 {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory; `None` where there is none.
-    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Manifest>, Error> {
+    /// Reads the manifest of a directory; `None` where there is none. One of the former version is of blocks of this length; where that is not
+    /// known they are taken for wide ones.
+    pub(crate) fn read(disk: &dyn Disk, block_span_ms: Option<i64>) -> Result<Option<Manifest>, Error> {
         let path = disk.path(NAME);
         let bytes = match disk.read(NAME) {
             Ok(bytes) => bytes,
@@ -64,7 +71,7 @@ impl Manifest {
         };
         std::str::from_utf8(&bytes)
             .ok()
-            .and_then(parse)
+            .and_then(|text| parse(text, block_span_ms))
             .map(Some)
             .ok_or_else(|| Error::corrupt(&path.display().to_string(), 0, "not a manifest, or its checksum is wrong"))
     }
@@ -93,7 +100,8 @@ impl Manifest {
             let _ = writeln!(out, "position {partition} {offset}");
         }
         for block in &self.blocks {
-            let _ = writeln!(out, "block {} {}", block.span, block.name);
+            let TimeRange { start_ms, end_ms } = block.span;
+            let _ = writeln!(out, "block {start_ms} {end_ms} {}{}", block.name, block.from);
         }
         for delete in &self.deletes {
             let Delete { before, range, matchers } = &**delete;
@@ -112,16 +120,24 @@ impl Manifest {
     }
 }
 
-fn parse(text: &str) -> Option<Manifest> {
+/// The span of a number.
+pub(crate) fn span(number: i64, length_ms: i64) -> TimeRange {
+    let end = number.checked_add(1).and_then(|next| next.checked_mul(length_ms));
+    TimeRange { start_ms: number.saturating_mul(length_ms), end_ms: end.map_or(i64::MAX, |end| end.saturating_sub(1)) }
+}
+
+fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
     let at = text.rfind("\ncrc32c ")? + 1;
     let (content, checksum) = text.split_at(at);
     if checksum != format!("crc32c {:08x}\n", crc32c::crc32c(content.as_bytes())) {
         return None;
     }
     let mut lines = content.lines();
-    if lines.next()? != VERSION {
-        return None;
-    }
+    let is_former = match lines.next()? {
+        VERSION => false,
+        FORMER => true,
+        _ => return None,
+    };
     let mut manifest = Manifest::default();
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
@@ -130,8 +146,16 @@ fn parse(text: &str) -> Option<Manifest> {
             ["position", partition, offset] => {
                 manifest.positions.insert(partition.parse().ok()?, offset.parse().ok()?);
             }
-            ["block", span, name] => {
-                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span: span.parse().ok()? });
+            ["block", number, name] if is_former => {
+                let span = match (number.parse().ok()?, block_span_ms) {
+                    (i64::MIN, _) | (_, None) => TimeRange::ALL,
+                    (number, Some(length_ms)) => span(number, length_ms.max(1)),
+                };
+                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::default() });
+            }
+            ["block", start, end, name, from @ ..] if !is_former => {
+                let span = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
+                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::parse(from)? });
             }
             ["delete", before, start, end, matchers @ ..] => {
                 let range = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
@@ -190,10 +214,11 @@ mod tests {
     fn example() -> Manifest {
         let metadata =
             Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a \\ b\n c".into(), unit: String::new() };
+        let from = Offsets::parse(&["0:3..10", "0:12..17"]).expect("valid");
         Manifest {
             next_block: 8,
             positions: BTreeMap::from([(0, 17), (1, 0)]),
-            blocks: vec![BlockEntry { name: "00000007.block".into(), span: -1 }],
+            blocks: vec![BlockEntry { name: "00000007.block".into(), span: span(-1, 1000), from }],
             deletes: vec![Arc::new(Delete {
                 before: 8,
                 range: TimeRange { start_ms: -5, end_ms: 7 },
@@ -208,9 +233,19 @@ mod tests {
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 1\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1 00000007.block\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 2\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
-        assert_eq!(parse(&example().print()), Some(example()));
+        assert_eq!(parse(&example().print(), None), Some(example()));
+    }
+
+    #[test]
+    fn the_former_version_is_read() {
+        let text = format!("weir-manifest 1\nnext-block 8\nblock -1 7.block\nblock {} 6.block\n", i64::MIN);
+        let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
+        let blocks = |block_span_ms| parse(&text, block_span_ms).expect("reads").blocks;
+        let entry = |name: &str, span| BlockEntry { name: name.to_owned(), span, from: Offsets::default() };
+        assert_eq!(blocks(Some(1000)), [entry("7.block", span(-1, 1000)), entry("6.block", TimeRange::ALL)]);
+        assert_eq!(blocks(None), [entry("7.block", TimeRange::ALL), entry("6.block", TimeRange::ALL)]);
     }
 
     #[test]
@@ -219,7 +254,7 @@ mod tests {
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;
-            let read = String::from_utf8(bytes).ok().and_then(|t| parse(&t));
+            let read = String::from_utf8(bytes).ok().and_then(|t| parse(&t, None));
             assert_eq!(read, None, "byte {at}");
         }
     }

@@ -15,6 +15,13 @@ const MERGE_MIN: usize = 4;
 /// More are not merged at once, so that a merge has an end.
 const MERGE_MAX: usize = 16;
 
+/// What was written.
+pub(crate) struct Merged {
+    pub(crate) is_empty: bool,
+    /// Nothing was expired or deleted of what the blocks held.
+    pub(crate) is_whole: bool,
+}
+
 /// Chooses among blocks of one span, given by their sizes from old to new: the newest ones, as long as each is no larger than twice
 /// those after it together. So sizes grow geometrically with age and every sample is written a logarithmic number of times.
 pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
@@ -31,7 +38,7 @@ pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
     (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
 }
 
-/// Writes one block with all that these hold, but for what is expired or deleted; of samples at the same time that of the later block stays. Says whether there was any.
+/// Writes one block with all that these hold, but for what is expired or deleted; of samples at the same time that of the later block stays.
 ///
 /// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
 pub(crate) fn merge(
@@ -39,7 +46,8 @@ pub(crate) fn merge(
     floors: &Floors<'_>,
     mut writer: Writer,
     cancel: &Cancel,
-) -> Result<bool, Error> {
+) -> Result<Merged, Error> {
+    let mut is_whole = true;
     let mut at: Vec<u32> = vec![0; sources.len()];
     let mut current = Vec::new();
     for ((block, _), id) in sources.iter().zip(&at) {
@@ -56,18 +64,20 @@ pub(crate) fn merge(
         let keep = TimeRange { start_ms: floors.of(next.as_ref()), end_ms: i64::MAX };
         for (n, (block, cuts)) in sources.iter().enumerate() {
             let Some((_, chunks)) = current[n].take_if(|(labels, _)| *labels == next) else { continue };
+            let cuts = cuts.of(at[n]);
+            is_whole &= cuts.is_empty() && chunks.first().is_none_or(|first| keep.contains(first.range.start_ms));
             piece.clear();
             block.read(&chunks, keep, &mut piece)?;
-            deletes::apply(&cuts.of(at[n]), Mark::default(), &mut piece);
+            deletes::apply(&cuts, Mark::default(), &mut piece);
             merge_newer(&mut samples, Mark::default(), &piece);
             at[n] += 1;
             current[n] = entry(block, at[n])?;
         }
         writer.push(&next, View::of(&samples))?;
     }
-    let any = !writer.is_empty();
+    let is_empty = writer.is_empty();
     writer.finish()?;
-    Ok(any)
+    Ok(Merged { is_empty, is_whole })
 }
 
 type Current = Option<(Labels, Vec<crate::block::ChunkRef>)>;

@@ -87,7 +87,7 @@ impl Directory {
         let disk = Local::shared(dir)?;
         let present = blocks_in(&disk)?;
         let mut faults = Faults::default();
-        let manifest = match Manifest::read(&disk) {
+        let manifest = match Manifest::read(&disk, None) {
             Ok(Some(manifest)) => Some(manifest),
             Ok(None) if present.is_empty() => {
                 let reason = format!("{} has no manifest and no blocks: nothing of the storage engine", dir.display());

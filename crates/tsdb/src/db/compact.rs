@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use model::Cancel;
+use model::{Cancel, TimeRange};
 
-use super::{Db, Named, WIDE, lock};
+use super::{Db, Named, lock};
 use crate::block::{Block, Writer};
 use crate::deletes::Cuts;
 use crate::disk;
 use crate::manifest::BlockEntry;
+use crate::offsets::Offsets;
 use crate::{Error, merge};
 
 impl Db {
@@ -53,7 +54,7 @@ impl Db {
             let view = self.view();
             let old = view.blocks.iter().filter(|(_, block)| block.range().end_ms < floor).map(|(entry, _)| entry);
             // What is in a block that cannot be read is not known, but its span is.
-            let unread = view.quarantined.iter().map(|(entry, _)| entry).filter(|entry| self.is_before(entry, floor));
+            let unread = view.quarantined.iter().map(|(entry, _)| entry).filter(|entry| entry.span.end_ms < floor);
             let mut old = old.chain(unread).map(|entry| entry.name.clone()).collect();
             self.add_oldest_beyond_size(&view, &mut old);
             old
@@ -85,15 +86,10 @@ impl Db {
     /// missing, until they are looked for by their age, which is the first thing that is done.
     fn make_room(&self, expired: &BTreeSet<String>, floor_ms: i64) -> Result<(), Error> {
         let named = lock(&self.committed).manifest.blocks.clone();
-        for entry in named.iter().filter(|e| expired.contains(&e.name) && self.is_before(e, floor_ms)) {
+        for entry in named.iter().filter(|e| expired.contains(&e.name) && e.span.end_ms < floor_ms) {
             disk::remove(&*self.disk, &entry.name)?;
         }
         Ok(())
-    }
-
-    /// Whether all that may be in a block is of before a time.
-    fn is_before(&self, entry: &BlockEntry, time_ms: i64) -> bool {
-        entry.span != WIDE && self.span_end_ms(entry.span) < time_ms
     }
 
     /// The blocks that are best merged now.
@@ -104,19 +100,22 @@ impl Db {
         })
     }
 
-    /// Blocks of one span between which nothing was written that they may overlap: no wide block, and none that cannot be read now
+    /// Blocks of one span between which nothing was written that they may overlap: none of another span, and none that cannot be read now
     /// and may be repaired.
     fn runs(&self) -> Vec<Vec<Named>> {
         let committed = lock(&self.committed);
         let view = self.view();
         let readable: HashMap<&str, &Named> = view.blocks.iter().map(|named| (named.0.name.as_str(), named)).collect();
-        let (mut over, mut open) = (Vec::new(), BTreeMap::<i64, Vec<Named>>::new());
+        let (mut over, mut open) = (Vec::new(), BTreeMap::<(i64, i64), Vec<Named>>::new());
         for entry in &committed.manifest.blocks {
             let block = readable.get(entry.name.as_str()).filter(|(_, block)| !block.is_damaged());
-            let ends = |span: i64| (span == WIDE) != (entry.span == WIDE) || (block.is_none() && span == entry.span);
-            over.extend(open.extract_if(.., |span, _| ends(*span)).map(|(_, run)| run));
+            let ends = |start_ms, end_ms| {
+                let span = TimeRange { start_ms, end_ms };
+                span.overlaps(&entry.span) && (span != entry.span || block.is_none())
+            };
+            over.extend(open.extract_if(.., |(start_ms, end_ms), _| ends(*start_ms, *end_ms)).map(|(_, run)| run));
             if let Some(named) = block {
-                open.entry(entry.span).or_default().push((*named).clone());
+                open.entry((entry.span.start_ms, entry.span.end_ms)).or_default().push((*named).clone());
             }
         }
         over.extend(open.into_values());
@@ -130,14 +129,19 @@ impl Db {
         let cuts = |(entry, block): &Named| (block.clone(), Cuts::new(&view.deletes, entry.number(), block));
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect();
         let written = Writer::create(&*self.disk, &name).and_then(|writer| {
-            let any = merge::merge(&sources, &floors, writer, cancel)?;
-            let block = if any { Some(Block::open(&*self.disk, &name)?) } else { None };
+            let merged = merge::merge(&sources, &floors, writer, cancel)?;
+            let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name)?) };
             disk::sync(&*self.disk)?;
-            Ok(block)
+            Ok(block.map(|block| (block, merged.is_whole)))
         });
         if !matches!(written, Ok(Some(_))) {
             self.discard([name.clone()]);
         }
-        Ok(written?.map(|block| (BlockEntry { name, span: run[0].0.span }, Arc::new(block))))
+        let Some((block, is_whole)) = written? else { return Ok(None) };
+        let (first, rest) = run.split_first().expect("a run is not empty");
+        let all = rest.iter().fold(first.0.from.clone(), |from, (entry, _)| from.union(&entry.from));
+        // Written again from its records it would have what was taken away, and no deletion of a younger number to take it away once more.
+        let from = if is_whole { all } else { Offsets::default() };
+        Ok(Some((BlockEntry { name, span: first.0.span, from }, Arc::new(block))))
     }
 }

@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 
 use model::{Columns, Labels, TimeRange};
 
-use super::{Db, Named, WIDE, lock};
+use super::{Db, Named, Reached, Source, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
 use crate::columns::View;
 use crate::disk;
-use crate::head::Frozen;
-use crate::manifest::BlockEntry;
+use crate::head::{Frozen, Head};
+use crate::manifest::{BlockEntry, span};
+use crate::offsets::Offsets;
 
 /// A head that spans more than this many spans goes to one wide block, so that samples strewn over decades do not become thousands of files.
 const SPANS_MAX: i64 = 64;
@@ -22,26 +23,35 @@ const SPANS_MAX: i64 = 64;
 /// Blocks that are being written, by their span.
 pub(super) struct Writers<'a> {
     db: &'a Db,
-    of: BTreeMap<i64, (String, Writer)>,
+    /// By where it begins; of those that are open at once all are wide or none is.
+    of: BTreeMap<i64, (TimeRange, String, Writer)>,
+    /// The records that they are of.
+    from: Offsets,
 }
 
 impl<'a> Writers<'a> {
-    pub(super) fn new(db: &'a Db) -> Self {
-        Writers { db, of: BTreeMap::new() }
+    pub(super) fn new(db: &'a Db, from: Offsets) -> Self {
+        Writers { db, of: BTreeMap::new(), from }
     }
 
-    /// Writes samples of a series to the blocks of their spans. `of` is the range of all samples that these writers get.
-    pub(super) fn push(&mut self, labels: &Labels, samples: &Columns, of: TimeRange) -> Result<(), Error> {
+    /// Writes samples of a series to the blocks of their spans.
+    pub(super) fn push(
+        &mut self,
+        labels: &Labels,
+        samples: &Columns,
+        span_of: &dyn Fn(i64) -> TimeRange,
+    ) -> Result<(), Error> {
         let mut rest = View::of(samples);
         while let Some(first_ms) = rest.first_t() {
-            let (span, last_ms) = self.db.span(first_ms, of);
-            let (own, later) = rest.split_after(last_ms);
-            let (_, writer) = match self.of.entry(span) {
+            let span = span_of(first_ms);
+            debug_assert!(span.contains(first_ms), "{span:?} {first_ms}");
+            let (own, later) = rest.split_after(span.end_ms);
+            let (_, _, writer) = match self.of.entry(span.start_ms) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let name = self.db.new_name();
                     let writer = Writer::create(&*self.db.disk, &name)?;
-                    entry.insert((name, writer))
+                    entry.insert((span, name, writer))
                 }
             };
             writer.push(labels, own)?;
@@ -63,10 +73,10 @@ impl<'a> Writers<'a> {
 
     /// Ends the blocks one after the other; what is not durable yet is their names.
     fn finish_each(&mut self, written: &mut Vec<Named>) -> Result<(), Error> {
-        while let Some((span, (name, writer))) = self.of.pop_first() {
+        while let Some((_, (span, name, writer))) = self.of.pop_first() {
             let finished = writer.finish().and_then(|()| Block::open(&*self.db.disk, &name));
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
-            written.push((BlockEntry { name, span }, Arc::new(block)));
+            written.push((BlockEntry { name, span, from: self.from.clone() }, Arc::new(block)));
         }
         Ok(())
     }
@@ -75,7 +85,7 @@ impl<'a> Writers<'a> {
 impl Drop for Writers<'_> {
     /// What was not finished is of no use; a disk that is full has that room again.
     fn drop(&mut self) {
-        self.db.discard(std::mem::take(&mut self.of).into_values().map(|(name, _)| name));
+        self.db.discard(std::mem::take(&mut self.of).into_values().map(|(_, name, _)| name));
     }
 }
 
@@ -93,11 +103,19 @@ impl Db {
     }
 
     fn flush_generation(&self) -> Result<BTreeMap<u32, i64>, Error> {
-        let (frozen, positions) = self.freeze();
-        let written = self.write_blocks(&frozen)?;
+        let (frozen, source) = self.freeze();
+        let range = frozen.range().unwrap_or(TimeRange::ALL);
+        let written = self.write_blocks(&self.head, &frozen, &source.from, &|t| self.span(t, range))?;
         let metadata = lock(&self.metadata).clone();
+        let forget = |entry: &mut BlockEntry| {
+            if source.of_other_logs.iter().any(|partition| entry.from.has(*partition)) {
+                entry.from = Offsets::default();
+            }
+        };
         self.commit(|manifest, view| {
-            manifest.positions = positions.clone();
+            manifest.blocks.iter_mut().for_each(forget);
+            view.blocks.iter_mut().for_each(|(entry, _)| forget(entry));
+            manifest.positions = source.positions.clone();
             manifest.metadata = metadata;
             manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
             view.blocks.extend(written);
@@ -110,50 +128,61 @@ impl Db {
                 break;
             }
         }
-        Ok(positions)
+        Ok(source.positions)
     }
 
     /// Takes the samples of the head away, or those that an earlier flush could not write.
-    fn freeze(&self) -> (Arc<Frozen>, BTreeMap<u32, i64>) {
+    fn freeze(&self) -> (Arc<Frozen>, Source) {
         let mut committed = lock(&self.committed);
         if let Some(frozen) = &self.view().frozen {
             return (frozen.clone(), committed.frozen.clone());
         }
         let _no_record_is_open = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let frozen = Arc::new(self.head.freeze());
-        committed.frozen = lock(&self.positions).clone();
+        let mut source = Source::default();
+        for (partition, reached) in lock(&self.reached).iter_mut() {
+            source.positions.insert(*partition, reached.next);
+            if reached.is_other_log {
+                source.of_other_logs.insert(*partition);
+            } else if reached.first < reached.next {
+                source.from.add(*partition, reached.first..reached.next);
+            }
+            *reached = Reached::at(reached.next);
+        }
+        if !source.of_other_logs.is_empty() {
+            source.from = Offsets::default();
+        }
+        committed.frozen = source.clone();
         self.change_view(|view| view.frozen = Some(frozen.clone()));
-        (frozen, committed.frozen.clone())
+        (frozen, source)
     }
 
     /// Writes what is frozen to a block for each span of time; durable when this returns.
-    fn write_blocks(&self, frozen: &Frozen) -> Result<Vec<Named>, Error> {
-        let Some(range) = frozen.range() else { return Ok(Vec::new()) };
-        let mut writers = Writers::new(self);
+    pub(super) fn write_blocks(
+        &self,
+        head: &Head,
+        frozen: &Frozen,
+        from: &Offsets,
+        span_of: &dyn Fn(i64) -> TimeRange,
+    ) -> Result<Vec<Named>, Error> {
+        if frozen.range().is_none() {
+            return Ok(Vec::new());
+        }
+        let mut writers = Writers::new(self, from.clone());
         let mut samples = Columns::default();
-        for (labels, shard, id) in self.head.sorted(frozen) {
+        for (labels, shard, id) in head.sorted(frozen) {
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
             samples.clear();
             buffer.read_into(TimeRange::ALL, &mut samples)?;
-            writers.push(&labels, &samples, range)?;
+            writers.push(&labels, &samples, span_of)?;
         }
         writers.finish()
     }
 
-    /// The span of a time, and the last time in it.
-    fn span(&self, t: i64, of: TimeRange) -> (i64, i64) {
+    /// The span of a time, among samples of this range.
+    pub(super) fn span(&self, t: i64, of: TimeRange) -> TimeRange {
         let length = self.options.block_span_ms.max(1);
         let (first, last) = (of.start_ms.div_euclid(length), of.end_ms.div_euclid(length));
-        if last.saturating_sub(first) >= SPANS_MAX {
-            return (WIDE, i64::MAX);
-        }
-        let span = t.div_euclid(length);
-        (span, self.span_end_ms(span))
-    }
-
-    /// The last time of a span.
-    pub(super) fn span_end_ms(&self, span: i64) -> i64 {
-        let next = span.checked_add(1).and_then(|next| next.checked_mul(self.options.block_span_ms.max(1)));
-        next.map_or(i64::MAX, |next| next.saturating_sub(1))
+        if last.saturating_sub(first) >= SPANS_MAX { WIDE } else { span(t.div_euclid(length), length) }
     }
 }

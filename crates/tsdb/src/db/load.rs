@@ -14,6 +14,7 @@ use crate::Error;
 use crate::block::{Block, ChunkRef};
 use crate::columns::merge_newer;
 use crate::deletes::{self, Cuts};
+use crate::offsets::Offsets;
 
 /// Takes series in the order of their canonical texts, each once, and makes blocks of them.
 pub struct Loader<'a> {
@@ -70,7 +71,8 @@ impl Db {
             let cuts = Cuts::new(&view.deletes, entry.number(), block);
             Follower { block: block.clone(), cuts, next: 0, current: None }
         });
-        Loader { db: self, range, writers: Writers::new(self), known: known.collect(), scratch: Default::default() }
+        let writers = Writers::new(self, Offsets::default());
+        Loader { db: self, range, writers, known: known.collect(), scratch: Default::default() }
     }
 }
 
@@ -99,7 +101,8 @@ impl Loader<'_> {
                 new.push(*t, *v);
             }
         }
-        self.writers.push(labels, new, self.range)?;
+        let (db, range) = (self.db, self.range);
+        self.writers.push(labels, new, &|t| db.span(t, range))?;
         Ok(new.len() as u64)
     }
 

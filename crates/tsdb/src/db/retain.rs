@@ -78,8 +78,9 @@ impl Db {
         let Some(max) = self.options.retention_bytes else { return };
         let mut spans: BTreeMap<i64, (u64, Vec<&str>)> = BTreeMap::new();
         for (entry, block) in view.blocks.iter().filter(|(entry, _)| !old.contains(&entry.name)) {
-            let end = block.range().end_ms.div_euclid(self.options.block_span_ms.max(1));
-            let (bytes, names) = spans.entry(if entry.span == WIDE { end } else { entry.span }).or_default();
+            // A wide one is as old as its last sample.
+            let of = if entry.span == WIDE { self.span(block.range().end_ms, block.range()) } else { entry.span };
+            let (bytes, names) = spans.entry(of.end_ms).or_default();
             *bytes += block.bytes();
             names.push(&entry.name);
         }

@@ -56,8 +56,8 @@ pub struct Report {
 pub struct BlockInfo {
     /// Its file.
     pub name: String,
-    /// Number of its span of time; `None` for a block that may overlap all.
-    pub span: Option<i64>,
+    /// First and last time of its span; `None` for a block that may overlap all.
+    pub span: Option<[i64; 2]>,
     /// First time of a sample, in Unix milliseconds.
     pub start_ms: i64,
     /// Last time of a sample.
@@ -159,7 +159,7 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
         let Some(raw) = raw else { continue };
         report.blocks.push(BlockInfo {
             name: entry.name.clone(),
-            span: (entry.span != WIDE).then_some(entry.span),
+            span: (entry.span != WIDE).then_some([entry.span.start_ms, entry.span.end_ms]),
             start_ms: i64::MAX,
             end_ms: i64::MIN,
             series: raw.index.series() as u64,

@@ -2,7 +2,8 @@
 //!
 //! Blocks do not change, so a name more costs no room as long as both are there. A copy has no positions in the log: it may be started beside
 //! another log than the one that it was read from, whose offsets mean other records, and of its own log it may only have a beginning. Without
-//! positions the log is read from its start, and a sample that is there already is the same sample. The price is the time that takes.
+//! positions the log is read from its start, and a sample that is there already is the same sample. The price is the time that takes. For the same reason
+//! it does not know the records of its blocks: one that is damaged later is not written again from the log.
 //!
 //! Deletions that blocks are not free of yet are in the copy too, which is cut by them as the original is. What was deleted and is still in
 //! the log comes back when that is read, since a record of the log has no time at which it was written.
@@ -15,6 +16,7 @@ use crate::Error;
 use crate::block::Block;
 use crate::disk::{self, Disk, Input, Local, io};
 use crate::manifest::Manifest;
+use crate::offsets::Offsets;
 
 /// What is copied at once, where it has to be.
 const BUFFER: usize = 1 << 20;
@@ -71,10 +73,13 @@ pub(crate) fn copy_file(from: &dyn Input, to: &dyn Disk, name: &str) -> Result<(
     out.sync().map_err(io(context()))
 }
 
-/// Makes the files that were laid out an engine's directory, with the deletions that they are cut by. Durable when it returns.
+/// Makes the files that were laid out an engine's directory, with the deletions that they are cut by and nothing that tells of a log. Durable when it
+/// returns.
 pub(crate) fn commit(manifest: &Manifest, to: &Local) -> Result<(), Error> {
     // The names before what names them.
     disk::sync(to)?;
-    Manifest { positions: Default::default(), ..manifest.clone() }.write(to)?;
+    let mut copy = Manifest { positions: Default::default(), ..manifest.clone() };
+    copy.blocks.iter_mut().for_each(|entry| entry.from = Offsets::default());
+    copy.write(to)?;
     disk::sync(to)
 }

@@ -18,7 +18,8 @@ use crate::columns::{View, merge_newer};
 use crate::db::WIDE;
 use crate::deletes::{self, Cuts, is_cut};
 use crate::disk::{self, Disk, Local, io};
-use crate::manifest::{BlockEntry, Manifest};
+use crate::manifest::{BlockEntry, Manifest, span};
+use crate::offsets::Offsets;
 
 /// A part of a series that cannot be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +68,7 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
     drop(Directory::open(dir)?);
     let disk = Local::open(dir)?;
     let mut report = Report::default();
-    let mut manifest = match Manifest::read(&disk) {
+    let mut manifest = match Manifest::read(&disk, Some(block_span_ms)) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
             report.manifest = Some("it is missing".to_owned());
@@ -107,12 +108,12 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
         let number = name.strip_suffix(".block").and_then(|number| number.parse::<u64>().ok());
         let Some(number) = number else { continue };
         manifest.next_block = manifest.next_block.max(number + 1);
-        let span = |t: i64| t.div_euclid(block_span_ms.max(1));
+        let span_of = |t: i64| span(t.div_euclid(block_span_ms.max(1)), block_span_ms.max(1));
         let range = Block::open(disk, &name).map(|block| block.range());
         // One that is not in one span, or not readable, may overlap all.
-        let span =
-            range.ok().filter(|range| span(range.start_ms) == span(range.end_ms)).map(|range| span(range.start_ms));
-        manifest.blocks.push(BlockEntry { name, span: span.unwrap_or(WIDE) });
+        let span = range.map(|range| (span_of(range.start_ms), range)).ok();
+        let span = span.filter(|(span, range)| span.contains(range.end_ms)).map_or(WIDE, |(span, _)| span);
+        manifest.blocks.push(BlockEntry { name, span, from: Offsets::default() });
     }
     manifest.write(disk)?;
     disk::sync(disk)?;
@@ -144,7 +145,11 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
     manifest.blocks.retain_mut(|entry| {
         if entry.name == name {
             match &repaired.new {
-                Some(new) => entry.name.clone_from(new),
+                Some(new) => {
+                    entry.name.clone_from(new);
+                    // It lacks what could not be read, and what was deleted.
+                    entry.from = Offsets::default();
+                }
                 None => return false,
             }
         }

@@ -64,6 +64,12 @@ fn faults(dir: &tempfile::TempDir) -> Vec<String> {
     report.manifest.listed.iter().chain(blocks).map(ToString::to_string).collect()
 }
 
+/// The records that the blocks name, by the manifest.
+fn records(dir: &Path) -> Vec<String> {
+    let directory = Directory::open(dir).expect("opens");
+    directory.manifest.expect("sound").blocks.iter().map(|entry| entry.from.to_string()).collect()
+}
+
 fn read(dir: &tempfile::TempDir) -> BTreeMap<(Labels, i64), u64> {
     let db = Db::open(dir.path(), Options::default()).expect("opens");
     let request = SelectRequest {
@@ -304,6 +310,7 @@ fn what_is_deleted_does_not_come_back_with_a_repair() {
     let of_footer = repaired(&dir);
     assert_eq!((of_footer[0].samples, of_footer[0].lost.len()), (35, 0));
     assert_eq!(read(&dir), expect);
+    assert_eq!(records(dir.path())[0], "", "what is deleted is in its records");
     // A chunk of which nothing was left is no loss.
     delete(&dir, "a", 19_000);
     flip(&block(&dir, 2), 12);
@@ -328,6 +335,7 @@ fn a_copy_has_the_same_samples_and_no_positions() {
     assert_eq!(db.positions(), BTreeMap::new());
     assert_eq!(db.stats().block_samples, expect.len() as u64);
     drop(db);
+    assert_eq!(records(&to), ["", ""], "its log may be another one");
     assert_eq!(verify(&to, &mut |_| {}).expect("verifies").faults(), 0);
     assert!(copy(dir.path(), &place.path().join("c")).is_err(), "the blocks are not there");
 }
@@ -353,7 +361,7 @@ fn a_manifest_that_is_lost_is_made_of_the_blocks() {
         assert_eq!((report.manifest.as_deref(), report.blocks), (Some(reason), Vec::new()));
         assert_eq!((faults(&dir), read(&dir)), (Vec::new(), expect.clone()));
         let blocks = inspect(dir.path(), 1).expect("inspects").blocks;
-        assert_eq!(blocks.iter().map(|block| block.span).collect::<Vec<_>>(), [Some(0), Some(0)]);
+        assert_eq!(blocks.iter().map(|block| block.span).collect::<Vec<_>>(), [Some([0, DAY - 1]); 2]);
         let db = Db::open(dir.path(), Options::default()).expect("opens");
         assert_eq!(db.positions(), BTreeMap::new(), "the log is read from its start");
         // The next number is free.

@@ -181,6 +181,36 @@ fn the_oldest_spans_go_when_all_are_too_large() {
     left(1, &[3]);
 }
 
+/// The records that the blocks name.
+fn records(db: &Db) -> Vec<String> {
+    lock(&db.committed).manifest.blocks.iter().map(|entry| entry.from.to_string()).collect()
+}
+
+#[test]
+fn a_block_of_which_something_was_taken_names_no_records() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), Options { retention_ms: Some(HOUR), ..options() }).expect("opens");
+    let flush = |offset: i64| {
+        let mut batch = db.begin();
+        for (series, t) in [("a", 2 * HOUR + 1), ("b", 3 * HOUR)] {
+            let labels = model::Labels::new(&[("__name__", "m"), ("env", series)]).expect("valid");
+            batch.append(labels.as_ref(), &[Sample { t, v: 1.0 }, Sample { t: t + 30, v: 1.0 }]);
+        }
+        batch.finish(7, offset + 1);
+        db.flush().expect("flushes");
+    };
+    (0..4).for_each(flush);
+    compact(&db);
+    assert_eq!(records(&db), [" 7:0..4", " 7:0..4"], "a merge takes nothing");
+    db.delete(&[Matcher::equal("env", "b")], TimeRange { start_ms: 0, end_ms: 3 * HOUR }).expect("deletes");
+    compact(&db);
+    assert_eq!(records(&db), [" 7:0..4", ""], "deleted");
+    (4..8).for_each(flush);
+    db.expire(3 * HOUR + 15).expect("expires");
+    compact(&db);
+    assert_eq!(records(&db), ["", ""], "of the one something is expired, and the other was cut before");
+}
+
 /// Random operations against a map. A failure names its seed.
 fn model_run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);

@@ -194,3 +194,24 @@ fn retention_makes_room_on_a_disk_that_has_none_left_for_a_manifest() {
         assert!(call < calls);
     }
 }
+
+#[test]
+fn a_block_of_another_block_span_keeps_its_place_among_those_that_it_overlaps() {
+    let disk = Simulated::new(1);
+    let open = |span| {
+        let options = Options { block_span_ms: span, ..options() };
+        Db::open_on(Arc::new(disk.clone()), options).expect("opens")
+    };
+    let at = HOUR + 1;
+    for (offset, (span, series)) in
+        [(HOUR, 0), (2 * HOUR, 0), (HOUR, 1), (HOUR, 2), (HOUR, 3), (HOUR, 4)].iter().enumerate()
+    {
+        let db = open(*span);
+        append(&db, *series, &[Sample { t: at, v: offset as f64 }], offset as i64 + 1);
+        db.flush().expect("flushes");
+    }
+    let db = open(HOUR);
+    assert!(db.compact(&Cancel::default()).expect("merges"));
+    assert_eq!(blocks(&disk).len(), 3);
+    assert_eq!(read(&db, TimeRange::ALL)[&(labels(0), at)], Any::Float(1.0f64.to_bits(), 0));
+}
