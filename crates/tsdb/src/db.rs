@@ -8,6 +8,7 @@ mod compact;
 mod flush;
 mod load;
 mod read;
+mod rebuild;
 mod retain;
 mod snapshot;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
 use crate::retention::RetentionRule;
 pub use load::Loader;
+pub use rebuild::{Lost, Rebuild};
 
 /// The span of a wide block.
 pub(crate) const WIDE: TimeRange = TimeRange::ALL;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Mark, Matcher, TimeRange};
+use model::{Columns, LabelsRef, Mark, Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef, Index};
@@ -33,6 +33,11 @@ impl Delete {
     /// Whether it takes anything from a block, given with its number.
     pub(crate) fn touches(&self, number: u64, block: &Block) -> bool {
         self.may_touch(number, block.range()) && !postings::select(&block.index, &self.matchers).is_empty()
+    }
+
+    /// Whether it is of the series with these labels.
+    pub(crate) fn meets(&self, labels: LabelsRef<'_>) -> bool {
+        self.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
     }
 
     fn may_touch(&self, number: u64, range: TimeRange) -> bool {

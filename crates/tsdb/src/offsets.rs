@@ -1,6 +1,6 @@
 //! What of the log a block was written from, so that it can be written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Partitions with the offsets of their records. Nothing at all means that it is not known.
@@ -13,9 +13,9 @@ impl Offsets {
         !self.0.is_empty()
     }
 
-    /// Whether there are some of a partition.
-    pub(crate) fn has(&self, partition: u32) -> bool {
-        self.0.contains_key(&partition)
+    /// Whether there are some of any of these partitions.
+    pub(crate) fn has_any(&self, partitions: &BTreeSet<u32>) -> bool {
+        partitions.iter().any(|partition| self.0.contains_key(partition))
     }
 
     /// Adds the offsets of a partition.

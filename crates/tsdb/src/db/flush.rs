@@ -108,7 +108,7 @@ impl Db {
         let written = self.write_blocks(&self.head, &frozen, &source.from, &|t| self.span(t, range))?;
         let metadata = lock(&self.metadata).clone();
         let forget = |entry: &mut BlockEntry| {
-            if source.of_other_logs.iter().any(|partition| entry.from.has(*partition)) {
+            if entry.from.has_any(&source.of_other_logs) {
                 entry.from = Offsets::default();
             }
         };

@@ -12,6 +12,7 @@ use model::{Matcher, TimeRange};
 use super::{Db, Named, View, WIDE, lock};
 use crate::Error;
 use crate::deletes::{DELETES_MAX, Delete};
+use crate::manifest::BlockEntry;
 use crate::retention::Floors;
 
 impl Db {
@@ -26,7 +27,11 @@ impl Db {
         let before = self.next_block.load(Ordering::Relaxed);
         let delete = Arc::new(Delete { before, range, matchers: matchers.to_vec() });
         let view = self.view();
-        if !view.blocks.iter().any(|(entry, block)| delete.touches(entry.number(), block)) {
+        // What is in a block that cannot be read is not known, but its span is; it may be repaired or written again.
+        let is_unread = |(entry, _): &(BlockEntry, String)| entry.span.overlaps(&range);
+        if !view.quarantined.iter().any(is_unread)
+            && !view.blocks.iter().any(|(entry, block)| delete.touches(entry.number(), block))
+        {
             return Ok(());
         }
         if view.deletes.len() >= DELETES_MAX {

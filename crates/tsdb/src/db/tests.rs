@@ -14,6 +14,7 @@ use crate::testing::Family;
 mod every_call;
 mod faults;
 mod histories;
+mod rebuilding;
 mod world;
 
 const HOUR: i64 = 3_600_000;

@@ -140,6 +140,12 @@ impl Simulated {
         self.state().used()
     }
 
+    /// The size of a file, 0 if there is none.
+    pub fn bytes(&self, name: &str) -> usize {
+        let state = self.state();
+        state.entries.get(name).map_or(0, |file| state.files[*file].bytes.len())
+    }
+
     /// Changes a byte of a file, unseen by those who have it open.
     pub fn flip(&self, name: &str, at: usize) {
         let mut state = self.state();

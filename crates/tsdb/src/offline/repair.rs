@@ -95,8 +95,8 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
 /// Makes a manifest of all blocks that lie here; durable when this returns.
 ///
 /// The numbers of blocks ascend as they were begun. Some may be there that the lost one did not name, since a merge had replaced them and a crash came before
-/// they were removed: what is in them is in the merged one too, which has a higher number and counts. So has one over a block that was written
-/// while it was merged; where both have a sample of the same time with different values, the older one then counts.
+/// they were removed: what is in them is in the merged one too, which has a higher number and counts. So has one, and one that
+/// was written again in the place of a damaged one, over a block that was written before it was begun; where both have a sample of the same time with different values, the older one then counts.
 fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
     let old = disk.path("manifest");
     if old.exists() {

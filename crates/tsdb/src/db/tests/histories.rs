@@ -123,8 +123,13 @@ impl History {
         self.world.disk.fail_at(self.world.disk.calls() + self.random.u64(..25), fault);
     }
 
-    /// Another process, as often as it takes while faults come.
+    /// Another process, as often as it takes while faults come. Now and then a block that it finds is damaged.
     fn restart(&mut self) {
+        if self.random.u8(..3) == 0 {
+            let random = std::cell::RefCell::new(&mut self.random);
+            let choose = |names: &[String]| random.borrow_mut().choice(names).cloned();
+            self.world.damage(choose, |bytes| random.borrow_mut().usize(..bytes));
+        }
         loop {
             let loss = match self.random.u8(..4) {
                 0 => Loss::Nothing,

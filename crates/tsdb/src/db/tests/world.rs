@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Cancel, Columns, Labels, LabelsRequest, MatchOp, Matcher, Sample, SeriesSource, SourceError, TimeRange};
 
-use super::{HOUR, request};
+use super::{HOUR, lock, request};
 use crate::disk::simulated::{Loss, Simulated};
 use crate::{Db, Error, Options};
 
@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) now_ms: i64,
     /// Samples before this are not shown.
     floor_ms: i64,
+    /// A block was damaged that was not yet written again.
+    damaged: bool,
 }
 
 /// One label, since the index of each is most of what a small block costs.
@@ -41,7 +43,7 @@ fn labels(series: u64) -> Labels {
 }
 
 pub(super) fn options() -> Options {
-    Options { retention_ms: Some(RETENTION), head_bytes_max: 1 << 20, block_span_ms: 2 * HOUR, ..Options::default() }
+    Options { retention_ms: Some(RETENTION), head_bytes_max: 1 << 16, block_span_ms: 2 * HOUR, ..Options::default() }
 }
 
 fn open(disk: &Simulated) -> Result<Db, Error> {
@@ -73,6 +75,7 @@ impl World {
             flushed: BTreeMap::new(),
             now_ms: 0,
             floor_ms: i64::MIN,
+            damaged: false,
         })
     }
 
@@ -94,15 +97,22 @@ impl World {
     }
 
     pub(super) fn compact(&mut self) -> Result<(), Error> {
-        while self.db.compact(&Cancel::default())? {}
-        Ok(())
+        loop {
+            match self.db.compact(&Cancel::default()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // Damage in what has expired is found by nobody else.
+                Err(Error::Corrupt { .. }) if !self.db.lost().is_empty() => self.mend(&self.db)?,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Expires, and says that no file is there which is not needed any more.
     pub(super) fn expire(&mut self) -> Result<(), Error> {
         self.floor_ms = self.floor_ms.max(self.now_ms - RETENTION);
         self.db.expire(self.now_ms)?;
-        self.check_files(&self.db);
+        self.check_files(true);
         Ok(())
     }
 
@@ -114,17 +124,58 @@ impl World {
         self.reopen()
     }
 
+    /// Changes a byte of a block that can be written again, which it is when that is found.
+    pub(super) fn damage(&mut self, choose: impl FnOnce(&[String]) -> Option<String>, at: impl FnOnce(usize) -> usize) {
+        let named = lock(&self.db.committed).manifest.blocks.clone();
+        let names: Vec<String> =
+            named.into_iter().filter(|entry| entry.from.is_known()).map(|entry| entry.name).collect();
+        if let Some(name) = choose(&names) {
+            let bytes = self.disk.bytes(&name);
+            if bytes > 0 {
+                self.disk.flip(&name, at(bytes));
+                self.damaged = true;
+            }
+        }
+    }
+
+    /// Finds damaged blocks by reading all there is, and writes them again from the log.
+    fn mend(&self, db: &Db) -> Result<(), Error> {
+        for series in db.select(&request(build(&[]), TimeRange::ALL)).map_err(failed)?.series {
+            match series.data.read(TimeRange::ALL, &mut Columns::default()) {
+                Err(error) if error.kind == model::Kind::Corrupt => {}
+                done => done.map_err(failed)?,
+            }
+        }
+        for lost in db.lost() {
+            let mut rebuild = db.rebuild(&lost.block).expect("it is there");
+            for (partition, offsets) in lost.records {
+                let log = (0i64..).zip(&self.log[partition as usize]);
+                for (offset, record) in
+                    log.skip(offsets.start as usize).take_while(|(offset, _)| offsets.contains(offset))
+                {
+                    record.iter().for_each(|(series, samples)| rebuild.append(labels(*series).as_ref(), samples));
+                    rebuild.end_record(partition, offset)?;
+                }
+            }
+            assert!(rebuild.finish()?);
+        }
+        Ok(())
+    }
+
     fn reopen(&mut self) -> Result<(), Error> {
         let db = open(&self.disk)?;
-        self.check_files(&db);
-        assert!(!self.disk.names().contains("manifest.new"), "a start removes it");
         db.expire(self.now_ms)?;
+        if self.damaged {
+            self.mend(&db)?;
+            self.damaged = false;
+        }
         let warnings = db.warnings();
         if !warnings.is_empty() {
             assert!(self.disk.failures() > 0, "{warnings:?}");
             return Err(Error::Limit("a block could not be opened".to_owned()));
         }
         self.db = db;
+        self.check_files(false);
         let positions = self.db.positions();
         let mut expect = Map::new();
         for (partition, log) in (0..).zip(&self.log) {
@@ -149,16 +200,15 @@ impl World {
         self.expire()
     }
 
-    /// No file is there that is not needed now, or by a restart.
-    fn check_files(&self, db: &Db) {
-        let committed = super::lock(&db.committed);
-        let mut needed = committed.manifest.names();
-        needed.extend(committed.waiting.iter().cloned());
-        needed.insert("manifest".to_owned());
-        // Of a commit that failed, where it could not even be removed: the next one writes over it.
-        needed.insert("manifest.new".to_owned());
-        let found = self.disk.names();
-        assert!(found.is_subset(&needed), "{found:?}, and needed are {needed:?}");
+    /// The files are those that the manifest names, and where `running` those that a restart may need.
+    fn check_files(&self, running: bool) {
+        let committed = lock(&self.db.committed);
+        let mut expect = committed.manifest.names();
+        expect.insert("manifest".to_owned());
+        if running {
+            expect.extend(committed.waiting.iter().cloned());
+        }
+        assert_eq!(self.disk.names(), expect);
     }
 
     /// What a reader finds is what the map holds.
