@@ -14,9 +14,9 @@ use tsdb::{Batch, Db};
 use crate::metrics::Metrics;
 
 /// Payload that is fetched at once.
-const FETCH_BYTES: usize = 4 << 20;
+pub(crate) const FETCH_BYTES: usize = 4 << 20;
 /// How long a fetch waits for the first record: only a bound, since a record ends the wait at once.
-const FETCH_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const FETCH_WAIT: Duration = Duration::from_secs(5);
 
 /// How far a partition is read: the offset before which everything is visible to queries.
 pub(crate) type Applied = watch::Sender<i64>;

@@ -1,5 +1,6 @@
 //! Flushes, merges and retention, each tried again when it fails.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::Replica;
 use crate::metrics::Metrics;
 
 /// How often retention is looked at, and the figures of the engine are told.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
 /// First and longest bound of the pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
@@ -82,6 +83,7 @@ impl Keeper {
     /// Merges after flushes and expires by the clock, until the shutdown is asked for.
     pub(crate) fn merge_loop(&self, mut shutdown: Shutdown, handle: Handle) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 13);
+        let mut told = HashSet::new();
         let cancel = Cancel::default();
         let (stop, on_stop) = (cancel.clone(), shutdown.clone());
         // A merge that runs is given up when the process is to end; nothing of it is lost.
@@ -93,6 +95,8 @@ impl Keeper {
         while !shutdown.is_asked() {
             self.metrics.stats(self.db.stats());
             self.pass_over(&mut shutdown, &handle);
+            // Before merges, which do not go past a block that is damaged.
+            self.rebuild_lost(&mut told, &mut shutdown, &handle);
             let pause = match self.merge_and_expire(&cancel) {
                 Ok(()) => {
                     backoff.reset();
@@ -155,7 +159,7 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, operation: &str, error: &crate::Error, pause: Duration) {
+    pub(crate) fn failed(&self, operation: &str, error: &crate::Error, pause: Duration) {
         self.metrics.failures.with_label_values(&[operation]).inc();
         if matches!(error, crate::Error::Engine(error) if error.is_disk_full()) {
             self.metrics.disk_full.with_label_values(&[operation]).set(1);
@@ -171,7 +175,7 @@ impl Keeper {
         tracing::error!(operation, %error, ?pause, "a write to storage failed; it is tried again, and the log keeps what it would have written");
     }
 
-    fn succeeded(&self, operation: &str) {
+    pub(crate) fn succeeded(&self, operation: &str) {
         let full = self.metrics.disk_full.with_label_values(&[operation]);
         if full.get() != 0 {
             full.set(0);

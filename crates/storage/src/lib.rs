@@ -11,6 +11,7 @@ mod keep;
 mod local;
 mod metrics;
 pub mod reader;
+mod rebuild;
 pub mod replica;
 pub mod retention;
 pub mod serve;

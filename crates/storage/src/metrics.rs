@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) throttled: IntCounter,
     pub(crate) admin: prometheus::IntCounterVec,
     pub(crate) expired_blocks: IntCounter,
+    pub(crate) rebuilt: IntCounter,
     pub(crate) head_series: IntGauge,
     pub(crate) head_samples: IntGauge,
     pub(crate) head_bytes: IntGauge,
@@ -66,6 +67,9 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let seconds = |name: &str, help: &str| {
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(exponential_buckets(0.005, 3.0, 10)?))
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            prometheus::IntCounterVec::new(prometheus::Opts::new(name, help), labels)
         };
         let metrics = Metrics {
             records: IntCounter::new("weir_storage_applied_records_total", "Records of the log that were processed.")?,
@@ -92,11 +96,9 @@ impl Metrics {
             )?,
             flush_seconds: seconds("weir_storage_flush_duration_seconds", "Duration of writing a head to blocks.")?,
             merge_seconds: seconds("weir_storage_merge_duration_seconds", "Duration of merging blocks.")?,
-            failures: prometheus::IntCounterVec::new(
-                prometheus::Opts::new(
-                    "weir_storage_failed_writes_total",
-                    "Writes that failed and are tried again, by what was written.",
-                ),
+            failures: counters(
+                "weir_storage_failed_writes_total",
+                "Writes that failed and are tried again, by what was written.",
                 &["operation"],
             )?,
             disk_full: IntGaugeVec::new(
@@ -110,17 +112,16 @@ impl Metrics {
                 "weir_storage_throttled_total",
                 "Times that reading the log waited, since flushes did not keep up.",
             )?,
-            admin: prometheus::IntCounterVec::new(
-                prometheus::Opts::new(
-                    "weir_storage_admin_requests_total",
-                    "Requests of the admin API, by what became of them: done, failed, or refused since one of the kind was being done.",
-                ),
+            admin: counters(
+                "weir_storage_admin_requests_total",
+                "Requests of the admin API, by what became of them: done, failed, or refused since one of the kind was being done.",
                 &["operation", "outcome"],
             )?,
             expired_blocks: IntCounter::new(
                 "weir_storage_expired_blocks_total",
                 "Blocks that were dropped for their age.",
             )?,
+            rebuilt: IntCounter::new("weir_storage_rebuilt_blocks_total", "Blocks written again from the log.")?,
             head_series: IntGauge::new("weir_storage_head_series", "Series in the head.")?,
             head_samples: IntGauge::new("weir_storage_head_samples", "Samples in the head.")?,
             head_bytes: IntGauge::new("weir_storage_head_bytes", "Memory of the head, about.")?,
@@ -138,10 +139,10 @@ impl Metrics {
 
     /// Shows those with labels from the start, with every value.
     fn begin(&self) {
-        for operation in ["flush", "merge", "expire", "commit"] {
+        for operation in ["flush", "merge", "expire", "rebuild", "commit"] {
             self.failures.with_label_values(&[operation]);
         }
-        for operation in ["flush", "merge", "expire"] {
+        for operation in ["flush", "merge", "expire", "rebuild"] {
             self.disk_full.with_label_values(&[operation]);
         }
         for operation in Operation::ALL {
@@ -163,6 +164,7 @@ impl Metrics {
             &self.skipped,
             &self.throttled,
             &self.expired_blocks,
+            &self.rebuilt,
         ];
         let gauges = [
             &self.depth_peak,
