@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use model::Sample;
+use model::{MatchOp, Sample, TimeRange};
 
 use super::HOUR;
 use super::world::World;
@@ -17,8 +17,8 @@ fn append(world: &mut World, partition: u32, series: u64, times: &[i64]) {
     world.append(partition, vec![(series, times.iter().map(|t| Sample { t: *t, v }).collect())]);
 }
 
-/// Blocks of two spans, late samples, duplicates, a merge, a block that expires.
-const STEPS: [Step; 9] = [
+/// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires.
+const STEPS: [Step; 10] = [
     |world| {
         append(world, 0, 0, &[1, 2, 3]);
         append(world, 1, 1, &[5, 2 * HOUR]);
@@ -32,6 +32,10 @@ const STEPS: [Step; 9] = [
         append(world, 0, 0, &[2, 1, 7]);
         world.check_all()?;
         world.flush()
+    },
+    |world| {
+        append(world, 0, 0, &[8]);
+        world.delete(&[(MatchOp::Equal, "series", "0")], TimeRange { start_ms: 2, end_ms: 7 })
     },
     |world| {
         append(world, 1, 3, &[1]);

@@ -47,7 +47,7 @@ impl History {
 
     fn step(&mut self) {
         let failures = self.world.disk.failures();
-        let done = match self.random.u8(0..26) {
+        let done = match self.random.u8(0..28) {
             0..=12 => {
                 self.append();
                 Ok(())
@@ -76,7 +76,11 @@ impl History {
                 self.world.disk.set_capacity(usize::MAX);
                 Ok(())
             }
-            _ => unreachable!("26 kinds of steps"),
+            26..=27 => {
+                let (matchers, range) = self.choose();
+                self.world.delete(matchers, range)
+            }
+            _ => unreachable!("28 kinds of steps"),
         };
         let done = done.and_then(|()| if self.random.bool() { self.check() } else { Ok(()) });
         if let Err(error) = done {
@@ -145,16 +149,22 @@ impl History {
         }
     }
 
-    fn check(&mut self) -> Result<(), Error> {
+    /// Some series and some time.
+    fn choose(&mut self) -> (&'static [(MatchOp, &'static str, &'static str)], TimeRange) {
         let start_ms = self.random.i64(-HOUR..TIMES);
         let range = TimeRange { start_ms, end_ms: start_ms + self.random.i64(0..7 * HOUR) };
-        let matchers: &[_] = match self.random.u8(..6) {
+        let matchers: &'static [_] = match self.random.u8(..6) {
             0 => &[(MatchOp::Equal, "series", "4")],
             1 => &[(MatchOp::NotEqual, "series", "3")],
             2 => &[(MatchOp::Regex, "series", "1|2|5")],
             3 => &[(MatchOp::NotRegex, "series", "0|4"), (MatchOp::Regex, "series", "0|1|2")],
             _ => &[],
         };
+        (matchers, range)
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        let (matchers, range) = self.choose();
         self.world.check(matchers, range)?;
         self.world.check_values(matchers, range)
     }
