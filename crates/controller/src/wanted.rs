@@ -213,3 +213,41 @@ fn seconds(ms: i64) -> Option<String> {
 fn short(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, value: &str) -> AlertRuleStatus {
+        let (state, value) = (Some(state.to_owned()), Some(value.to_owned()));
+        AlertRuleStatus { observed_generation: 1, state, firing: Some(1), value, ..AlertRuleStatus::default() }
+    }
+
+    #[test]
+    fn what_changes_along_is_written_every_five_minutes_while_there_is_an_alert_and_only_if_it_changed() {
+        let after = |stored: &AlertRuleStatus, wanted: &AlertRuleStatus, ms| rule_class(stored, wanted, 0, ms);
+        for state in ["Pending", "Firing", "Recovering"] {
+            let (stored, wanted) = (status(state, "1"), status(state, "2"));
+            assert_eq!(after(&stored, &wanted, REFRESH_EVERY_MS - 1), None, "{state}");
+            assert_eq!(after(&stored, &wanted, REFRESH_EVERY_MS), Some(Class::Refresh), "{state}");
+            assert_eq!(after(&stored, &stored, 10 * REFRESH_EVERY_MS), None, "{state}, unchanged");
+        }
+        assert_eq!(after(&status("Inactive", "1"), &status("Inactive", "2"), 10 * REFRESH_EVERY_MS), None);
+    }
+
+    #[test]
+    fn a_new_generation_goes_before_a_transition_and_that_before_the_rest() {
+        let stored = status("Pending", "1");
+        let check = |change: &dyn Fn(&mut AlertRuleStatus), expect| {
+            let mut wanted = stored.clone();
+            change(&mut wanted);
+            assert_eq!(rule_class(&stored, &wanted, 0, 1), expect, "{wanted:?}");
+        };
+        check(&|s| s.state = Some("Firing".to_owned()), Some(Class::Transition));
+        check(&|s| s.firing = Some(2), Some(Class::Transition));
+        check(&|s| s.last_error = Some("status 500".to_owned()), Some(Class::Transition));
+        check(&|s| (s.observed_generation, s.firing) = (2, Some(2)), Some(Class::Ready));
+        check(&|s| s.managed_by = Some("weir/other".to_owned()), Some(Class::Refresh));
+        check(&|s| s.cost = Some("7us".to_owned()), None);
+    }
+}

@@ -61,6 +61,30 @@ fn a_transition_is_told_at_once_a_value_now_and_then_and_the_cost_never() {
 }
 
 #[test]
+fn the_value_is_that_of_the_oldest_firing_series_else_of_the_oldest_pending_one() {
+    let told = |alerts: &[(State, f64, i64, i64)]| {
+        let mut view = view("a", "firing", 0.0);
+        let one = view.alerts.remove(0);
+        let alert = |(state, value, active_at_ms, fired_at_ms): &(State, f64, i64, i64)| Alert {
+            state: *state,
+            value: *value,
+            active_at_ms: *active_at_ms,
+            fired_at_ms: *fired_at_ms,
+            ..one.clone()
+        };
+        view.alerts = alerts.iter().map(alert).collect();
+        let RuleState { firing, pending, since_ms, value, .. } = view.told();
+        (firing, pending, since_ms, value)
+    };
+    // Pending for longer does not count beside one that fires, nor does how long the condition of that one held before.
+    let (older, newer) = ((State::Firing, 1.0, T0 - 50, T0 - 9), (State::Recovering, 2.0, T0 - 60, T0 - 8));
+    let (waits, waits_less) = ((State::Pending, 3.0, T0 - 90, 0), (State::Pending, 4.0, T0 - 80, 0));
+    assert_eq!(told(&[newer, waits, older]), (2, 1, Some(T0 - 9), Some("1".to_owned())));
+    assert_eq!(told(&[waits_less, waits]), (0, 2, Some(T0 - 90), Some("3".to_owned())));
+    assert_eq!(told(&[]), (0, 0, Some(T0 - 30), None), "since the change to this state");
+}
+
+#[test]
 fn what_became_of_a_notification_is_told_once() {
     let shown = View::default();
     shown.update(vec![(0, Some(view("a", "firing", 1.0)))], T0);
