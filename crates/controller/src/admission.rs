@@ -96,10 +96,10 @@ impl Admission {
         let mut warnings = Vec::new();
         let namespace = object.metadata.namespace.unwrap_or_default();
         if let Some(channel) = handed.document.spec.channel.as_deref() {
-            let ids = handover::channel_ids(&namespace, Some(channel));
+            let id = handover::channel_id(&namespace, Some(channel));
             let inner = self.world.lock();
-            if inner.channels_listed && !ids.iter().any(|id| inner.channels.contains_key(id)) {
-                warnings.push(format!("there is no NotificationChannel {} yet; notifications wait for it", ids[0]));
+            if inner.channels_listed && !inner.channels.contains_key(&id) {
+                warnings.push(format!("there is no NotificationChannel {id} yet; notifications wait for it"));
             }
         }
         warnings.extend(self.empty_selectors(&handed).await);

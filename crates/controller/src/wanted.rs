@@ -87,19 +87,15 @@ fn rule_readiness(inner: &Inner, rule: &Rule, evaluated: bool, now_ms: i64) -> O
         return if late { unknown("NotEvaluated", "alerting has not evaluated this generation yet") } else { None };
     }
     let wanted = handed.document.spec.channel.as_deref();
-    let ids = rules::handover::channel_ids(&rule.identity.namespace, wanted);
-    match ids.iter().find_map(|id| inner.channels.get(id)) {
+    let id = rules::handover::channel_id(&rule.identity.namespace, wanted);
+    match inner.channels.get(&id) {
         Some(channel) => {
             if let Err(bad) = inner.usable(channel) {
-                let id = format!("{}/{}", channel.identity.namespace, channel.identity.name);
                 return no("ChannelNotReady", format!("channel {id}: {}", bad.message));
             }
         }
         None if wanted.is_some() && inner.channels_listed => {
-            return no(
-                "ChannelNotFound",
-                format!("there is no NotificationChannel {}; notifications wait for it", ids[0]),
-            );
+            return no("ChannelNotFound", format!("there is no NotificationChannel {id}; notifications wait for it"));
         }
         None => {}
     }

@@ -186,7 +186,7 @@ impl Inner {
             let Ok(handed) = &rule.verdict else { return false };
             let wanted = handed.document.spec.channel.as_deref();
             (rule.identity.namespace == namespace || wanted.is_some_and(|w| w.contains('/')))
-                && rules::handover::channel_ids(&rule.identity.namespace, wanted).iter().any(|own| own == id)
+                && rules::handover::channel_id(&rule.identity.namespace, wanted) == id
         };
         let keys: Vec<Key> =
             self.rules.iter().filter(|(_, r)| named(r)).map(|(uid, _)| Key::Rule(uid.clone())).collect();

@@ -186,12 +186,11 @@ pub fn selectors(rule: &Rule) -> Vec<String> {
     texts
 }
 
-/// The ids under which the channel of a rule is looked for, the nearest first: in its own namespace, then as `namespace/name`. Without a
-/// name, that of the default channel.
-pub fn channel_ids(namespace: &str, channel: Option<&str>) -> Vec<String> {
+/// The id of the channel of a rule: as `namespace/name` says, else that of the name in the rule's own namespace. Without a name, that of the
+/// default channel there.
+pub fn channel_id(namespace: &str, channel: Option<&str>) -> String {
     let wanted = channel.unwrap_or(crate::load::DEFAULT_CHANNEL);
-    let own = if namespace.is_empty() { wanted.to_owned() } else { format!("{namespace}/{wanted}") };
-    if channel.is_some() && wanted.contains('/') { vec![own, wanted.to_owned()] } else { vec![own] }
+    if namespace.is_empty() || wanted.contains('/') { wanted.to_owned() } else { format!("{namespace}/{wanted}") }
 }
 
 /// Adds the labels of a scope to every selector. A selector with another matcher for one of them is refused: it asks for what it may not see.
@@ -257,10 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_looked_for_in_the_own_namespace_first() {
-        assert_eq!(channel_ids("shop", Some("pager")), ["shop/pager"]);
-        assert_eq!(channel_ids("shop", Some("ops/pager")), ["shop/ops/pager", "ops/pager"]);
-        assert_eq!(channel_ids("shop", None), ["shop/default"]);
+    fn a_channel_is_one_of_the_own_namespace_unless_it_says_of_which() {
+        assert_eq!(channel_id("shop", Some("pager")), "shop/pager");
+        assert_eq!(channel_id("shop", Some("ops/pager")), "ops/pager");
+        assert_eq!(channel_id("shop", None), "shop/default");
+        assert_eq!(channel_id("", Some("pager")), "pager");
     }
 
     #[test]

@@ -354,12 +354,11 @@ pub(super) fn restored(source: &str, stored: RestoredSet, features: &Features) -
 /// The rule of a document, with its channels by their ids.
 fn incoming(handed: &HandedRule, source: &str, features: &Features) -> Result<Incoming, String> {
     let mut rule = handover::rule(handed, source, features).map_err(|errors| lines(&errors))?;
-    let default_channel = handover::channel_ids(&rule.namespace, None).pop();
+    let default_channel = Some(handover::channel_id(&rule.namespace, None));
     if let rules::Kind::Alerting(alerting) = &mut rule.kind
         && let Some(name) = alerting.channel.take()
     {
-        // The last is the one that is meant: `namespace/name` says so itself.
-        alerting.channel = handover::channel_ids(&rule.namespace, Some(&name)).pop();
+        alerting.channel = Some(handover::channel_id(&rule.namespace, Some(&name)));
     }
     Ok(Incoming { rule, source: Some(Arc::from(source)), generation: handed.generation, position: 0, default_channel })
 }
