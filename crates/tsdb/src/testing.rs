@@ -1,8 +1,37 @@
-//! Histograms for tests.
+//! What tests share: reading all floats of an engine, and histograms.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Buckets, Counts, Histogram, HistogramSample, Layout, ResetHint, Span, stale_nan};
+use model::{
+    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Labels, Layout, Matcher, ResetHint, SelectRequest,
+    SeriesSource, Span, TimeRange, Want, stale_nan,
+};
+
+use crate::Db;
+
+/// Series and time to the bits of the value.
+pub(crate) type Floats = BTreeMap<(Labels, i64), u64>;
+
+/// All floats of the series that meet the matchers; there must be no warning.
+pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
+    let request = SelectRequest {
+        matchers: matchers.to_vec(),
+        range: TimeRange::ALL,
+        want: Want::Samples,
+        series_max: usize::MAX,
+        cancel: Cancel::default(),
+    };
+    let set = db.select(&request).expect("selects");
+    assert_eq!(set.warnings, [""; 0]);
+    let mut out = Floats::new();
+    for series in set.series {
+        let mut samples = Columns::default();
+        series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+        out.extend(samples.t.iter().zip(&samples.v).map(|(t, v)| ((series.labels.clone(), *t), v.to_bits())));
+    }
+    out
+}
 
 /// A layout and a kind of counts, of which histograms are drawn that are alike.
 pub(crate) struct Family {

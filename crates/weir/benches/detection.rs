@@ -14,7 +14,7 @@ mod one_process;
 #[path = "../tests/e2e/process.rs"]
 mod process;
 #[path = "../tests/e2e/support.rs"]
-#[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]
+#[expect(dead_code, unused_imports, reason = "shared with the tests, of which the bench uses a part")]
 mod support;
 #[path = "../tests/e2e/weir.rs"]
 #[expect(dead_code, reason = "shared with the tests, of which the bench uses a part")]

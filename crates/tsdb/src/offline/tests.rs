@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, SeriesSource, TimeRange, Want};
+use model::{Labels, Matcher, Sample, TimeRange};
 
 use super::*;
 use crate::block::FOOTER;
@@ -10,6 +10,7 @@ use crate::offline::inspect::inspect;
 use crate::offline::layout::{copy, copy_file};
 use crate::offline::repair;
 use crate::offline::verify::{Report, verify};
+use crate::testing::{Floats, floats};
 use crate::{Db, Options};
 
 fn labels(job: &str) -> Labels {
@@ -70,24 +71,8 @@ fn records(dir: &Path) -> Vec<String> {
     directory.manifest.expect("sound").blocks.iter().map(|entry| entry.from.to_string()).collect()
 }
 
-fn read(dir: &tempfile::TempDir) -> BTreeMap<(Labels, i64), u64> {
-    let db = Db::open(dir.path(), Options::default()).expect("opens");
-    let request = SelectRequest {
-        matchers: vec![Matcher::equal("__name__", "up")],
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-    };
-    let set = db.select(&request).expect("selects");
-    assert_eq!(set.warnings, [""; 0]);
-    let mut out = BTreeMap::new();
-    for series in set.series {
-        let mut samples = Columns::default();
-        series.data.read(TimeRange::ALL, &mut samples).expect("reads");
-        out.extend(samples.t.iter().zip(&samples.v).map(|(t, v)| ((series.labels.clone(), *t), v.to_bits())));
-    }
-    out
+fn read(dir: &tempfile::TempDir) -> Floats {
+    floats(&Db::open(dir.path(), Options::default()).expect("opens"), &[Matcher::equal("__name__", "up")])
 }
 
 #[test]

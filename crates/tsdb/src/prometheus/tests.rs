@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Cancel, Columns, Labels, MatchOp, Matcher, Sample, SelectRequest, SeriesSource, TimeRange, Want};
+use model::{Cancel, Labels, MatchOp, Matcher, Sample, TimeRange};
 
 use super::export::{self, export};
 use super::import::{self, Progress, Skipped, import};
@@ -10,33 +10,17 @@ use super::index::{ChunkMeta, IndexWriter};
 use super::meta::Meta;
 use super::segments::SegmentWriter;
 use super::tombstones;
+use crate::testing::{Floats, floats};
 use crate::{Db, Options};
 
 const HOUR: i64 = 3_600_000;
-
-type Content = BTreeMap<(Labels, i64), u64>;
 
 fn open(dir: &Path) -> Db {
     Db::open(dir, Options { block_span_ms: 24 * HOUR, ..Options::default() }).expect("opens")
 }
 
-fn read(db: &Db) -> Content {
-    let request = SelectRequest {
-        matchers: Vec::new(),
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-    };
-    let set = db.select(&request).expect("selects");
-    assert_eq!(set.warnings, [""; 0]);
-    let mut out = Content::new();
-    for series in set.series {
-        let mut samples = Columns::default();
-        series.data.read(TimeRange::ALL, &mut samples).expect("reads");
-        out.extend(samples.t.iter().zip(&samples.v).map(|(t, v)| ((series.labels.clone(), *t), v.to_bits())));
-    }
-    out
+fn read(db: &Db) -> Floats {
+    floats(db, &[])
 }
 
 fn labels(n: usize) -> Labels {
@@ -46,7 +30,7 @@ fn labels(n: usize) -> Labels {
 }
 
 /// An engine's directory with samples of all kinds over two days, some written twice, and what is in it.
-fn filled(dir: &Path, seed: u64) -> Content {
+fn filled(dir: &Path, seed: u64) -> Floats {
     let mut random = fastrand::Rng::with_seed(seed);
     let db = open(dir);
     for round in 0..3 {

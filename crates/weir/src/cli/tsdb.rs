@@ -90,13 +90,20 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
+pub(crate) struct Span {
+    /// As `weir run` has it: blocks are cut at multiples of this
+    #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = longer_than_0)]
+    pub(crate) storage_block_span: Duration,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct RepairArgs {
     #[command(flatten)]
     pub(crate) data: Data,
 
-    /// As `weir run` has it; of use where the manifest is damaged
-    #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = longer_than_0)]
-    pub(crate) storage_block_span: Duration,
+    #[command(flatten)]
+    pub(crate) span: Span,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -109,9 +116,8 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub(crate) data: Data,
 
-    /// As `weir run` has it: blocks are cut at multiples of this
-    #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = longer_than_0)]
-    pub(crate) storage_block_span: Duration,
+    #[command(flatten)]
+    pub(crate) span: Span,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -3,44 +3,11 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Json;
-use axum::extract::State;
-use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use crate::support::{PATIENCE, until};
+pub(crate) use crate::support::Sink;
+use crate::support::until;
 use crate::weir::{Launch, Weir};
-
-/// A webhook that hands on what it receives.
-pub(crate) struct Sink {
-    pub(crate) url: String,
-    received: mpsc::Receiver<Value>,
-}
-
-impl Sink {
-    pub(crate) async fn start() -> Sink {
-        let (sender, received) = mpsc::channel(100);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let url = format!("http://{}/hook", listener.local_addr().expect("address"));
-        let receive = |State(sender): State<mpsc::Sender<Value>>, Json(body): Json<Value>| async move {
-            sender.send(body).await.expect("the test reads");
-        };
-        let router = axum::Router::new().route("/hook", post(receive)).with_state(sender);
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Sink { url, received }
-    }
-
-    /// The next notification.
-    pub(crate) async fn next(&mut self) -> Value {
-        tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("a notification comes").expect("sink runs")
-    }
-
-    /// Whether nothing else came so far.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        self.received.try_recv().is_err()
-    }
-}
 
 pub(crate) fn write_rules(dir: &Path, url: &str, spec: &str) {
     let documents = format!(

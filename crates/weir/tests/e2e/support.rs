@@ -1,12 +1,19 @@
 //! What tests share: patience, ports, programs of others, and the protocols as a client speaks them.
 
-use std::collections::BTreeSet;
+#[path = "../../../runtime/tests/support/port.rs"]
+mod port;
+#[path = "../../../runtime/tests/support/sink.rs"]
+mod sink;
+
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, Once};
+use std::sync::Once;
 use std::time::Duration;
 
 use model::{Labels, Sample};
+
+pub(crate) use port::free_port;
+pub(crate) use sink::Sink;
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,19 +122,6 @@ pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().expect("runs");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-/// A port that is free, for programs that cannot say which one they got, and for those that have it again after a restart. It lies below those
-/// that the system gives to connections, so that none of them takes it in between.
-pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().expect("not poisoned");
-    loop {
-        let port = fastrand::u16(12_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
-            return port;
-        }
-    }
 }
 
 /// Asks again until the answer is there: for servers that cannot tell when something becomes so. `ask` says what it saw instead.

@@ -1,19 +1,18 @@
-//! The six processes of Weir over a real API server, with a token between them, each at an address that it has again after a restart; and a
-//! webhook that hands on what it receives.
+//! The six processes of Weir over a real API server, with a token between them, each at an address that it has again after a restart.
+
+#[path = "../../../../runtime/tests/support/port.rs"]
+mod port;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::cluster::Cluster;
 use super::{PATIENCE, TOKEN, until};
+use port::free_port;
 
 /// In the order in which they need each other.
 pub(crate) const COMPONENTS: [&str; 6] = ["queue", "storage", "alerting", "query", "ingest", "controller"];
@@ -169,46 +168,5 @@ impl Drop for Processes {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// A port that is free, for a process that has it again after a restart. It lies below those that the system gives to connections, so that
-/// none of them takes it in between.
-fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(12_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// A webhook that hands on what it receives.
-pub(crate) struct Sink {
-    pub(crate) url: String,
-    received: mpsc::Receiver<Value>,
-}
-
-impl Sink {
-    pub(crate) async fn start() -> Sink {
-        let (sender, received) = mpsc::channel(100);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
-        let receive = |State(sender): State<mpsc::Sender<Value>>, Json(body): Json<Value>| async move {
-            sender.send(body).await.expect("the test reads");
-        };
-        let router = Router::new().route("/hook", post(receive)).with_state(sender);
-        // Ends with the test's runtime.
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Sink { url, received }
-    }
-
-    /// The alerts of the next notification: what each is (`firing`, `resolved`), and its host.
-    pub(crate) async fn next(&mut self) -> Vec<(String, String)> {
-        let received = tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("a notification comes");
-        let received = received.expect("the sink runs");
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let alerts = received["alerts"].as_array().expect("alerts");
-        alerts.iter().map(|alert| (text(&alert["status"]), text(&alert["labels"]["host"]))).collect()
     }
 }

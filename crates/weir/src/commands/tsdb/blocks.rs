@@ -19,7 +19,7 @@ use crate::output::out;
 pub(super) fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     // Looked at before the storage is made: a wrong path leaves nothing behind.
     std::fs::read_dir(&args.from).with_context(|| format!("reading {}", args.from.display()))?;
-    let options = Options { block_span_ms: args.storage_block_span.as_millis() as i64, ..Options::default() };
+    let options = Options { block_span_ms: args.span.storage_block_span.as_millis() as i64, ..Options::default() };
     let db = Db::open(&storage_in(&args.data.data), options)?;
     let mut bar = Bar::new();
     let summary = import::import(&args.from, &db, &Cancel::default(), &mut |p| {

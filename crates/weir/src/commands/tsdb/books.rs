@@ -147,7 +147,7 @@ fn deletions(report: &Report, out: &mut impl std::io::Write) -> anyhow::Result<(
 /// Names what was repaired and what was lost.
 pub(super) fn repair(dir: &Path, args: &RepairArgs) -> anyhow::Result<ExitCode> {
     let mut written = Ok(());
-    let report = repair::repair(dir, args.storage_block_span.as_millis() as i64, &mut |one| {
+    let report = repair::repair(dir, args.span.storage_block_span.as_millis() as i64, &mut |one| {
         let to = match &one.new {
             Some(new) => format!("{} samples are now in {new}", one.samples),
             None => "nothing of it can be read".to_owned(),
