@@ -33,14 +33,7 @@ struct Command {
 struct Retention(Option<i64>);
 
 fn retention(text: &str) -> Result<Retention, String> {
-    if text == "off" {
-        return Ok(Retention(None));
-    }
-    match model::time::parse_duration_ms(text) {
-        Ok(0) => Err("must be longer than 0, or off".to_owned()),
-        Ok(ms) => Ok(Retention(Some(ms))),
-        Err(error) => Err(error.to_string()),
-    }
+    model::time::parse_age_ms(text).map(Retention)
 }
 
 fn main() -> ExitCode {

@@ -115,6 +115,22 @@ impl Columns {
         self.histograms.drain(from.histograms..first);
     }
 
+    /// Takes away what was appended since and is in the range.
+    pub fn cut(&mut self, from: Mark, range: TimeRange) {
+        let within = |own: &[i64]| {
+            let first = own.partition_point(|t| *t < range.start_ms);
+            first..own.partition_point(|t| *t <= range.end_ms).max(first)
+        };
+        let gone = within(&self.t[from.floats..]);
+        let gone = from.floats + gone.start..from.floats + gone.end;
+        self.t.drain(gone.clone());
+        self.v.drain(gone.clone());
+        if !self.starts.is_empty() {
+            self.starts.drain(gone);
+        }
+        self.histograms.extract_if(from.histograms.., |sample| range.contains(sample.t)).for_each(drop);
+    }
+
     /// First and last time of what was appended since; `None` where nothing was.
     pub fn range(&self, from: Mark) -> Option<TimeRange> {
         let (t, h) = (&self.t[from.floats..], &self.histograms[from.histograms..]);
@@ -227,6 +243,20 @@ mod tests {
         check(4, 9, &[(9, 8), (5, 4)], &[9, 4, 6]);
         check(7, 9, &[(9, 8)], &[9]);
         check(4, 2, &[(9, 8)], &[9]);
+    }
+
+    #[test]
+    fn cut_takes_what_is_in_the_range_and_leaves_what_was_there_before() {
+        let all = || columns(&[(3, 9), (1, 1), (3, 3), (5, 5)], &[3, 2, 4]);
+        let check = |start_ms, end_ms, floats: &[(i64, i64)], histograms: &[i64]| {
+            let mut out = all();
+            out.cut(Mark { floats: 1, histograms: 1 }, TimeRange { start_ms, end_ms });
+            assert_eq!(out, columns(floats, histograms), "{start_ms}..={end_ms}");
+        };
+        check(3, 4, &[(3, 9), (1, 1), (5, 5)], &[3, 2]);
+        check(i64::MIN, i64::MAX, &[(3, 9)], &[3]);
+        check(4, 2, &[(3, 9), (1, 1), (3, 3), (5, 5)], &[3, 2, 4]);
+        check(6, 9, &[(3, 9), (1, 1), (3, 3), (5, 5)], &[3, 2, 4]);
     }
 
     #[test]

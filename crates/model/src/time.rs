@@ -60,6 +60,18 @@ const UNITS: [(&str, i64); 7] = [
     ("ms", 1),
 ];
 
+/// Reads how long something is kept: a duration as [`parse_duration_ms`] does, longer than 0, or `off`, which is `None`. The error is one line.
+pub fn parse_age_ms(text: &str) -> Result<Option<i64>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match parse_duration_ms(text) {
+        Ok(0) => Err("must be longer than 0, or off".to_owned()),
+        Ok(ms) => Ok(Some(ms)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Reads a duration in Prometheus' notation, units from large to small, each once: `1d12h`, `90s`, `0`.
 /// Returns milliseconds.
 pub fn parse_duration_ms(text: &str) -> Result<i64, InvalidDuration> {

@@ -25,11 +25,7 @@ impl Rules {
 
 /// Reads a duration, or `off`.
 pub(crate) fn parse(text: &str) -> Result<Retention, String> {
-    if text == "off" {
-        return Ok(Retention(None));
-    }
-    let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
-    if ms == 0 { Err("must be longer than 0, or off".to_owned()) } else { Ok(Retention(Some(ms))) }
+    model::time::parse_age_ms(text).map(Retention)
 }
 
 /// Reads rules such as `{env="dev"}: 3d, {team="slo"}: off`.

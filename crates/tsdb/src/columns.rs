@@ -1,6 +1,6 @@
 //! Operations on columns of samples that everything which reads shares: views of a part, and merging newer samples in.
 
-use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
+use model::{Columns, HistogramSample, Mark, Sample};
 
 /// A part of columns.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,25 +44,6 @@ impl<'a> View<'a> {
         let (starts, later_starts) = self.starts.split_at(at.min(self.starts.len()));
         let later = View { t: later_t, v: later_v, starts: later_starts, histograms: self.histograms };
         (View { t, v, starts, histograms: &[] }, later)
-    }
-}
-
-/// Takes away samples since `from` that are in the range.
-pub(crate) fn cut(out: &mut Columns, from: Mark, range: TimeRange) {
-    let own = &out.t[from.floats..];
-    let (first, end) = (own.partition_point(|t| *t < range.start_ms), own.partition_point(|t| *t <= range.end_ms));
-    if first < end {
-        let gone = from.floats + first..from.floats + end;
-        out.t.drain(gone.clone());
-        out.v.drain(gone.clone());
-        if !out.starts.is_empty() {
-            out.starts.drain(gone);
-        }
-    }
-    let own = &out.histograms[from.histograms..];
-    let (first, end) = (own.partition_point(|h| h.t < range.start_ms), own.partition_point(|h| h.t <= range.end_ms));
-    if first < end {
-        out.histograms.drain(from.histograms + first..from.histograms + end);
     }
 }
 

@@ -10,7 +10,6 @@ use model::{Columns, LabelsRef, Mark, Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
 use crate::block::{Block, ChunkRef, Index};
-use crate::columns::cut;
 use crate::postings;
 
 /// Deletions that wait for their blocks to be written anew. Each costs a look at the index of every block that is read.
@@ -72,5 +71,5 @@ pub(crate) fn is_cut(cuts: &[TimeRange], chunk: &ChunkRef) -> bool {
 
 /// Takes the ranges away from samples since `from`.
 pub(crate) fn apply(cuts: &[TimeRange], from: Mark, samples: &mut Columns) {
-    cuts.iter().for_each(|range| cut(samples, from, *range));
+    cuts.iter().for_each(|range| samples.cut(from, *range));
 }

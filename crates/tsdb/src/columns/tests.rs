@@ -87,23 +87,3 @@ proptest! {
         prop_assert_eq!(read(&out, Mark::default()), before);
     }
 }
-
-#[test]
-fn a_cut_takes_what_is_in_the_range_of_every_kind_and_leaves_what_was_there_before() {
-    let columns = |samples: &[(i64, f64)], starts: &[i64], histograms: &[i64]| {
-        let mut out = Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect());
-        out.starts = starts.to_vec();
-        out.histograms = histograms.iter().map(|t| histogram(*t, 0, 1.0)).collect();
-        out
-    };
-    let all = || columns(&[(3, 9.0), (1, 1.0), (3, 3.0), (5, 5.0)], &[9, 1, 3, 5], &[3, 2, 4]);
-    let check = |start_ms, end_ms, expect: Columns| {
-        let mut out = all();
-        cut(&mut out, Mark { floats: 1, histograms: 1 }, TimeRange { start_ms, end_ms });
-        assert_eq!(out, expect, "{start_ms}..={end_ms}");
-    };
-    check(3, 4, columns(&[(3, 9.0), (1, 1.0), (5, 5.0)], &[9, 1, 5], &[3, 2]));
-    check(i64::MIN, i64::MAX, columns(&[(3, 9.0)], &[9], &[3]));
-    check(4, 2, all());
-    check(6, 9, all());
-}

@@ -12,7 +12,6 @@ use super::raw::Raw;
 use super::{Directory, Faults};
 use crate::Error;
 use crate::chunk;
-use crate::columns::View;
 use crate::db::WIDE;
 use crate::deletes::{self, Cuts, Delete};
 
@@ -219,14 +218,14 @@ fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, 
             report.parts.values += values;
             metric.1 += bytes.len() as u64;
             let of = report.encodings.entry(encoding).or_default();
-            let all = View::of(&samples).samples() as u64;
+            let all = samples.samples() as u64;
             (of.chunks, of.samples, of.bytes) = (of.chunks + 1, of.samples + all, of.bytes + values);
             let block = &mut report.blocks[at];
             (block.chunks, block.samples) = (block.chunks + 1, block.samples + all);
             block.start_ms = block.start_ms.min(chunk.range.start_ms);
             block.end_ms = block.end_ms.max(chunk.range.end_ms);
             deletes::apply(&cuts, Mark::default(), &mut samples);
-            report.deleted_samples += all - View::of(&samples).samples() as u64;
+            report.deleted_samples += all - samples.samples() as u64;
         }
     }
     metrics

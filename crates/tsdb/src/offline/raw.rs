@@ -7,7 +7,6 @@ use model::{Columns, Labels, Mark, TimeRange};
 use super::Faults;
 use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC};
 use crate::chunk;
-use crate::columns::View;
 use crate::deletes::{Cuts, Delete};
 use crate::disk::{Disk, Input};
 
@@ -109,7 +108,7 @@ impl Raw {
         if !out.t.is_sorted_by(|a, b| a < b) || !out.histograms.is_sorted_by(|a, b| a.t < b.t) {
             return Err("times in the chunk do not ascend".to_owned());
         }
-        if (out.range(Mark::default()), View::of(out).samples()) != (Some(at.range), at.samples as usize) {
+        if (out.range(Mark::default()), out.samples()) != (Some(at.range), at.samples as usize) {
             return Err("the chunk's times are not those that the index has".to_owned());
         }
         Ok(())

@@ -206,7 +206,7 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
         let cuts = cuts.of(id);
         for at in entry.chunks.iter().filter(|at| !is_cut(&cuts, at)) {
             let mut read = raw.chunk(at, &mut bytes, &mut chunk);
-            if read.is_ok() && View::of(&samples).last_t().is_some_and(|last| last >= at.range.start_ms) {
+            if read.is_ok() && samples.range(Mark::default()).is_some_and(|all| all.end_ms >= at.range.start_ms) {
                 read = Err("the chunk begins before the one before it has ended".to_owned());
             }
             match read {
@@ -216,7 +216,7 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
         }
         deletes::apply(&cuts, Mark::default(), &mut samples);
         writer.push(&entry.labels, View::of(&samples))?;
-        repaired.samples += View::of(&samples).samples() as u64;
+        repaired.samples += samples.samples() as u64;
         entry.labels.canonical().clone_into(&mut before);
     }
     let any = !writer.is_empty();
