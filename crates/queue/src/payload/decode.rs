@@ -33,24 +33,23 @@ impl Decoder {
     pub fn decode(&mut self, payload: &[u8], visitor: &mut dyn Visitor) -> Result<(), Error> {
         let mut body = std::mem::take(&mut self.body);
         let shown = open(payload, &mut body).and_then(|(version, body)| {
-            let (table, series) = self.check(version, body)?;
-            self.show(table, series, visitor);
+            let table = self.check(version, body)?;
+            self.show(table, visitor);
             Ok(())
         });
         self.body = body;
         shown
     }
 
-    /// Checks everything after the header, and returns the text of the symbol table and where the series begin.
-    fn check<'a>(&mut self, version: u8, body: &'a [u8]) -> Result<(&'a str, Cursor<'a>), Error> {
+    /// Reads and checks everything after the header, and returns the text of the symbol table.
+    fn check<'a>(&mut self, version: u8, body: &'a [u8]) -> Result<&'a str, Error> {
         let mut cursor = Cursor { bytes: body, at: 0 };
         let table = self.state.read_symbols(&mut cursor)?;
-        let series = Cursor { bytes: body, at: cursor.at };
         let (count, samples) = (cursor.length()?, cursor.length()?);
         self.state.begin();
         let (mut total, mut empty) = (0usize, 0usize);
         for _ in 0..count {
-            let own = self.state.next(&mut cursor, table)?.samples;
+            let own = self.state.next(&mut cursor, table)?;
             total = total.saturating_add(own);
             if own == 0 && version == PLAIN {
                 return Err(cursor.error("series without samples"));
@@ -70,23 +69,20 @@ impl Decoder {
         }
         // Which series have no floats is seen when they are shown; that each has a histogram must be known before.
         if empty > 0 {
-            self.check_empty(series.clone(), table)?;
+            self.check_empty(&cursor)?;
         }
         if cursor.at != body.len() {
             return Err(cursor.error("bytes after the end"));
         }
-        Ok((table, series))
+        Ok(table)
     }
 
     /// Checks that each series without floats has histograms.
-    fn check_empty(&mut self, mut series: Cursor<'_>, table: &str) -> Result<(), Error> {
-        let (count, _) = (series.length()?, series.length()?);
-        self.state.begin();
+    fn check_empty(&self, cursor: &Cursor<'_>) -> Result<(), Error> {
         let mut histograms = self.histograms.in_order();
-        for number in 0..count {
-            let floats = self.state.next(&mut series, table)?.samples;
-            if histograms.next(number).is_empty() && floats == 0 {
-                return Err(series.error("series without samples"));
+        for (number, series) in self.state.series.iter().enumerate() {
+            if histograms.next(number).is_empty() && series.samples == 0 {
+                return Err(cursor.error("series without samples"));
             }
         }
         Ok(())
@@ -126,21 +122,25 @@ impl Decoder {
         Ok(())
     }
 
-    /// Reads the series again, which the check found whole, and shows them.
-    fn show(&mut self, table: &str, mut cursor: Cursor<'_>, visitor: &mut dyn Visitor) {
-        const CHECKED: &str = "these bytes were read without an error just before";
-        let (count, _) = (cursor.length().expect(CHECKED), cursor.length().expect(CHECKED));
-        self.state.begin();
+    /// Shows what was read without an error.
+    fn show(&mut self, table: &str, visitor: &mut dyn Visitor) {
         let (mut samples, mut starts) = (self.samples.as_slice(), self.starts.as_slice());
         let mut histograms = self.histograms.in_order();
-        for number in 0..count {
-            let head = self.state.next(&mut cursor, table).expect(CHECKED);
-            if head.same_names {
-                self.text.change(&self.state, table);
+        let state = &mut self.state;
+        state.last_values.fill(NONE);
+        let mut changes = state.changes.as_slice();
+        for (number, series) in state.series.iter().enumerate() {
+            let (own_changes, rest) = changes.split_at(series.changes as usize);
+            changes = rest;
+            let names = &state.names[series.shape.0 as usize..series.shape.1 as usize];
+            own_changes.iter().for_each(|c| state.last_values[names[c.place as usize] as usize] = c.value);
+            let symbols = Symbols { table, places: &state.symbols };
+            if series.same_names {
+                self.text.change(names, own_changes, &symbols);
             } else {
-                self.text.build(&self.state, table);
+                self.text.build(names, &state.last_values, &symbols);
             }
-            let (own, rest) = samples.split_at(head.samples);
+            let (own, rest) = samples.split_at(series.samples as usize);
             let own_starts = starts.get(..own.len()).filter(|own| own.iter().any(|start| *start != 0));
             (samples, starts) = (rest, starts.get(own.len()..).unwrap_or(&[]));
             let own = Samples { floats: own, starts: own_starts.unwrap_or(&[]), histograms: histograms.next(number) };
@@ -166,16 +166,31 @@ struct SeriesState {
     told: usize,
     /// Names of the present series, in `names`.
     shape: std::ops::Range<usize>,
-    /// A bit for each label of the present series whose value is not the last one of its name.
-    changed: Vec<u8>,
+    /// The series that were read, and what each changes, one after the other.
+    series: Vec<Told>,
+    changes: Vec<Change>,
 }
 
 /// No value was seen for this name yet.
 const NONE: u32 = u32::MAX;
 
-struct SeriesHead {
+/// What was read of a series.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    /// Begin and end of its names.
+    shape: (u32, u32),
+    /// Whether they are those of the series before.
     same_names: bool,
-    samples: usize,
+    /// How many of its values are not the last ones of their names.
+    changes: u32,
+    samples: u32,
+}
+
+/// The label at this place has another value.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    place: u32,
+    value: u32,
 }
 
 impl SeriesState {
@@ -205,10 +220,12 @@ impl SeriesState {
         self.shape_ends.clear();
         self.told = 0;
         self.shape = 0..0;
+        self.series.clear();
+        self.changes.clear();
     }
 
-    /// Reads a series; its names are then those of `shape`, and its values the last ones of these names.
-    fn next(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<SeriesHead, Error> {
+    /// Reads a series, and returns how many samples it has.
+    fn next(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<usize, Error> {
         let head = cursor.varint()?;
         match head >> 1 {
             0 if self.shape.is_empty() => return Err(cursor.error("no names before to repeat")),
@@ -223,14 +240,15 @@ impl SeriesState {
         }
         let labels = self.shape.len();
         let mask = cursor.take(labels.div_ceil(8))?;
-        self.changed.clear();
-        self.changed.extend_from_slice(mask);
         if !labels.is_multiple_of(8) && mask.last().is_some_and(|last| last >> (labels % 8) != 0) {
             return Err(cursor.error("change of a label that is not there"));
         }
+        let before = self.changes.len();
         for place in places(mask) {
             let name = self.names[self.shape.start + place] as usize;
-            self.last_values[name] = self.symbol(cursor)?;
+            let value = self.symbol(cursor)?;
+            self.last_values[name] = value;
+            self.changes.push(Change { place: place as u32, value });
         }
         // The names of a list that was used before all have values.
         let no_value = |name: &u32| self.last_values[*name as usize] == NONE;
@@ -238,7 +256,14 @@ impl SeriesState {
             return Err(cursor.error("no value before to repeat"));
         }
         let samples = if head & 1 == 1 { cursor.length()? } else { 1 };
-        Ok(SeriesHead { same_names: head >> 1 == 0, samples })
+        // All are bounded by the size of the body.
+        self.series.push(Told {
+            shape: (self.shape.start as u32, self.shape.end as u32),
+            same_names: head >> 1 == 0,
+            changes: (self.changes.len() - before) as u32,
+            samples: samples as u32,
+        });
+        Ok(samples)
     }
 
     fn new_shape(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<std::ops::Range<usize>, Error> {
@@ -250,7 +275,8 @@ impl SeriesState {
             let name = self.symbol(cursor)?;
             self.names.push(name);
         }
-        let names = self.names[start..].iter().map(|id| piece_text(self.piece(table, *id)));
+        let symbols = Symbols { table, places: &self.symbols };
+        let names = self.names[start..].iter().map(|id| piece_text(symbols.piece(*id)));
         if !names.is_sorted_by(|a, b| a < b) {
             return Err(cursor.error("label names are not ascending"));
         }
@@ -272,22 +298,18 @@ impl SeriesState {
         }
         Ok(id as u32)
     }
-
-    fn piece<'a>(&self, table: &'a str, id: u32) -> &'a str {
-        let (start, end) = self.symbols[id as usize];
-        &table[start as usize..end as usize]
-    }
-
-    /// The pieces of the present series, names with values.
-    fn labels<'a>(&self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let names = self.names[self.shape.clone()].iter();
-        names.map(move |name| (self.piece(table, *name), self.piece(table, self.last_values[*name as usize])))
-    }
 }
 
-fn shift(ends: &mut [usize], by: usize) {
-    for end in ends {
-        *end = end.wrapping_add(by);
+/// The symbol table.
+struct Symbols<'a> {
+    table: &'a str,
+    places: &'a [(u32, u32)],
+}
+
+impl Symbols<'_> {
+    fn piece(&self, id: u32) -> &str {
+        let (start, end) = self.places[id as usize];
+        &self.table[start as usize..end as usize]
     }
 }
 
@@ -304,49 +326,38 @@ fn places(mask: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The canonical text of the present series, and room for the next one.
+/// The canonical text of the present series.
 #[derive(Debug, Default)]
 struct Text {
     now: String,
     /// Where each label ends.
     ends: Vec<usize>,
-    next: String,
 }
 
 impl Text {
-    fn build(&mut self, state: &SeriesState, table: &str) {
+    fn build(&mut self, names: &[u32], values: &[u32], symbols: &Symbols<'_>) {
         self.now.clear();
         self.ends.clear();
-        for (name, value) in state.labels(table) {
-            self.now.push_str(name);
-            self.now.push_str(value);
+        for name in names {
+            self.now.push_str(symbols.piece(*name));
+            self.now.push_str(symbols.piece(values[*name as usize]));
             self.ends.push(self.now.len());
         }
     }
 
-    /// Copies what lies between the values that changed.
-    fn change(&mut self, state: &SeriesState, table: &str) {
-        self.next.clear();
-        // Where in the text before, and in the labels, that begins which is not copied yet, and by how much it moves.
-        let (mut from, mut label, mut moved) = (0, 0, 0usize);
-        for place in places(&state.changed) {
-            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
-            // The label before this one was moved already where it changed too.
-            let start = if place == label { from } else { start };
-            let end = self.ends[place];
-            let name = state.names[state.shape.start + place];
-            let (name_start, name_end) = state.symbols[name as usize];
-            self.next.push_str(&self.now[from..start + (name_end - name_start) as usize]);
-            self.next.push_str(state.piece(table, state.last_values[name as usize]));
-            shift(&mut self.ends[label..place], moved);
-            self.ends[place] = self.next.len();
-            // Wraps where the text shrinks; the sum is right all the same.
-            moved = self.next.len().wrapping_sub(end);
-            (from, label) = (end, place + 1);
+    /// Writes the values that changed over those before. Most are as long as these, and then nothing moves.
+    fn change(&mut self, names: &[u32], changes: &[Change], symbols: &Symbols<'_>) {
+        for change in changes {
+            let place = change.place as usize;
+            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]) + symbols.piece(names[place]).len();
+            let (end, value) = (self.ends[place], symbols.piece(change.value));
+            self.now.replace_range(start..end, value);
+            if value.len() != end - start {
+                // Wraps where the text shrinks; the sum is right all the same.
+                let moved = (start + value.len()).wrapping_sub(end);
+                self.ends[place..].iter_mut().for_each(|end| *end = end.wrapping_add(moved));
+            }
         }
-        self.next.push_str(&self.now[from..]);
-        shift(&mut self.ends[label..], moved);
-        std::mem::swap(&mut self.now, &mut self.next);
     }
 }
 
