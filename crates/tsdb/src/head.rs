@@ -8,6 +8,7 @@
 
 mod buffer;
 mod generation;
+mod ids;
 mod shard;
 mod side;
 

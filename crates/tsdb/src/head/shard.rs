@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use super::Appended;
 use super::buffer::{Buffer, SealScratch};
 use super::generation::Generation;
+use super::ids::Ids;
 use crate::postings::LabelIndex;
 
 /// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
@@ -25,20 +26,19 @@ struct Entry {
     idle_flushes: u8,
 }
 
-/// Numbers of series that share a label; most values of churning labels have one.
-#[derive(Debug)]
-enum Ids {
-    One(u32),
-    Many(RoaringBitmap),
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     by_hash: HashTable<u32>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// Label name to value to series.
-    postings: HashMap<Box<str>, HashMap<Box<str>, Ids>>,
+    /// Label name to value to place in `ids`.
+    postings: HashMap<Box<str>, HashMap<Box<str>, u32>>,
+    ids: Vec<Ids>,
+    free_ids: Vec<u32>,
+    /// The series that was created last, and where its labels are in `ids`: the next one shares most of them.
+    before: Option<Labels>,
+    before_ids: Vec<u32>,
+    scratch_ids: Vec<u32>,
     pub(super) current: Generation,
     /// The series that is likely written next: senders repeat their order, and numbers were given in it.
     likely: u32,
@@ -101,23 +101,45 @@ impl Shard {
         };
         let entries = &self.entries;
         self.by_hash.insert_unique(table_hash(hash), id, |id| table_hash(entries[*id as usize].hash));
-        for (name, value) in labels.iter() {
-            let values = self.postings.entry_ref(name).or_default();
-            match values.get_mut(value) {
-                Some(Ids::Many(ids)) => {
-                    ids.insert(id);
-                }
-                Some(ids) => *ids = Ids::Many(ids.bitmap() | RoaringBitmap::from([id])),
-                None => {
-                    values.insert(value.into(), Ids::One(id));
-                }
-            }
-        }
+        self.post(labels, id);
         self.registry_bytes += SERIES_BYTES + labels.canonical().len();
         id
     }
 
+    /// Adds a series to the postings of its labels.
+    fn post(&mut self, labels: LabelsRef<'_>, id: u32) {
+        let before = self.before.take();
+        let known = before.as_ref().map(|before| before.as_ref().iter().zip(&self.before_ids));
+        let mut known = known.into_iter().flatten().peekable();
+        let mut places = std::mem::take(&mut self.scratch_ids);
+        places.clear();
+        for label in labels.iter() {
+            // Both ascend by name.
+            while known.next_if(|((name, _), _)| *name < label.0).is_some() {}
+            let place = match known.peek() {
+                Some((same, place)) if *same == label => **place,
+                _ => {
+                    let values = self.postings.entry_ref(label.0).or_default();
+                    *values.entry_ref(label.1).or_insert_with(|| match self.free_ids.pop() {
+                        Some(free) => free,
+                        None => {
+                            self.ids.push(Ids::default());
+                            (self.ids.len() - 1) as u32
+                        }
+                    })
+                }
+            };
+            self.ids[place as usize].insert(id);
+            places.push(place);
+        }
+        drop(known);
+        self.scratch_ids = std::mem::replace(&mut self.before_ids, places);
+        self.before = self.entries[id as usize].labels.clone();
+    }
+
     fn remove(&mut self, id: u32) {
+        // Its places may be given anew below.
+        self.before = None;
         let entry = &mut self.entries[id as usize];
         let Some(labels) = entry.labels.take() else { return };
         if let Ok(found) = self.by_hash.find_entry(table_hash(entry.hash), |other| *other == id) {
@@ -125,14 +147,10 @@ impl Shard {
         }
         for (name, value) in labels.iter() {
             let Some(values) = self.postings.get_mut(name) else { continue };
-            let is_empty = match values.get_mut(value) {
-                Some(Ids::Many(ids)) => {
-                    ids.remove(id);
-                    ids.is_empty()
-                }
-                _ => true,
-            };
-            if is_empty {
+            let Some(place) = values.get(value).copied() else { continue };
+            if self.ids[place as usize].remove(id) {
+                self.ids[place as usize] = Ids::default();
+                self.free_ids.push(place);
                 values.remove(value);
             }
             if values.is_empty() {
@@ -214,30 +232,6 @@ fn table_hash(hash: u64) -> u64 {
     hash.rotate_left(super::SHARD_BITS)
 }
 
-impl Ids {
-    fn bitmap(&self) -> RoaringBitmap {
-        match self {
-            Ids::One(id) => RoaringBitmap::from([*id]),
-            Ids::Many(ids) => ids.clone(),
-        }
-    }
-
-    fn among(&self, of: &RoaringBitmap) -> RoaringBitmap {
-        match self {
-            Ids::One(id) if of.contains(*id) => RoaringBitmap::from([*id]),
-            Ids::One(_) => RoaringBitmap::new(),
-            Ids::Many(ids) => ids & of,
-        }
-    }
-
-    fn meets(&self, of: &RoaringBitmap) -> bool {
-        match self {
-            Ids::One(id) => of.contains(*id),
-            Ids::Many(ids) => !ids.is_disjoint(of),
-        }
-    }
-}
-
 /// The label index of a shard, of the series that have samples.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
@@ -247,11 +241,13 @@ pub(super) struct Index<'a> {
 
 impl Index<'_> {
     fn values_of(&self, name: &str) -> impl Iterator<Item = (&str, &Ids)> {
-        self.shard.postings.get(name).into_iter().flatten().map(|(value, ids)| (&**value, ids))
+        let values = self.shard.postings.get(name).into_iter().flatten();
+        values.map(|(value, place)| (&**value, &self.shard.ids[*place as usize]))
     }
 
     fn get(&self, name: &str, value: &str) -> Option<&Ids> {
-        self.shard.postings.get(name)?.get(value)
+        let place = *self.shard.postings.get(name)?.get(value)?;
+        self.shard.ids.get(place as usize)
     }
 }
 
@@ -267,19 +263,14 @@ impl LabelIndex for Index<'_> {
     fn accepted(&self, name: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
         let mut found = RoaringBitmap::new();
         for (_, ids) in self.values_of(name).filter(|(value, _)| accept(value)) {
-            match ids {
-                Ids::One(id) => {
-                    found.insert(*id);
-                }
-                Ids::Many(ids) => found |= ids,
-            }
+            ids.add_to(&mut found);
         }
         found & &self.active
     }
 
     fn names(&self, see: &mut dyn FnMut(&str)) {
         for (name, values) in &self.shard.postings {
-            if values.values().any(|ids| ids.meets(&self.active)) {
+            if values.values().any(|place| self.shard.ids[*place as usize].meets(&self.active)) {
                 see(name);
             }
         }
