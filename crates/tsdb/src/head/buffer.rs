@@ -13,6 +13,8 @@ use crate::columns::merge_newer;
 
 /// Samples that are kept as they came before they are sealed: 256 bytes at most, and enough for a chunk to be a sixth of that.
 pub(super) const TAIL: usize = 16;
+/// By how many samples the room for them grows.
+const TAIL_STEP: usize = 4;
 
 /// Samples of one series.
 #[derive(Debug)]
@@ -68,6 +70,10 @@ impl Buffer {
 
     #[inline]
     fn add_to_tail(&mut self, sample: Sample) {
+        if self.tail.len() == self.tail.capacity() {
+            // In small steps: of a million series a doubled tail is half empty.
+            self.tail.reserve_exact(TAIL_STEP);
+        }
         self.tail.push(sample);
         self.last_t = sample.t;
         self.first_t = self.first_t.min(sample.t);
