@@ -52,8 +52,26 @@ pub struct Matcher {
     pub op: MatchOp,
     /// The value, or the pattern as it was written.
     pub value: String,
-    regex: Option<Regex>,
+    regex: Option<Pattern>,
 }
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    compiled: Regex,
+    shape: Shape,
+}
+
+/// What is known of the values that a pattern accepts, so that an index needs not try all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// Exactly these.
+    OneOf(Vec<String>),
+    /// They begin so, perhaps with nothing.
+    Prefix(String),
+}
+
+/// Values of a pattern that are listed; a pattern of more is tried on each value of the label.
+const VALUES_MAX: usize = 1000;
 
 impl Matcher {
     /// Compiles the pattern where the operator has one.
@@ -73,7 +91,7 @@ impl Matcher {
 
     /// Whether a value of the label meets the condition; the empty string stands for its absence.
     pub fn matches(&self, value: &str) -> bool {
-        let pattern = || self.regex.as_ref().is_some_and(|r| r.is_match(value));
+        let pattern = || self.regex.as_ref().is_some_and(|r| r.compiled.is_match(value));
         match self.op {
             MatchOp::Equal => self.value == value,
             MatchOp::NotEqual => self.value != value,
@@ -89,18 +107,46 @@ impl Matcher {
 
     /// The pattern with its anchors, as it is compiled; `None` for equality.
     pub fn anchored_pattern(&self) -> Option<String> {
-        self.regex.as_ref().map(|r| r.as_str().to_owned())
+        self.regex.as_ref().map(|r| r.compiled.as_str().to_owned())
+    }
+
+    /// What is known of the values that the pattern accepts, for `!~` of those that it does not let through; `None` for equality.
+    pub fn shape(&self) -> Option<&Shape> {
+        self.regex.as_ref().map(|r| &r.shape)
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, InvalidRegex> {
+fn compile(pattern: &str) -> Result<Pattern, InvalidRegex> {
     let invalid = |reason: String| InvalidRegex { pattern: pattern.to_owned(), reason };
     // The pattern alone first, so that one that closes the group of the anchors is refused.
     regex_syntax_check(pattern).map_err(invalid)?;
     regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
         .size_limit(REGEX_BYTES_MAX)
         .build()
+        .map(|compiled| Pattern { compiled, shape: shape(pattern) })
         .map_err(|e| invalid(one_line(&e)))
+}
+
+/// Reads off the literals of a pattern what it accepts.
+fn shape(pattern: &str) -> Shape {
+    let parsed = regex_syntax::ParserBuilder::new().dot_matches_new_line(true).build().parse(pattern);
+    let Ok(parsed) = parsed else { return Shape::Prefix(String::new()) };
+    let mut extractor = regex_syntax::hir::literal::Extractor::new();
+    extractor.limit_total(VALUES_MAX);
+    let literals = extractor.extract(&parsed);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    // An anchor or a word boundary inside is no literal, and would be taken for nothing.
+    if parsed.properties().look_set().is_empty()
+        && literals.is_exact()
+        && let Some(values) = literals.literals().and_then(|all| all.iter().map(|l| text(l.as_bytes())).collect())
+    {
+        return Shape::OneOf(values);
+    }
+    let prefix = literals.longest_common_prefix().map(|bytes| match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(cut) => std::str::from_utf8(&bytes[..cut.valid_up_to()]).unwrap_or(""),
+    });
+    Shape::Prefix(prefix.unwrap_or("").to_owned())
 }
 
 fn regex_syntax_check(pattern: &str) -> Result<(), String> {
@@ -151,6 +197,29 @@ mod tests {
         check(MatchOp::Regex, "a.b", "a\nb", true);
         check(MatchOp::NotRegex, "a+", "aaa", false);
         check(MatchOp::NotRegex, "a+", "", true);
+    }
+
+    #[test]
+    fn what_a_pattern_accepts_is_read_off_it() {
+        let check = |pattern: &str, expect: Shape| {
+            let matcher = Matcher::new(MatchOp::Regex, "l", pattern).expect("compiles");
+            assert_eq!(matcher.shape(), Some(&expect), "{pattern}");
+        };
+        let one_of = |values: &[&str]| Shape::OneOf(values.iter().map(|v| (*v).to_owned()).collect());
+        let prefix = |text: &str| Shape::Prefix(text.to_owned());
+        check("a", one_of(&["a"]));
+        check("b|a|bc", one_of(&["b", "a", "bc"]));
+        check("5[01]x?", one_of(&["50x", "50", "51x", "51"]));
+        check("", one_of(&[""]));
+        check("(?i)ab", one_of(&["AB", "Ab", "aB", "ab"]));
+        check("app-.*-7[0-9]{2}", prefix("app-"));
+        check("app-(x|y).+", prefix("app-"));
+        check("a$|b", prefix(""));
+        check("^ab", prefix("ab"));
+        check("(ä.|ö.)", prefix(""));
+        check(".*", prefix(""));
+        check("a{2000}", prefix("aaaaaaaaaa"));
+        assert_eq!(Matcher::equal("l", "a").shape(), None);
     }
 
     #[test]
