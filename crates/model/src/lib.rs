@@ -19,10 +19,11 @@ pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
 pub use histogram::{Buckets, Counts, Histogram, HistogramSample, InvalidHistogram, Layout, ResetHint, Span};
 pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
-pub use matcher::{InvalidRegex, MatchOp, Matcher};
+pub use matcher::{InvalidRegex, MatchOp, Matcher, Shape};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use source::{
-    Cancel, LabelsRequest, Listing, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, Want,
+    Cancel, CountRequest, LabelsRequest, Listing, SelectRequest, Series, SeriesCounts, SeriesData, SeriesSet,
+    SeriesSource, SourceError, Want,
 };
 pub use time::{InvalidDuration, TimeRange};

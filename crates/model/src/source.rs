@@ -63,6 +63,28 @@ pub struct LabelsRequest {
     pub cancel: Cancel,
 }
 
+/// Asks how many series that meet all matchers have a newest sample in the range, and one that is no stale marker.
+#[derive(Debug, Clone)]
+pub struct CountRequest {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// Of the samples that count.
+    pub range: TimeRange,
+    /// The label for each of whose values it is asked.
+    pub by: Option<String>,
+    /// Looked at while the answer is made.
+    pub cancel: Cancel,
+}
+
+/// The answer to a count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeriesCounts {
+    /// The value of the label, empty for those without it, with how many series there are, at least one; each value once, in no order.
+    pub groups: Vec<(String, u64)>,
+    /// As in [`SeriesSet::warnings`].
+    pub warnings: Vec<String>,
+}
+
 /// The samples of one series, perhaps still encoded.
 pub trait SeriesData: Send + Sync {
     /// Appends the samples in the range to `out`, floats and histograms, each ascending, each time once over both.
@@ -129,6 +151,13 @@ impl SourceError {
 pub trait SeriesSource: Send + Sync {
     /// The series that meet the request.
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError>;
+
+    /// Counts series by what an index knows of them. `None` where it cannot tell, and the series have to be read: where series have parts in
+    /// several places, deletions wait, histograms are among the samples, or the source has no such index.
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        let _ = request;
+        Ok(None)
+    }
 
     /// The names of the labels of the series that meet the request, ascending.
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError>;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use model::{Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{
+    CountRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesCounts, SeriesSet, SeriesSource,
+    SourceError,
+};
 use queue::{BoxFuture, Lag, Log};
 use runtime::Shutdown;
 use tokio::sync::watch;
@@ -73,6 +76,10 @@ impl Reader for LocalReader {
 impl SeriesSource for LocalReader {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         self.db.select(request)
+    }
+
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        self.db.count(request)
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

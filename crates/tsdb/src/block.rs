@@ -13,20 +13,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::{Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange};
+use model::{Cancel, Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
+use roaring::RoaringBitmap;
 
 use crate::chunk;
 use crate::deletes::{Cuts, is_cut};
 use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
 use crate::{Error, deletes, postings};
+use index::NEWEST_SERIES;
 pub(crate) use index::{Entry, Index};
 pub(crate) use write::Writer;
 
 /// First bytes of a block.
-pub(crate) const MAGIC: &[u8; 8] = b"weirblk1";
+pub(crate) const MAGIC: &[u8; 8] = b"weirblk2";
 /// Last bytes of a block.
-pub(crate) const END: &[u8; 8] = b"weirend1";
+pub(crate) const END: &[u8; 8] = b"weirend2";
 /// Position and length of the index, its checksum, number of samples, first and last time, checksum of these, [`END`].
 pub(crate) const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
 
@@ -37,6 +39,21 @@ pub(crate) struct ChunkRef {
     pub(crate) bytes: u32,
     pub(crate) range: TimeRange,
     pub(crate) samples: u32,
+    pub(crate) last: Last,
+}
+
+/// What the last sample of a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    Float,
+    StaleFloat,
+    Histogram,
+}
+
+impl Last {
+    pub(crate) fn of(code: u8) -> Option<Last> {
+        [Last::Float, Last::StaleFloat, Last::Histogram].get(usize::from(code)).copied()
+    }
 }
 
 /// A block that is open.
@@ -139,6 +156,50 @@ impl Block {
             }
         }
         Ok(out)
+    }
+
+    /// Those of the series that have a newest sample in the range, and one that is no stale marker. `None` where that is a histogram.
+    pub(crate) fn live(
+        &self,
+        mut ids: RoaringBitmap,
+        range: TimeRange,
+        cancel: &Cancel,
+    ) -> Result<Option<RoaringBitmap>, Error> {
+        for (newest, first) in self.index.newest().iter().zip((0u32..).step_by(NEWEST_SERIES)) {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let own = first..first.saturating_add(NEWEST_SERIES as u32);
+            if newest.last_ms < range.start_ms {
+                ids.remove_range(own);
+            } else if !newest.live || newest.first_ms < range.start_ms || newest.last_ms > range.end_ms {
+                for id in ids.range(own).collect::<Vec<_>>() {
+                    match self.is_live(id, range)? {
+                        Some(true) => {}
+                        Some(false) => {
+                            ids.remove(id);
+                        }
+                        None => return Ok(None),
+                    }
+                }
+            }
+        }
+        Ok(Some(ids))
+    }
+
+    fn is_live(&self, id: u32, range: TimeRange) -> Result<Option<bool>, Error> {
+        let chunks = self.index.chunks(id).map_err(|reason| self.corrupt(0, reason))?;
+        let Some(newest) = chunks.iter().rfind(|c| c.range.start_ms <= range.end_ms) else { return Ok(Some(false)) };
+        if newest.last == Last::Histogram {
+            return Ok(None);
+        }
+        if newest.range.end_ms <= range.end_ms {
+            return Ok(Some(newest.range.end_ms >= range.start_ms && newest.last == Last::Float));
+        }
+        // It goes on after the range.
+        let mut samples = Columns::default();
+        self.read(std::slice::from_ref(newest), range, &mut samples)?;
+        Ok(Some(samples.v.last().is_some_and(|v| !is_stale(*v))))
     }
 
     /// Decodes chunks in the order in which they lie, and keeps the samples in the range.

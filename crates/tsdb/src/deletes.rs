@@ -57,6 +57,11 @@ impl Cuts {
         Cuts(own.filter(|(series, _)| !series.is_empty()).collect())
     }
 
+    /// Whether nothing is taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The ranges that are taken from a series.
     pub(crate) fn of(&self, series: u32) -> Vec<TimeRange> {
         let own = self.0.iter().filter(|(ids, _)| ids.contains(series));

@@ -16,13 +16,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use hashbrown::{HashMap, HashSet};
 use model::{
-    Columns, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Samples, SelectRequest, Series, SeriesData,
-    SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+    Columns, CountRequest, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Samples, SelectRequest, Series,
+    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
 };
 
 use crate::Error;
-use crate::postings::{self, add_names, add_values};
+use crate::postings::{self, add_names, each_value};
 pub(crate) use buffer::Snapshot;
 pub(crate) use generation::{Frozen, Generation};
 use shard::Shard;
@@ -188,6 +189,45 @@ impl Head {
         Ok(())
     }
 
+    /// Adds how many series have a newest sample in the range that is no stale marker; see [`SeriesSource::count`]. Whether there are any, or
+    /// `None` where they have to be read.
+    pub(crate) fn count(
+        &self,
+        frozen: Option<&Frozen>,
+        request: &CountRequest,
+        into: &mut HashMap<String, u64>,
+    ) -> Option<bool> {
+        let (mut scratch, mut any) = (Columns::default(), false);
+        for (at, shard) in self.shards().enumerate() {
+            let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
+            if frozen.is_none() && !shard.current.overlaps(request.range) {
+                continue;
+            }
+            let index = shard.index(frozen);
+            let mut live = postings::select(&index, &request.matchers);
+            any |= !live.is_empty();
+            for id in live.clone() {
+                let mut newest = |generation: &Generation| match generation.get(id) {
+                    Some(buffer) => buffer.newest(request.range, &mut scratch),
+                    None => Ok(None),
+                };
+                let current = newest(&shard.current).ok()?;
+                let older = frozen.map_or(Ok(None), &mut newest).ok()?;
+                // Of samples at the same time that of the current generation is the one written last.
+                let is_live = match (older, current) {
+                    (Some((t, live)), Some((newer, _))) if t > newer => live,
+                    (Some((_, live)), None) | (_, Some((_, live))) => live,
+                    (None, None) => false,
+                };
+                if !is_live {
+                    live.remove(id);
+                }
+            }
+            postings::add_counts(&index, request.by.as_deref(), &live, into);
+        }
+        Some(any)
+    }
+
     pub(crate) fn add_label_names(
         &self,
         frozen: Option<&Frozen>,
@@ -197,14 +237,19 @@ impl Head {
         self.each_index(frozen, request.range, |index| add_names(index, &request.matcher_sets, into));
     }
 
-    pub(crate) fn add_label_values(
+    /// The values of a label, each once and in no order: many shards have the same ones.
+    pub(crate) fn label_values_of(
         &self,
         name: &str,
         frozen: Option<&Frozen>,
         request: &LabelsRequest,
-        into: &mut BTreeSet<String>,
-    ) {
-        self.each_index(frozen, request.range, |index| add_values(index, name, &request.matcher_sets, into));
+    ) -> HashSet<String> {
+        let mut values = HashSet::new();
+        let mut see = |value: &str| {
+            values.get_or_insert_with(value, |value| value.to_owned());
+        };
+        self.each_index(frozen, request.range, |index| each_value(index, name, &request.matcher_sets, &mut see));
+        values
     }
 
     fn each_index(&self, frozen: Option<&Frozen>, range: TimeRange, mut see: impl FnMut(&shard::Index<'_>)) {
@@ -291,9 +336,9 @@ impl SeriesSource for Head {
     }
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
-        let mut values = BTreeSet::new();
-        self.add_label_values(name, None, request, &mut values);
-        Ok(values.into_iter().collect::<Vec<_>>().into())
+        let mut values: Vec<String> = self.label_values_of(name, None, request).into_iter().collect();
+        values.sort_unstable();
+        Ok(values.into())
     }
 
     /// A head keeps none.

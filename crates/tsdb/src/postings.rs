@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use model::{MatchOp, Matcher};
-use roaring::RoaringBitmap;
+use hashbrown::HashMap;
+use model::{MatchOp, Matcher, Shape};
+use roaring::{MultiOps as _, RoaringBitmap};
 
 /// An index from labels to numbered series.
 pub(crate) trait LabelIndex {
@@ -11,16 +12,14 @@ pub(crate) trait LabelIndex {
     fn all(&self) -> RoaringBitmap;
     /// The series that have this label with this value.
     fn equal(&self, name: &str, value: &str) -> RoaringBitmap;
-    /// The series whose value of this label is accepted; those without the label are not.
-    fn accepted(&self, name: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap;
+    /// The series whose value of this label is accepted; those without the label are not. Values that do not begin with `prefix` need not be tried.
+    fn accepted(&self, name: &str, prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap;
     /// Calls `see` with every label name.
     fn names(&self, see: &mut dyn FnMut(&str));
-    /// Calls `see` with every value of a label.
-    fn values(&self, name: &str, see: &mut dyn FnMut(&str));
-    /// Whether one of the series has this label with this value.
-    fn has_any(&self, name: &str, value: &str, of: &RoaringBitmap) -> bool {
-        !self.equal(name, value).is_disjoint(of)
-    }
+    /// Calls `see` with every value of a label, and how many of the series have it.
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64));
+    /// Calls `see` with every value of a label that one of the series has, until it says that it has seen enough.
+    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool);
 }
 
 /// The series that meet all matchers.
@@ -29,10 +28,7 @@ pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> RoaringBit
     // Those that ask for a value first: they make the set small. A matcher that accepts the empty value also accepts
     // series without the label, of which the index knows nothing, so it is asked for those to leave out.
     for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
-        let ids = match matcher.op {
-            MatchOp::Equal => index.equal(&matcher.name, &matcher.value),
-            _ => index.accepted(&matcher.name, &mut |value| matcher.matches(value)),
-        };
+        let ids = with(index, matcher);
         let ids = found.map_or(ids.clone(), |found| found & ids);
         if ids.is_empty() {
             return ids;
@@ -44,12 +40,35 @@ pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> RoaringBit
         if found.is_empty() {
             break;
         }
-        found -= match matcher.op {
-            MatchOp::NotEqual => index.equal(&matcher.name, &matcher.value),
-            _ => index.accepted(&matcher.name, &mut |value| !matcher.matches(value)),
-        };
+        found -= without(index, matcher);
     }
     found
+}
+
+/// The series whose value meets a matcher that does not accept the empty one.
+fn with(index: &dyn LabelIndex, matcher: &Matcher) -> RoaringBitmap {
+    let name = &matcher.name;
+    match (matcher.op, matcher.shape()) {
+        (MatchOp::Equal, _) => index.equal(name, &matcher.value),
+        (MatchOp::Regex, Some(Shape::OneOf(values))) => any_of(index, name, values),
+        (MatchOp::Regex, Some(Shape::Prefix(prefix))) => index.accepted(name, prefix, &mut |v| matcher.matches(v)),
+        _ => index.accepted(name, "", &mut |value| matcher.matches(value)),
+    }
+}
+
+/// The series whose value does not meet a matcher that accepts the empty one.
+fn without(index: &dyn LabelIndex, matcher: &Matcher) -> RoaringBitmap {
+    let name = &matcher.name;
+    match (matcher.op, matcher.shape()) {
+        (MatchOp::NotEqual, _) => index.equal(name, &matcher.value),
+        (MatchOp::NotRegex, Some(Shape::OneOf(values))) => any_of(index, name, values),
+        (MatchOp::NotRegex, Some(Shape::Prefix(prefix))) => index.accepted(name, prefix, &mut |v| !matcher.matches(v)),
+        _ => index.accepted(name, "", &mut |value| !matcher.matches(value)),
+    }
+}
+
+fn any_of(index: &dyn LabelIndex, name: &str, values: &[String]) -> RoaringBitmap {
+    values.iter().map(|value| index.equal(name, value)).union()
 }
 
 /// The series that meet one of the sets of matchers; all where there is no set.
@@ -64,22 +83,48 @@ pub(crate) fn select_any(index: &dyn LabelIndex, sets: &[Vec<Matcher>]) -> Optio
 pub(crate) fn add_names(index: &dyn LabelIndex, sets: &[Vec<Matcher>], into: &mut BTreeSet<String>) {
     let among = select_any(index, sets);
     index.names(&mut |name| {
-        if into.contains(name) {
-            return;
+        let mut used = into.contains(name) || among.is_none();
+        if !used {
+            index.values(name, among.as_ref(), &mut |_| {
+                used = true;
+                false
+            });
         }
-        let used = among.as_ref().is_none_or(|ids| !index.accepted(name, &mut |_| true).is_disjoint(ids));
-        if used {
+        if used && !into.contains(name) {
             into.insert(name.to_owned());
         }
     });
 }
 
-/// Adds the values of a label over the series that meet one of the sets.
-pub(crate) fn add_values(index: &dyn LabelIndex, name: &str, sets: &[Vec<Matcher>], into: &mut BTreeSet<String>) {
+/// Calls `see` with the values of a label over the series that meet one of the sets.
+pub(crate) fn each_value(index: &dyn LabelIndex, name: &str, sets: &[Vec<Matcher>], see: &mut dyn FnMut(&str)) {
     let among = select_any(index, sets);
-    index.values(name, &mut |value| {
-        if !into.contains(value) && among.as_ref().is_none_or(|ids| index.has_any(name, value, ids)) {
-            into.insert(value.to_owned());
-        }
+    if among.as_ref().is_some_and(RoaringBitmap::is_empty) {
+        return;
+    }
+    index.values(name, among.as_ref(), &mut |value| {
+        see(value);
+        true
     });
+}
+
+/// Adds how many of the series have each value of a label; without one, all of them under the empty value.
+pub(crate) fn add_counts(
+    index: &dyn LabelIndex,
+    by: Option<&str>,
+    of: &RoaringBitmap,
+    into: &mut HashMap<String, u64>,
+) {
+    let mut without = of.len();
+    if let Some(name) = by {
+        index.counts(name, of, &mut |value, count| {
+            without -= count;
+            if count > 0 {
+                *into.entry_ref(value).or_default() += count;
+            }
+        });
+    }
+    if without > 0 {
+        *into.entry_ref("").or_default() += without;
+    }
 }

@@ -39,6 +39,11 @@ impl<'a> Floors<'a> {
         self.rules.iter().find(|(matchers, _)| meets(matchers)).map_or(self.others, |(_, floor)| *floor)
     }
 
+    /// Whether it is the same for all series.
+    pub(crate) fn is_one(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// The time before which the samples of all series are expired.
     pub(crate) fn lowest(&self) -> i64 {
         self.rules.iter().map(|(_, floor)| *floor).chain([self.others]).min().unwrap_or(i64::MIN)

@@ -1,6 +1,7 @@
 //! Aggregations. A group is found once a series; then each group is worked out by itself, on any thread of the pool,
 //! its series always in the same order, since sums depend on it.
 
+mod count;
 mod pick;
 
 use model::Labels;
@@ -22,6 +23,9 @@ use crate::ast::AggregateOp;
 pub(super) fn eval(context: &Context, group: &Group, grid: Grid) -> Result<Matrix, EvalError> {
     if group.op == AggregateOp::CountValues {
         return count_values(context, group, grid);
+    }
+    if let Some(counted) = count::by_index(context, group, grid)? {
+        return Ok(counted);
     }
     let param = match &group.param {
         Some(param) => scalar(context, param, grid)?,

@@ -158,6 +158,6 @@ pub(super) fn drop_stale(columns: &mut Columns) {
     columns.v.truncate(to);
 }
 
-fn fault(context: &Context, error: model::SourceError) -> EvalError {
+pub(super) fn fault(context: &Context, error: model::SourceError) -> EvalError {
     if context.params.cancel.is_cancelled() { EvalError::Cancelled } else { EvalError::Source(error) }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Columns, Kind, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesData, SeriesSet,
-    SeriesSource, SourceError, TimeRange,
+    Columns, CountRequest, Kind, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesCounts,
+    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, is_stale,
 };
 
 /// Series by their labels.
@@ -22,6 +22,40 @@ impl SeriesData for Data {
         }
         out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
+    }
+}
+
+/// The same series in a source that can count them.
+pub(crate) struct Counting<'a>(pub(crate) &'a Memory);
+
+impl SeriesSource for Counting<'_> {
+    fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        self.0.select(request)
+    }
+
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        let mut groups = BTreeMap::new();
+        for (labels, columns) in &self.0.series {
+            let newest = columns.t.iter().rposition(|t| request.range.contains(*t));
+            let is_live = newest.is_some_and(|at| !is_stale(columns.v[at]));
+            if is_live && request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or(""))) {
+                let value = request.by.as_deref().and_then(|name| labels.get(name)).unwrap_or("");
+                *groups.entry(value.to_owned()).or_default() += 1;
+            }
+        }
+        Ok(Some(SeriesCounts { groups: groups.into_iter().collect(), warnings: Vec::new() }))
+    }
+
+    fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        self.0.label_names(request)
+    }
+
+    fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
+        self.0.label_values(name, request)
+    }
+
+    fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
+        self.0.metadata(family)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use fst::{IntoStreamer, Streamer};
 use model::{Labels, LabelsRef, TimeRange, piece_text};
-use roaring::RoaringBitmap;
+use roaring::{MultiOps as _, RoaringBitmap};
 
-use super::ChunkRef;
+use super::{ChunkRef, Last};
 use crate::chunk::bits::{unzigzag, varint};
 use crate::postings::LabelIndex;
 
@@ -15,6 +15,7 @@ pub(crate) struct Index {
     symbols: Vec<(u32, u32)>,
     /// Where each series' entry begins.
     series: Vec<u32>,
+    newest: Vec<Newest>,
     names: Vec<NameIndex>,
 }
 
@@ -24,6 +25,20 @@ struct NameIndex {
     /// Begin and end of each value's postings in the bytes, in the order of the values.
     postings: Vec<(u32, u32)>,
 }
+
+/// What is known together of the last samples of [`NEWEST_SERIES`] series in a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newest {
+    /// The first and the last of the times of their last samples.
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+    /// Whether each of these is a float, and no stale marker.
+    pub(crate) live: bool,
+}
+
+/// Series of which the last samples are known together: enough that a million of them are a thousand looks, and so few that a series which ended
+/// makes few others be looked at.
+pub(crate) const NEWEST_SERIES: usize = 1024;
 
 /// What the index says of one series.
 pub(crate) struct Entry {
@@ -92,6 +107,13 @@ impl Index {
         if at - start != size as u32 {
             return Err("lengths of the series");
         }
+        let (mut newest, mut before) = (Vec::with_capacity(count.div_ceil(NEWEST_SERIES)), 0i64);
+        for _ in 0..count.div_ceil(NEWEST_SERIES) {
+            let first_ms = before.wrapping_add(unzigzag(cursor.number()?));
+            let rest = cursor.number()?;
+            newest.push(Newest { first_ms, last_ms: first_ms.wrapping_add((rest >> 1) as i64), live: rest & 1 == 0 });
+            before = first_ms;
+        }
         let mut names = Vec::new();
         for _ in 0..cursor.length()? {
             let size = cursor.length()?;
@@ -112,7 +134,7 @@ impl Index {
         if cursor.at != bytes.len() {
             return Err("bytes after the end of the index");
         }
-        Ok(Index { bytes, symbols, series, names })
+        Ok(Index { bytes, symbols, series, newest, names })
     }
 
     pub(crate) fn series(&self) -> usize {
@@ -131,19 +153,22 @@ impl Index {
             text.push_str(piece);
         }
         let labels = LabelsRef::from_canonical(&text).to_labels();
-        let count = cursor.length()?;
-        let mut chunks = Vec::with_capacity(count);
-        let (mut place, mut time) = (0u64, 0i64);
-        for _ in 0..count {
-            let start = place.wrapping_add(cursor.number()?);
-            let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of a chunk")?;
-            let start_ms = time.wrapping_add(unzigzag(cursor.number()?));
-            let end_ms = start_ms.wrapping_add(cursor.number()? as i64);
-            let samples = u32::try_from(cursor.number()?).map_err(|_| "samples of a chunk")?;
-            (place, time) = (start.wrapping_add(u64::from(bytes)), end_ms);
-            chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples });
+        Ok(Entry { labels, chunks: read_chunks(&mut cursor)? })
+    }
+
+    /// The chunks of a series.
+    pub(crate) fn chunks(&self, id: u32) -> Result<Vec<ChunkRef>, &'static str> {
+        let at = *self.series.get(id as usize).ok_or("number of a series")? as usize;
+        let mut cursor = Cursor { bytes: &self.bytes, at };
+        for _ in 0..2 * cursor.length()? {
+            cursor.number()?;
         }
-        Ok(Entry { labels, chunks })
+        read_chunks(&mut cursor)
+    }
+
+    /// What is known of the last samples of series in groups.
+    pub(crate) fn newest(&self) -> &[Newest] {
+        &self.newest
     }
 
     /// Calls `see` with every label name, its values, and how many bytes the index has for finding series by them.
@@ -158,10 +183,45 @@ impl Index {
         self.names.binary_search_by(|n| n.name.as_str().cmp(name)).ok().map(|at| &self.names[at])
     }
 
-    fn bitmap(&self, (start, end): (u32, u32)) -> RoaringBitmap {
+    /// The first series of postings, and the bytes of all if there are more.
+    fn posted(&self, (start, end): (u32, u32)) -> (u32, &[u8]) {
         // The index' checksum was right when it was opened, so that only a bug of the writer could make this fail; no series is then found.
-        RoaringBitmap::deserialize_from(&self.bytes[start as usize..end as usize]).unwrap_or_default()
+        let mut cursor = Cursor { bytes: &self.bytes[..end as usize], at: start as usize };
+        let first = cursor.number().ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX);
+        (first, &cursor.bytes[cursor.at..])
     }
+
+    fn bitmap(&self, place: (u32, u32)) -> RoaringBitmap {
+        match self.posted(place) {
+            (first, []) => RoaringBitmap::from([first]),
+            (_, all) => RoaringBitmap::deserialize_from(all).unwrap_or_default(),
+        }
+    }
+
+    /// Whether one of the postings is among these. Mostly the first one is, so that nothing is read of the others.
+    fn has_any(&self, place: (u32, u32), among: &RoaringBitmap) -> bool {
+        let (first, all) = self.posted(place);
+        among.contains(first)
+            || (!all.is_empty() && RoaringBitmap::deserialize_from(all).is_ok_and(|ids| !ids.is_disjoint(among)))
+    }
+}
+
+fn read_chunks(cursor: &mut Cursor<'_>) -> Result<Vec<ChunkRef>, &'static str> {
+    let count = cursor.length()?;
+    let mut chunks = Vec::with_capacity(count);
+    let (mut place, mut time) = (0u64, 0i64);
+    for _ in 0..count {
+        let start = place.wrapping_add(cursor.number()?);
+        let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of a chunk")?;
+        let start_ms = time.wrapping_add(unzigzag(cursor.number()?));
+        let end_ms = start_ms.wrapping_add(cursor.number()? as i64);
+        let told = cursor.number()?;
+        let samples = u32::try_from(told >> 2).map_err(|_| "samples of a chunk")?;
+        let last = Last::of((told & 3) as u8).ok_or("last sample of a chunk")?;
+        (place, time) = (start.wrapping_add(u64::from(bytes)), end_ms);
+        chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples, last });
+    }
+    Ok(chunks)
 }
 
 impl LabelIndex for Index {
@@ -176,28 +236,55 @@ impl LabelIndex for Index {
         found.map_or_else(RoaringBitmap::new, |place| self.bitmap(place))
     }
 
-    fn accepted(&self, name: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
-        let mut found = RoaringBitmap::new();
-        let Some(index) = self.name(name) else { return found };
-        let mut values = index.values.stream();
+    fn accepted(&self, name: &str, prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
+        let Some(index) = self.name(name) else { return RoaringBitmap::new() };
+        // Values with one series, of which there can be a million, and the others.
+        let (mut single, mut many) = (Vec::new(), Vec::new());
+        let mut values = index.values.range().ge(prefix).into_stream();
         while let Some((value, at)) = values.next() {
+            if !value.starts_with(prefix.as_bytes()) {
+                break;
+            }
             if std::str::from_utf8(value).is_ok_and(&mut *accept) {
-                found |= self.bitmap(index.postings[at as usize]);
+                match self.posted(index.postings[at as usize]) {
+                    (first, []) => single.push(first),
+                    (_, all) => many.push(RoaringBitmap::deserialize_from(all).unwrap_or_default()),
+                }
             }
         }
-        found
+        single.sort_unstable();
+        many.push(single.into_iter().collect());
+        many.union()
     }
 
     fn names(&self, see: &mut dyn FnMut(&str)) {
         self.names.iter().for_each(|n| see(&n.name));
     }
 
-    fn values(&self, name: &str, see: &mut dyn FnMut(&str)) {
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) {
         let Some(index) = self.name(name) else { return };
         let mut values = (&index.values).into_stream();
-        while let Some((value, _)) = values.next() {
+        while let Some((value, at)) = values.next() {
+            let count = match self.posted(index.postings[at as usize]) {
+                (first, []) => u64::from(of.contains(first)),
+                (_, all) => RoaringBitmap::deserialize_from(all).map_or(0, |ids| ids.intersection_len(of)),
+            };
             if let Ok(value) = std::str::from_utf8(value) {
-                see(value);
+                see(value, count);
+            }
+        }
+    }
+
+    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool) {
+        let Some(index) = self.name(name) else { return };
+        let mut values = (&index.values).into_stream();
+        while let Some((value, at)) = values.next() {
+            let is_asked = among.is_none_or(|among| self.has_any(index.postings[at as usize], among));
+            if is_asked
+                && let Ok(value) = std::str::from_utf8(value)
+                && !see(value)
+            {
+                return;
             }
         }
     }

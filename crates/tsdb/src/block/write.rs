@@ -4,13 +4,14 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use hashbrown::HashMap;
-use model::{Labels, TimeRange};
+use model::{Labels, TimeRange, is_stale};
 use roaring::RoaringBitmap;
 
-use super::{END, MAGIC, index::symbol_text};
+use super::index::{NEWEST_SERIES, Newest, symbol_text};
+use super::{END, Last, MAGIC};
 use crate::Error;
-use crate::chunk::Scratch;
 use crate::chunk::bits::{put_varint, zigzag};
+use crate::chunk::{Piece, Scratch};
 use crate::columns::View;
 use crate::disk::{Disk, Output, io};
 
@@ -28,6 +29,7 @@ pub(crate) struct Writer {
     symbol_ends: Vec<usize>,
     series: Vec<u8>,
     lengths: Vec<u32>,
+    newest: Vec<Newest>,
     /// Symbols of name and value to series.
     postings: HashMap<(u32, u32), Vec<u32>>,
     /// Labels of the series before, with their symbols: neighbours share most of them.
@@ -51,6 +53,7 @@ impl Writer {
             symbol_ends: Vec::new(),
             series: Vec::new(),
             lengths: Vec::new(),
+            newest: Vec::new(),
             postings: HashMap::new(),
             before: Vec::new(),
             samples: 0,
@@ -70,7 +73,7 @@ impl Writer {
         self.push_labels(labels, id);
         let pieces = samples.pieces();
         put_varint(&mut self.series, pieces.clone().count() as u64);
-        let (mut place, mut time) = (0u64, 0i64);
+        let (mut place, mut time, mut end) = (0u64, 0i64, Last::Float);
         for piece in pieces {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
@@ -81,12 +84,22 @@ impl Writer {
             put_varint(&mut self.series, bytes.len() as u64);
             put_varint(&mut self.series, zigzag(from.wrapping_sub(time)));
             put_varint(&mut self.series, to.wrapping_sub(from) as u64);
-            put_varint(&mut self.series, piece.samples() as u64);
+            end = last_of(&piece);
+            put_varint(&mut self.series, (piece.samples() as u64) << 2 | end as u64);
             self.write(&bytes)?;
             (place, time) = (self.at, to);
             self.bytes = bytes;
         }
         self.lengths.push((self.series.len() - start) as u32);
+        let own = Newest { first_ms: last, last_ms: last, live: end == Last::Float };
+        match self.newest.last_mut().filter(|_| !(id as usize).is_multiple_of(NEWEST_SERIES)) {
+            Some(newest) => {
+                newest.first_ms = newest.first_ms.min(last);
+                newest.last_ms = newest.last_ms.max(last);
+                newest.live &= own.live;
+            }
+            None => self.newest.push(own),
+        }
         self.samples += samples.samples() as u64;
         self.range.start_ms = self.range.start_ms.min(first);
         self.range.end_ms = self.range.end_ms.max(last);
@@ -157,7 +170,7 @@ impl Writer {
     }
 
     fn index(&mut self) -> Result<Vec<u8>, Error> {
-        let mut out = Vec::new();
+        let (mut out, mut list) = (Vec::new(), Vec::new());
         put_varint(&mut out, self.symbols.len() as u64);
         put_varint(&mut out, self.symbol_text.len() as u64);
         out.extend_from_slice(self.symbol_text.as_bytes());
@@ -166,6 +179,13 @@ impl Writer {
         out.extend_from_slice(&self.series);
         for length in &self.lengths {
             put_varint(&mut out, u64::from(*length));
+        }
+        let mut before = 0i64;
+        for newest in &self.newest {
+            put_varint(&mut out, zigzag(newest.first_ms.wrapping_sub(before)));
+            let span = newest.last_ms.wrapping_sub(newest.first_ms) as u64;
+            put_varint(&mut out, span << 1 | u64::from(!newest.live));
+            before = newest.first_ms;
         }
         let internal = |e: fst::Error| Error::corrupt(&self.path.display().to_string(), 0, &e.to_string());
         let mut postings: Vec<_> =
@@ -181,10 +201,15 @@ impl Writer {
             put_varint(&mut out, map.as_fst().as_bytes().len() as u64);
             out.extend_from_slice(map.as_fst().as_bytes());
             for (_, _, ids) in values {
-                let mut bitmap: RoaringBitmap = ids.iter().copied().collect();
-                bitmap.optimize();
-                put_varint(&mut out, bitmap.serialized_size() as u64);
-                bitmap.serialize_into(&mut out).map_err(io("serializing postings"))?;
+                list.clear();
+                put_varint(&mut list, u64::from(ids[0]));
+                if ids.len() > 1 {
+                    let mut bitmap: RoaringBitmap = ids.iter().copied().collect();
+                    bitmap.optimize();
+                    bitmap.serialize_into(&mut list).map_err(io("serializing postings"))?;
+                }
+                put_varint(&mut out, list.len() as u64);
+                out.extend_from_slice(&list);
             }
         }
         Ok(out)
@@ -194,5 +219,13 @@ impl Writer {
         self.out.write_all(bytes).map_err(io(format!("writing {}", self.path.display())))?;
         self.at += bytes.len() as u64;
         Ok(())
+    }
+}
+
+fn last_of(piece: &Piece<'_>) -> Last {
+    match piece {
+        Piece::Histograms(_) => Last::Histogram,
+        Piece::Floats(_, v, _) if v.last().is_some_and(|v| is_stale(*v)) => Last::StaleFloat,
+        Piece::Floats(..) => Last::Float,
     }
 }

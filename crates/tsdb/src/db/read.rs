@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{
-    Columns, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource,
-    SourceError, TimeRange,
+    Columns, CountRequest, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesCounts, SeriesData,
+    SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 
 use super::{Db, Named, View, lock};
@@ -16,7 +16,7 @@ use crate::block::Piece;
 use crate::columns::merge_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
-use crate::postings::{add_names, add_values};
+use crate::postings::{add_counts, add_names, each_value, select};
 
 /// What one source has of a series.
 #[derive(Debug)]
@@ -145,6 +145,25 @@ impl SeriesSource for Db {
         Ok(SeriesSet { series: series.collect(), warnings: view.warnings() })
     }
 
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        let floors = self.floors();
+        let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
+        let mut counts = HashMap::new();
+        let (view, in_head) = self.with_head(|frozen| Ok(self.head.count(frozen, &request, &mut counts)))?;
+        let Some(mut found) = in_head.filter(|_| floors.is_one()) else { return Ok(None) };
+        for (entry, block) in view.readable(request.range) {
+            let ids = select(&block.index, &request.matchers);
+            // A series that is in two places would count twice.
+            if (found && !ids.is_empty()) || !Cuts::new(&view.deletes, entry.number(), block).is_empty() {
+                return Ok(None);
+            }
+            found |= !ids.is_empty();
+            let Some(live) = block.live(ids, request.range, &request.cancel)? else { return Ok(None) };
+            add_counts(&block.index, request.by.as_deref(), &live, &mut counts);
+        }
+        Ok(Some(SeriesCounts { groups: counts.into_iter().collect(), warnings: view.warnings() }))
+    }
+
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
         let (view, mut names) = self.with_head(|frozen| {
@@ -161,16 +180,20 @@ impl SeriesSource for Db {
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
-        let (view, mut values) = self.with_head(|frozen| {
-            let mut values = BTreeSet::new();
-            self.head.add_label_values(name, frozen, &request, &mut values);
-            Ok(values)
-        })?;
+        let (view, in_head) = self.with_head(|frozen| Ok(self.head.label_values_of(name, frozen, &request)))?;
+        let mut values: Vec<String> = in_head.into_iter().collect();
+        values.sort_unstable();
         for (_, block) in view.readable(request.range) {
             check(&request)?;
-            add_values(&block.index, name, &request.matcher_sets, &mut values);
+            let before = values.len();
+            each_value(&block.index, name, &request.matcher_sets, &mut |value| values.push(value.to_owned()));
+            // A block lists them in order: two runs are merged, and the usual single one is left as it is.
+            if before > 0 && values.len() > before {
+                values.sort();
+                values.dedup();
+            }
         }
-        Ok(Listing { items: values.into_iter().collect(), warnings: view.warnings() })
+        Ok(Listing { items: values, warnings: view.warnings() })
     }
 
     fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {

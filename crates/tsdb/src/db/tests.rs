@@ -11,6 +11,7 @@ use model::{
 use super::*;
 use crate::testing::Family;
 
+mod counting;
 mod every_call;
 mod faults;
 mod histories;

@@ -4,7 +4,7 @@
 //! allocation. The price of small chunks is a byte or so a sample more than in a block, the gain is that a million series with a few samples each
 //! stay small and that an append is a comparison and a store.
 
-use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
+use model::{Columns, HistogramSample, Mark, Sample, TimeRange, is_stale};
 
 use super::side::Side;
 use crate::Error;
@@ -27,6 +27,10 @@ pub(crate) struct Buffer {
     first_t: i64,
     last_t: i64,
 }
+
+/// Series have to be read to be counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Uncounted;
 
 /// What a buffer held at one moment.
 #[derive(Debug, Default)]
@@ -149,6 +153,24 @@ impl Buffer {
         let own = TimeRange { start_ms: self.first_t, end_ms: self.last_t };
         (own.start_ms <= own.end_ms && own.overlaps(&range))
             || self.side.as_ref().is_some_and(|side| side.late.overlaps(range))
+    }
+
+    /// The time of the newest sample in the range, and whether it is no stale marker; the error is of a histogram, which nobody can count yet.
+    pub(crate) fn newest(&self, range: TimeRange, scratch: &mut Columns) -> Result<Option<(i64, bool)>, Uncounted> {
+        if let (None, Some(last)) = (&self.side, self.tail.last())
+            && last.t <= range.end_ms
+        {
+            return Ok((last.t >= range.start_ms).then(|| (last.t, !is_stale(last.v))));
+        }
+        if !self.overlaps(range) {
+            return Ok(None);
+        }
+        scratch.clear();
+        self.read_into(range, scratch).map_err(|_| Uncounted)?;
+        if !scratch.histograms.is_empty() {
+            return Err(Uncounted);
+        }
+        Ok(scratch.t.last().zip(scratch.v.last()).map(|(t, v)| (*t, !is_stale(*v))))
     }
 
     /// Copies what is needed to read the range.

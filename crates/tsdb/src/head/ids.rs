@@ -45,6 +45,11 @@ impl Ids {
         found
     }
 
+    /// How many are also in `of`.
+    pub(super) fn count_among(&self, of: &RoaringBitmap) -> u64 {
+        self.older.intersection_len(of) + of.range_cardinality(self.newest.clone())
+    }
+
     /// Adds them to others.
     pub(super) fn add_to(&self, found: &mut RoaringBitmap) {
         *found |= &self.older;
@@ -86,6 +91,7 @@ mod tests {
                 let among: RoaringBitmap = of.iter().filter(|id| expect.contains(id)).collect();
                 assert_eq!(ids.among(&of), among, "seed {seed}");
                 assert_eq!(ids.meets(&of), !among.is_empty(), "seed {seed}");
+                assert_eq!(ids.count_among(&of), among.len(), "seed {seed}");
                 let mut all = RoaringBitmap::new();
                 ids.add_to(&mut all);
                 assert!(all.iter().eq(expect.iter().copied()), "seed {seed}");

@@ -260,7 +260,7 @@ impl LabelIndex for Index<'_> {
         self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active))
     }
 
-    fn accepted(&self, name: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
+    fn accepted(&self, name: &str, _prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
         let mut found = RoaringBitmap::new();
         for (_, ids) in self.values_of(name).filter(|(value, _)| accept(value)) {
             ids.add_to(&mut found);
@@ -276,11 +276,16 @@ impl LabelIndex for Index<'_> {
         }
     }
 
-    fn values(&self, name: &str, see: &mut dyn FnMut(&str)) {
-        self.values_of(name).filter(|(_, ids)| ids.meets(&self.active)).for_each(|(value, _)| see(value));
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) {
+        self.values_of(name).for_each(|(value, ids)| see(value, ids.count_among(of)));
     }
 
-    fn has_any(&self, name: &str, value: &str, of: &RoaringBitmap) -> bool {
-        self.get(name, value).is_some_and(|ids| ids.meets(of))
+    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool) {
+        let among = among.unwrap_or(&self.active);
+        for (value, _) in self.values_of(name).filter(|(_, ids)| ids.meets(among)) {
+            if !see(value) {
+                return;
+            }
+        }
     }
 }

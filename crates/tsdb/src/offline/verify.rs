@@ -206,11 +206,12 @@ fn postings_faults(index: &Index, expect: &HashMap<String, HashMap<String, Roari
     for name in &names {
         let expect = expect.get(name);
         let mut found = 0;
-        index.values(name, &mut |value| {
+        index.values(name, None, &mut |value| {
             found += 1;
             if expect.and_then(|values| values.get(value)) != Some(&index.equal(name, value)) {
                 faults.push(format!("the postings of {name}={value:?} are not those of the series that have it"));
             }
+            true
         });
         if found != expect.map_or(0, HashMap::len) {
             faults.push(format!("the label {name:?} has other values in the postings than in the series"));

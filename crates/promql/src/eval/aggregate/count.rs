@@ -1,0 +1,48 @@
+//! Counting series without reading them: `count` and `group` of a selector at one time are questions for the source's index.
+//!
+//! The answer is the same as that of reading them, since a count does not depend on values: a source that cannot tell says so, and they are read.
+
+use std::sync::atomic::Ordering;
+
+use model::{CountRequest, Labels};
+
+use super::super::grid::Grid;
+use super::super::matrix::Matrix;
+use super::super::plan::{Group, Kind};
+use super::super::select::{fault, reach};
+use super::super::{Context, EvalError};
+use crate::ast::AggregateOp;
+
+/// The aggregation as the index answers it; `None` where it is none of those, or the source cannot tell.
+pub(super) fn by_index(context: &Context, group: &Group, grid: Grid) -> Result<Option<Matrix>, EvalError> {
+    let by = match group.grouping.as_slice() {
+        [] => None,
+        [label] => Some(label.clone()),
+        _ => return Ok(None),
+    };
+    let Kind::Select(selector) = &group.inner.kind else { return Ok(None) };
+    if !matches!(group.op, AggregateOp::Count | AggregateOp::Group) || group.without || grid.n != 1 {
+        return Ok(None);
+    }
+    let request = CountRequest {
+        matchers: selector.matchers.clone(),
+        range: reach(selector.when, grid, context.params.lookback_ms.max(1)),
+        by,
+        cancel: context.params.cancel.clone(),
+    };
+    let Some(mut counts) = context.source.count(&request).map_err(|error| fault(context, error))? else {
+        return Ok(None);
+    };
+    context.notes.source(counts.warnings);
+    context.series.fetch_add(counts.groups.iter().map(|(_, count)| count).sum(), Ordering::Relaxed);
+    counts.groups.sort_unstable();
+    let mut out = Matrix::new(context, 1);
+    for (value, count) in counts.groups {
+        let labels = match request.by.as_deref().filter(|_| !value.is_empty()) {
+            Some(name) => Labels::new(&[(name, &value)]).map_err(|error| EvalError::Execution(error.to_string()))?,
+            None => Labels::empty(),
+        };
+        out.add(labels, false)?[0] = if group.op == AggregateOp::Group { 1.0 } else { count as f64 };
+    }
+    Ok(Some(out))
+}

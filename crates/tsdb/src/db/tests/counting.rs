@@ -1,0 +1,87 @@
+//! Counting by the index gives what reading the series gives.
+
+use model::{CountRequest, is_stale};
+
+use super::*;
+
+/// The newest sample of each series in the range, and of those that are no stale markers how many there are of each half.
+fn counted_by_reading(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for series in db.select(&request(matchers.to_vec(), range)).expect("selects").series {
+        let mut samples = Columns::default();
+        series.data.read(range, &mut samples).expect("reads");
+        if samples.v.last().is_some_and(|v| !is_stale(*v)) {
+            let value = by.and_then(|name| series.labels.get(name)).unwrap_or("");
+            *out.entry(value.to_owned()).or_default() += 1;
+        }
+    }
+    out
+}
+
+fn counted(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Option<BTreeMap<String, u64>> {
+    let by = by.map(str::to_owned);
+    let request = CountRequest { matchers: matchers.to_vec(), range, by, cancel: Cancel::default() };
+    let counts = db.count(&request).expect("counts")?;
+    assert!(counts.groups.iter().all(|(_, count)| *count > 0));
+    Some(counts.groups.into_iter().collect())
+}
+
+/// Compares over random ranges and matchers; how many the index could tell.
+fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
+    let half = || Matcher::equal("half", "odd");
+    let some = Matcher::new(MatchOp::Regex, "series", "1.*").expect("compiles");
+    let mut told = 0;
+    for _ in 0..12 {
+        let end_ms = random.i64(0..7000);
+        let range = TimeRange { start_ms: end_ms - random.i64(0..5000), end_ms };
+        let mut matchers = vec![Matcher::equal("__name__", "m")];
+        matchers.extend(random.bool().then(half));
+        matchers.extend(random.bool().then(|| some.clone()));
+        let by = [None, Some("half"), Some("series"), Some("absent")][random.usize(0..4)];
+        if let Some(counts) = counted(db, &matchers, range, by) {
+            let expect = counted_by_reading(db, &matchers, range, by);
+            assert_eq!(counts, expect, "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
+            told += 1;
+        }
+    }
+    told
+}
+
+/// Samples of many series, the first with times that others do not have: some end earlier, some with a stale marker, some begin late.
+fn fill(db: &Db, random: &mut fastrand::Rng, start: i64, offset: i64) {
+    let odd = random.u64(1..40);
+    let mut batch = db.begin();
+    for series in 0..2500u64 {
+        let even = !series.is_multiple_of(odd) || series > 1500;
+        let n = if even { 5 } else { random.i64(1..6) };
+        let mut samples: Vec<Sample> = (0..n).map(|i| Sample { t: start + i * 1000, v: i as f64 }).collect();
+        if !even && random.bool() {
+            samples.push(Sample { t: start + n * 1000, v: model::stale_nan() });
+        }
+        if !even && random.u8(0..4) == 0 {
+            random.shuffle(&mut samples);
+        }
+        batch.append(labels(series).as_ref(), samples.as_slice());
+    }
+    batch.finish(0, offset);
+}
+
+#[test]
+fn counts_are_those_of_reading_wherever_the_index_can_tell() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().expect("directory");
+        let db = Db::open(dir.path(), options()).expect("opens");
+        fill(&db, &mut random, 0, 1);
+        assert_eq!(compare(&db, &mut random, seed), 12, "all in the head");
+        db.flush().expect("flushes");
+        assert_eq!(compare(&db, &mut random, seed), 12, "all in a block");
+        // What follows is in the head, and ranges that meet both cannot be told.
+        fill(&db, &mut random, 5000, 2);
+        let told = compare(&db, &mut random, seed);
+        assert!(told < 12, "a series in two places is not counted");
+        db.flush().expect("flushes");
+        db.delete(&[Matcher::equal("series", "7")], TimeRange { start_ms: 0, end_ms: 100 }).expect("deletes");
+        compare(&db, &mut random, seed);
+    }
+}
