@@ -16,16 +16,17 @@ mod histograms;
 mod starts;
 #[cfg(test)]
 mod tests;
+mod times;
 mod value;
 
 pub use decode::{Decoder, Visitor};
 pub use encode::Encoder;
 
 /// First byte of a payload that has floats without starts, and nothing else.
-const PLAIN: u8 = 1;
+const PLAIN: u8 = 4;
 /// First byte of one that has starts or histograms: they follow what a plain one has. Only what needs it is written so, so that who reads the
 /// older form alone reads on for as long as nobody sends the new.
-const RICH: u8 = 2;
+const RICH: u8 = 5;
 /// Second byte: the body is an LZ4 block.
 const FLAG_LZ4: u8 = 1;
 /// Largest body, decompressed. Eight times the largest record, which no real payload compresses to.

@@ -3,7 +3,7 @@
 use model::{LabelsRef, Metadata, MetricType, Sample, Samples, piece_text};
 
 use super::cursor::Cursor;
-use super::{BODY_BYTES_MAX, FLAG_LZ4, PLAIN, RICH, histograms, starts, unzigzag, value};
+use super::{BODY_BYTES_MAX, FLAG_LZ4, PLAIN, RICH, histograms, starts, times, value};
 use crate::Error;
 
 /// Is shown what a payload holds, in the order in which it was added.
@@ -16,7 +16,7 @@ pub trait Visitor {
 
 /// Reads payloads, one after the other, in the same memory.
 ///
-/// It takes at most some ten times the memory of the body, which is bounded, and 256 MiB for histograms, whose number is.
+/// It takes at most some twenty times the memory of the body, which is bounded, and 256 MiB for histograms, whose number is.
 #[derive(Debug, Default)]
 pub struct Decoder {
     body: Vec<u8>,
@@ -90,16 +90,12 @@ impl Decoder {
 
     fn read_samples(&mut self, cursor: &mut Cursor<'_>, count: usize) -> Result<(), Error> {
         self.samples.clear();
-        // Each sample takes at least one byte of time and one of value: checked before memory is taken.
-        if count > cursor.left() / 2 {
+        // Each sample takes at least one byte of value: checked before memory is taken.
+        if count > cursor.left() {
             return Err(cursor.error("more samples than bytes"));
         }
         self.samples.reserve(count);
-        let mut t = 0i64;
-        for _ in 0..count {
-            t = t.wrapping_add(unzigzag(cursor.varint()?));
-            self.samples.push(Sample { t, v: 0.0 });
-        }
+        times::read(cursor, self.state.series.iter().map(|series| series.samples as usize), &mut self.samples)?;
         for sample in &mut self.samples {
             let n = cursor.varint()?;
             sample.v = value::read(n, || Ok(cursor.take(8)?.try_into().expect("eight bytes")))?;

@@ -10,7 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::histograms::Writer as Histograms;
 use super::starts::Starts;
-use super::{FLAG_LZ4, PLAIN, RICH, put_varint, value, zigzag};
+use super::times::Writer as Times;
+use super::{FLAG_LZ4, PLAIN, RICH, put_varint, value};
 
 /// No value was seen for this name yet.
 const NONE: u32 = u32::MAX;
@@ -38,8 +39,7 @@ pub struct Encoder {
     mask: Vec<u8>,
     series: Vec<u8>,
     series_count: u64,
-    times: Vec<u8>,
-    last_time: i64,
+    times: Times,
     values: Vec<u8>,
     samples: usize,
     starts: Starts,
@@ -90,11 +90,8 @@ impl Encoder {
         self.text.push_str(text);
         std::mem::swap(&mut self.labels, &mut self.next_labels);
         self.samples += samples.floats.len();
-        for sample in samples.floats {
-            put_varint(&mut self.times, zigzag(sample.t.wrapping_sub(self.last_time)));
-            self.last_time = sample.t;
-            value::put(&mut self.values, sample.v);
-        }
+        self.times.push(samples.floats);
+        samples.floats.iter().for_each(|sample| value::put(&mut self.values, sample.v));
     }
 
     /// Adds what is known of a family.
@@ -119,7 +116,7 @@ impl Encoder {
 
     /// Size of the body before compression; the payload is never larger.
     pub fn bytes(&self) -> usize {
-        let plain = self.symbols.text.len() + self.series.len() + self.times.len() + self.values.len();
+        let plain = self.symbols.text.len() + self.series.len() + self.times.bytes() + self.values.len();
         plain + self.metadata.len() + self.starts.bytes() + self.histograms.bytes() + 84
     }
 
@@ -133,7 +130,7 @@ impl Encoder {
         put_varint(&mut body, self.series_count);
         put_varint(&mut body, self.samples as u64);
         body.extend_from_slice(&self.series);
-        body.extend_from_slice(&self.times);
+        self.times.write(&mut body);
         body.extend_from_slice(&self.values);
         put_varint(&mut body, self.metadata_count);
         body.extend_from_slice(&self.metadata);
@@ -173,7 +170,6 @@ impl Encoder {
         self.series.clear();
         self.series_count = 0;
         self.times.clear();
-        self.last_time = 0;
         self.values.clear();
         self.samples = 0;
         self.starts.clear();

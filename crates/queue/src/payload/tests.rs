@@ -2,6 +2,7 @@ use model::{HistogramSample, Labels, LabelsRef, Metadata, MetricType, STALE_NAN_
 use proptest::prelude::*;
 
 use super::{Decoder, Encoder, Visitor};
+use super::{PLAIN, RICH};
 
 mod rich;
 
@@ -80,8 +81,8 @@ fn payload_is_golden() {
     let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
 }
-const GOLDEN: &str = "010159f1230616085f5f6e616d655f5f036a6f62027570016101620178030402020000030000010200020201000104d00f0001b2f0ffff\
-02002001081c00010200318003020800f000f07f01020275700649732069743f00";
+const GOLDEN: &str = "04015cf1250616085f5f6e616d655f5f036a6f62027570016101620178030402020000030000010200020201000104d0\
+0f00000100b0f0ffff0200300100081f00010200318003020800f000f07f01020275700649732069743f00";
 
 #[test]
 fn encoder_is_empty_again_after_finish() {
@@ -110,7 +111,7 @@ fn damage_is_refused_with_its_position() {
     assert_eq!(refused(&[]), "record payload at byte 0: ends too early");
     assert_eq!(refused(&[9, 0, 0]), "record payload at byte 0: unknown version");
     assert_eq!(refused(&payload[..payload.len() - 1]), "record payload at byte 3: body does not decompress");
-    let huge = [1, 1, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    let huge = [PLAIN, 1, 0xff, 0xff, 0xff, 0xff, 0x7f];
     assert_eq!(refused(&huge), "record payload at byte 7: body is too large");
 }
 
@@ -126,7 +127,7 @@ fn refused(version: u8, series: &[u8], reason: &str) {
 
 #[test]
 fn refused_payloads_say_what_is_wrong() {
-    let check = |series: &[u8], reason: &str| refused(1, series, reason);
+    let check = |series: &[u8], reason: &str| refused(PLAIN, series, reason);
     check(&[1, 1, 2, 2, 2, 1, 3, 0, 0], "label names are not ascending");
     check(&[1, 1, 2, 2, 1, 1, 3, 0, 0], "label names are not ascending");
     check(&[1, 1, 2, 0, 0], "series without labels");
@@ -137,6 +138,8 @@ fn refused_payloads_say_what_is_wrong() {
     check(&[1, 1, 4, 0, 0, 0], "unknown list of names");
     check(&[1, 0, 3, 1, 0, 1, 0, 0], "series without samples");
     check(&[1, 2, 2, 1, 0, 1, 0, 0, 0, 0, 0, 0], "number of samples");
+    check(&[1, 1, 2, 1, 0, 1, 0, 0, 1, 0, 0], "times of more series than there are");
+    check(&[2, 3, 2, 1, 0, 1, 0, 1, 0, 2, 0, 1, 0, 0, 0, 0], "times of a series with another number of samples");
     check(&[0, 0, 1, 8, 0, 0, 0], "unknown metric type");
     check(&[0, 0, 1, 0, 1, 0xff, 0, 0], "not UTF-8");
     check(&[0, 0, 0, 0], "bytes after the end");
@@ -170,7 +173,8 @@ fn arbitrary_series() -> impl Strategy<Value = (Labels, Vec<Sample>)> {
         any::<f64>().prop_map(f64::to_bits),
         (-9999i64..9999).prop_map(|n| (n as f64 / 100.0).to_bits())
     ];
-    let samples = prop::collection::vec((any::<i64>(), bits), 1..6);
+    let times = prop_oneof![any::<i64>(), 0..2i64];
+    let samples = prop::collection::vec((times, bits), 1..6);
     (labels, samples).prop_map(|(labels, samples)| {
         let pairs: Vec<_> = labels.into_iter().collect();
         let samples = samples.into_iter().map(|(t, v)| Sample { t, v: f64::from_bits(v) }).collect();
@@ -209,8 +213,8 @@ proptest! {
     fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = bytes;
         let _ = Decoder::default().decode(&bytes, &mut Seen::default());
-        bytes.splice(0..0, [1, 0, bytes.len() as u8 & 0x7f]);
-        for version in [1, 2] {
+        bytes.splice(0..0, [PLAIN, 0, bytes.len() as u8 & 0x7f]);
+        for version in [PLAIN, RICH] {
             bytes[0] = version;
             let _ = Decoder::default().decode(&bytes, &mut Seen::default());
         }

@@ -60,7 +60,7 @@ fn example() -> Seen {
 #[test]
 fn payload_with_starts_and_histograms_is_golden() {
     let payload = encode(&example());
-    assert_eq!(payload[..2], [2, 1], "compressed, as the second histogram is like the first");
+    assert_eq!(payload[..2], [RICH, 1], "compressed, as the second histogram is like the first");
     let body = lz4_flex::block::decompress(&payload[3..], usize::from(payload[2])).expect("one block");
     let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
@@ -68,16 +68,16 @@ fn payload_with_starts_and_histograms_is_golden() {
     Decoder::default().decode(&payload, &mut seen).expect("reads back");
     assert_eq!(seen, example());
 }
-const GOLDEN: &str = "0511085f5f6e616d655f5f016101620163016404040301000100000001000101000200010010020204080808080002040501\
-02000204d00f0652020302060101000100f1150c02020603020c1ef1150c0202060302010117d70f0169000102010002910310\
-08911c00911c";
+const GOLDEN: &str = "0511085f5f6e616d655f5f01610162016301640404030100010000000100010100020001001000020200060008080808\
+000204050102000204d00f0652020302060101000100f1150c02020603020c1ef1150c0202060302010117d70f016900010201000291031008911c0\
+0911c";
 
 #[test]
 fn only_a_payload_that_needs_it_has_the_new_form() {
     let mut encoder = Encoder::new();
     let sample = [Sample { t: 1, v: 1.0 }];
     let started = |start: &'static [i64]| Samples { floats: &sample, starts: start, histograms: &[] };
-    for (start, version) in [(&[7][..], 2), (&[0][..], 1), (&[][..], 1)] {
+    for (start, version) in [(&[7][..], RICH), (&[0][..], PLAIN), (&[][..], PLAIN)] {
         encoder.push(labels("a").as_ref(), started(start));
         assert_eq!(encoder.finish()[0], version, "{start:?}");
     }
@@ -85,7 +85,7 @@ fn only_a_payload_that_needs_it_has_the_new_form() {
     let marker = [HistogramSample { t: 1, start: 0, histogram: stale }];
     encoder.push(labels("a").as_ref(), Samples { histograms: &marker, ..Samples::default() });
     assert_eq!((encoder.samples(), encoder.is_empty()), (1, false));
-    assert_eq!(encoder.finish()[0], 2);
+    assert_eq!(encoder.finish()[0], RICH);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn encoder_forgets_starts_and_histograms_with_the_rest() {
 #[test]
 fn refused_starts_and_histograms_say_what_is_wrong() {
     // Two series, the first with one float at 0 and the second with none; no metadata. Then what is given.
-    let two = [2, 1, 2, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0];
-    let check = |rest: &[u8], reason: &str| refused(2, &[&two[..], rest].concat(), reason);
+    let two = [2, 1, 2, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+    let check = |rest: &[u8], reason: &str| refused(RICH, &[&two[..], rest].concat(), reason);
     // Form, time, schema, threshold, spans of both signs, bounds, sum, count, zeros.
     let empty = [0; 10];
     let group = |head: &[u8], histogram: &[u8]| [head, histogram].concat();
@@ -126,13 +126,13 @@ fn refused_starts_and_histograms_say_what_is_wrong() {
     // A million and one, each in five bytes after the first.
     let like = [0x08, 0, 0, 0, 0].repeat(1 << 20);
     let many = [&[2, 4, 1, b'a', 1, b'b'], &two[..], &[0, 1, 1, 0x81, 0x80, 0x40], &empty, &like].concat();
-    let mut payload = vec![2, 0];
+    let mut payload = vec![RICH, 0];
     super::super::put_varint(&mut payload, many.len() as u64);
     payload.extend_from_slice(&many);
     let error = Decoder::default().decode(&payload, &mut Seen::default()).expect_err("too many").to_string();
     assert!(error.ends_with("more histograms than a record has"), "{error}");
-    let whole = [&[2, 0, 23][..], &[2, 4, 1, b'a', 1, b'b'], &two, &[0, 1, 1, 1], &empty].concat();
-    let whole = [&[2, 0, whole.len() as u8 - 3][..], &whole[3..]].concat();
+    let whole = [&[RICH, 0, 0][..], &[2, 4, 1, b'a', 1, b'b'], &two, &[0, 1, 1, 1], &empty].concat();
+    let whole = [&[RICH, 0, whole.len() as u8 - 3][..], &whole[3..]].concat();
     let mut seen = Seen::default();
     Decoder::default().decode(&whole, &mut seen).expect("the same with nothing wrong");
     assert_eq!(seen.series.iter().map(|(_, own)| own.samples().len()).collect::<Vec<_>>(), [1, 1]);
