@@ -12,6 +12,7 @@ pub mod form;
 pub mod listener;
 pub mod logs;
 pub mod metrics;
+pub mod priority;
 pub mod process;
 pub mod routes;
 pub mod self_monitoring;

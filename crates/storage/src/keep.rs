@@ -19,6 +19,9 @@ pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
 /// First and longest bound of the pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
+/// How far flushes and merges stand back behind those who wait for an answer; a head that fills up makes consumers wait for the flush, so that it gets its share.
+const NICE: (i32, i32) = (5, 10);
+
 /// Keeps the engine's files.
 pub(crate) struct Keeper {
     pub(crate) db: Arc<Db>,
@@ -51,6 +54,7 @@ impl Keeper {
 
     /// Flushes when the head is full and when the interval is over, until the shutdown is asked for.
     pub(crate) fn flush_loop(&self, mut shutdown: Shutdown, handle: Handle) {
+        runtime::priority::give_way(NICE.0);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 11);
         let mut pause = self.flush_interval;
         loop {
@@ -82,6 +86,7 @@ impl Keeper {
 
     /// Merges after flushes and expires by the clock, until the shutdown is asked for.
     pub(crate) fn merge_loop(&self, mut shutdown: Shutdown, handle: Handle) {
+        runtime::priority::give_way(NICE.1);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 13);
         let mut told = HashSet::new();
         let cancel = Cancel::default();
