@@ -6,6 +6,7 @@
 
 pub mod columns;
 pub mod error;
+pub mod exemplar;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
@@ -17,6 +18,7 @@ pub mod timestamp;
 
 pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
+pub use exemplar::{Exemplar, ExemplarsRequest, InvalidExemplar, SeriesExemplars};
 pub use histogram::{Buckets, Counts, Histogram, HistogramSample, InvalidHistogram, Layout, ResetHint, Span};
 pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
 pub use matcher::{InvalidRegex, MatchOp, Matcher, Shape};

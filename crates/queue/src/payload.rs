@@ -5,13 +5,15 @@
 //! allocation for each. A series is told by its difference to the one before, as series of one scrape differ in few labels;
 //! the price is that a payload can only be read from its start. Numbers that are short as decimals are written as such.
 //!
-//! Start times and native histograms, which few series have, follow at the end, and a payload without them is not larger for it.
+//! Start times, native histograms and exemplars, which few series have, follow at the end, and a payload without them is not larger for it.
 //!
 //! A payload is read completely before the first of it is shown: a consumer never acts on a part of a corrupt one.
 
 mod cursor;
 mod decode;
 mod encode;
+mod exemplars;
+mod groups;
 mod histograms;
 mod starts;
 #[cfg(test)]
@@ -27,6 +29,8 @@ const PLAIN: u8 = 4;
 /// First byte of one that has starts or histograms: they follow what a plain one has. Only what needs it is written so, so that who reads the
 /// older form alone reads on for as long as nobody sends the new.
 const RICH: u8 = 5;
+/// First byte of one that has exemplars: they follow what a rich one has. Written only where there are some, for the same reason.
+const EXEMPLIFIED: u8 = 6;
 /// Second byte: the body is an LZ4 block.
 const FLAG_LZ4: u8 = 1;
 /// Largest body, decompressed. Eight times the largest record, which no real payload compresses to.

@@ -1,9 +1,10 @@
 //! Reads payloads. The bytes come from a disk or a network: nothing in them is believed.
 
-use model::{LabelsRef, Metadata, MetricType, Sample, Samples, piece_text};
+use model::{Exemplar, HistogramSample, LabelsRef, Metadata, MetricType, Sample, Samples, piece_text};
 
 use super::cursor::Cursor;
-use super::{BODY_BYTES_MAX, FLAG_LZ4, PLAIN, RICH, histograms, starts, times, value};
+use super::groups::Groups;
+use super::{BODY_BYTES_MAX, EXEMPLIFIED, FLAG_LZ4, PLAIN, RICH, exemplars, histograms, starts, times, value};
 use crate::Error;
 
 /// Is shown what a payload holds, in the order in which it was added.
@@ -12,18 +13,23 @@ pub trait Visitor {
     fn series(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>);
     /// What is known of a family.
     fn metadata(&mut self, metadata: &Metadata);
+    /// Exemplars of a series, at least one, right after its samples where it has some. Who keeps none need not look.
+    fn exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        let _ = (labels, exemplars);
+    }
 }
 
 /// Reads payloads, one after the other, in the same memory.
 ///
-/// It takes at most some twenty times the memory of the body, which is bounded, and 256 MiB for histograms, whose number is.
+/// It takes at most some twenty times the memory of the body, which is bounded, 256 MiB for histograms and 64 MiB for exemplars, whose numbers are.
 #[derive(Debug, Default)]
 pub struct Decoder {
     body: Vec<u8>,
     state: SeriesState,
     samples: Vec<Sample>,
     starts: Vec<i64>,
-    histograms: histograms::Groups,
+    histograms: Groups<HistogramSample>,
+    exemplars: Groups<Exemplar>,
     metadata: Vec<Metadata>,
     text: Text,
 }
@@ -63,11 +69,15 @@ impl Decoder {
         self.read_metadata(&mut cursor)?;
         self.starts.clear();
         self.histograms.clear();
-        if version == RICH {
+        self.exemplars.clear();
+        if version >= RICH {
             starts::read(&mut cursor, &self.samples, &mut self.starts)?;
-            self.histograms.read(&mut cursor, count)?;
+            histograms::read(&mut self.histograms, &mut cursor, count)?;
         }
-        // Which series have no floats is seen when they are shown; that each has a histogram must be known before.
+        if version >= EXEMPLIFIED {
+            exemplars::read(&mut self.exemplars, &mut cursor, count)?;
+        }
+        // Which series have no floats is seen when they are shown; that each has something else must be known before.
         if empty > 0 {
             self.check_empty(&cursor)?;
         }
@@ -77,11 +87,12 @@ impl Decoder {
         Ok(table)
     }
 
-    /// Checks that each series without floats has histograms.
+    /// Checks that each series without floats has histograms or exemplars.
     fn check_empty(&self, cursor: &Cursor<'_>) -> Result<(), Error> {
-        let mut histograms = self.histograms.in_order();
+        let (mut histograms, mut exemplars) = (self.histograms.in_order(), self.exemplars.in_order());
         for (number, series) in self.state.series.iter().enumerate() {
-            if histograms.next(number).is_empty() && series.samples == 0 {
+            let rest = histograms.next(number).len() + exemplars.next(number).len();
+            if series.samples == 0 && rest == 0 {
                 return Err(cursor.error("series without samples"));
             }
         }
@@ -121,7 +132,7 @@ impl Decoder {
     /// Shows what was read without an error.
     fn show(&mut self, table: &str, visitor: &mut dyn Visitor) {
         let (mut samples, mut starts) = (self.samples.as_slice(), self.starts.as_slice());
-        let mut histograms = self.histograms.in_order();
+        let (mut histograms, mut exemplars) = (self.histograms.in_order(), self.exemplars.in_order());
         let state = &mut self.state;
         state.last_values.fill(NONE);
         let mut changes = state.changes.as_slice();
@@ -140,7 +151,14 @@ impl Decoder {
             let own_starts = starts.get(..own.len()).filter(|own| own.iter().any(|start| *start != 0));
             (samples, starts) = (rest, starts.get(own.len()..).unwrap_or(&[]));
             let own = Samples { floats: own, starts: own_starts.unwrap_or(&[]), histograms: histograms.next(number) };
-            visitor.series(LabelsRef::from_canonical(&self.text.now), own);
+            let labels = LabelsRef::from_canonical(&self.text.now);
+            if !own.is_empty() {
+                visitor.series(labels, own);
+            }
+            let own = exemplars.next(number);
+            if !own.is_empty() {
+                visitor.exemplars(labels, own);
+            }
         }
         for metadata in &self.metadata {
             visitor.metadata(metadata);
@@ -361,7 +379,7 @@ impl Text {
 fn open<'a>(payload: &'a [u8], buffer: &'a mut Vec<u8>) -> Result<(u8, &'a [u8]), Error> {
     let mut cursor = Cursor { bytes: payload, at: 0 };
     let head = cursor.take(2)?;
-    if ![PLAIN, RICH].contains(&head[0]) {
+    if !(PLAIN..=EXEMPLIFIED).contains(&head[0]) {
         return Err(Error::Payload { position: 0, reason: "unknown version" });
     }
     let size = cursor.varint()?;

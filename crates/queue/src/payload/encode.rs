@@ -5,13 +5,14 @@
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use model::{LabelsRef, Metadata, MetricType, Samples, piece_text};
+use model::{Exemplar, LabelsRef, Metadata, MetricType, Samples, piece_text};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::exemplars::Writer as Exemplars;
 use super::histograms::Writer as Histograms;
 use super::starts::Starts;
 use super::times::Writer as Times;
-use super::{FLAG_LZ4, PLAIN, RICH, put_varint, value};
+use super::{EXEMPLIFIED, FLAG_LZ4, PLAIN, RICH, put_varint, value};
 
 /// No value was seen for this name yet.
 const NONE: u32 = u32::MAX;
@@ -44,6 +45,7 @@ pub struct Encoder {
     samples: usize,
     starts: Starts,
     histograms: Histograms,
+    exemplars: Exemplars,
     metadata: Vec<u8>,
     metadata_count: u64,
     body: Vec<u8>,
@@ -66,13 +68,26 @@ impl Encoder {
     ///
     /// A histogram that is not valid makes the whole payload unreadable: see [`model::Histogram::validate`].
     pub fn push<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) {
-        self.put(labels, samples.into());
+        let samples = samples.into();
+        if !samples.is_empty() {
+            self.put(labels, samples);
+        }
+    }
+
+    /// Adds exemplars of a series, in any order. None add nothing.
+    pub fn push_exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        if exemplars.is_empty() {
+            return;
+        }
+        let last = self.series_count.checked_sub(1).filter(|last| !self.exemplars.has(*last));
+        if last.is_none() || self.text != labels.canonical() {
+            // No samples of it were added just before: it stands without.
+            self.put(labels, Samples::default());
+        }
+        self.exemplars.push(self.series_count - 1, exemplars);
     }
 
     fn put(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
-        if samples.is_empty() {
-            return;
-        }
         let text = labels.canonical();
         self.compare(text);
         let several = u64::from(samples.floats.len() != 1);
@@ -117,7 +132,8 @@ impl Encoder {
     /// Size of the body before compression; the payload is never larger.
     pub fn bytes(&self) -> usize {
         let plain = self.symbols.text.len() + self.series.len() + self.times.bytes() + self.values.len();
-        plain + self.metadata.len() + self.starts.bytes() + self.histograms.bytes() + 84
+        let rich = self.starts.bytes() + self.histograms.bytes() + self.exemplars.bytes();
+        plain + self.metadata.len() + rich + 94
     }
 
     /// The payload; the encoder is empty again.
@@ -134,13 +150,20 @@ impl Encoder {
         body.extend_from_slice(&self.values);
         put_varint(&mut body, self.metadata_count);
         body.extend_from_slice(&self.metadata);
-        let rich = !self.starts.is_empty() || self.histograms.count > 0;
-        if rich {
+        let version = match (self.exemplars.is_empty(), self.starts.is_empty() && self.histograms.count == 0) {
+            (false, _) => EXEMPLIFIED,
+            (true, false) => RICH,
+            (true, true) => PLAIN,
+        };
+        if version >= RICH {
             self.starts.write(&mut body);
             self.histograms.write(&mut body);
         }
+        if version >= EXEMPLIFIED {
+            self.exemplars.write(&mut body);
+        }
         let mut out = Vec::with_capacity(lz4_flex::block::get_maximum_output_size(body.len()) + 12);
-        out.push(if rich { RICH } else { PLAIN });
+        out.push(version);
         out.push(FLAG_LZ4);
         put_varint(&mut out, body.len() as u64);
         let head = out.len();
@@ -174,6 +197,7 @@ impl Encoder {
         self.samples = 0;
         self.starts.clear();
         self.histograms.clear();
+        self.exemplars.clear();
         self.metadata.clear();
         self.metadata_count = 0;
     }

@@ -8,12 +8,19 @@ use std::sync::Arc;
 use model::{Buckets, Counts, Histogram, HistogramSample, Layout, ResetHint, Span};
 
 use super::cursor::Cursor;
+use super::groups::{Faults, Groups, Heads};
 use super::{put_varint, unzigzag, value, zigzag};
 use crate::Error;
 
 /// Histograms of a payload. Writers keep to a megabyte or two of them, which is less than half as many; each takes a hundred bytes and more
 /// when it is read, and its few bytes may have been compressed to nothing.
 const HISTOGRAMS_MAX: usize = 1 << 20;
+
+const FAULTS: Faults = Faults {
+    no_series: "histograms of a series that is not there",
+    empty: "group without histograms",
+    too_many: "more histograms than a record has",
+};
 
 /// The counts are floats.
 const FLOAT: u8 = 1;
@@ -28,9 +35,7 @@ const START: u8 = 1 << 4;
 #[derive(Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
-    groups: u64,
-    /// Number of the series after that of the last group.
-    next_series: u64,
+    heads: Heads,
     last_t: i64,
     layout: Option<Arc<Layout>>,
     pub(super) count: usize,
@@ -42,10 +47,7 @@ impl Writer {
         if histograms.is_empty() {
             return;
         }
-        put_varint(&mut self.bytes, series - self.next_series);
-        put_varint(&mut self.bytes, histograms.len() as u64);
-        self.next_series = series + 1;
-        self.groups += 1;
+        self.heads.push(&mut self.bytes, series, histograms.len());
         self.count += histograms.len();
         for sample in histograms {
             self.put(sample);
@@ -97,13 +99,13 @@ impl Writer {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.groups);
+        put_varint(out, self.heads.count());
         out.extend_from_slice(&self.bytes);
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        (self.groups, self.next_series, self.last_t, self.count) = (0, 0, 0, 0);
+        (self.heads, self.last_t, self.count) = (Heads::default(), 0, 0);
         self.layout = None;
     }
 }
@@ -122,71 +124,13 @@ fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
     layout.custom_values.iter().for_each(|bound| value::put(out, *bound));
 }
 
-/// The histograms of a payload.
-#[derive(Debug, Default)]
-pub(super) struct Groups {
-    /// Number of the series of each group, and where its histograms end.
-    ends: Vec<(usize, usize)>,
-    histograms: Vec<HistogramSample>,
+/// Reads the groups of a payload with so many series.
+pub(super) fn read(groups: &mut Groups<HistogramSample>, cursor: &mut Cursor<'_>, series: usize) -> Result<(), Error> {
+    let (mut t, mut layout) = (0i64, None);
+    groups.read(cursor, series, HISTOGRAMS_MAX, &FAULTS, |cursor| read_one(cursor, &mut t, &mut layout))
 }
 
-impl Groups {
-    pub(super) fn clear(&mut self) {
-        self.ends.clear();
-        self.histograms.clear();
-    }
-
-    /// Reads the groups of a payload with so many series.
-    pub(super) fn read(&mut self, cursor: &mut Cursor<'_>, series: usize) -> Result<(), Error> {
-        let (mut next, mut t, mut layout) = (0usize, 0i64, None);
-        for _ in 0..cursor.length()? {
-            let skipped = cursor.varint()?;
-            let number = usize::try_from(skipped).ok().and_then(|skipped| next.checked_add(skipped));
-            let number = number.filter(|number| *number < series);
-            let number = number.ok_or_else(|| cursor.error("histograms of a series that is not there"))?;
-            let count = cursor.length()?;
-            if count == 0 {
-                return Err(cursor.error("group without histograms"));
-            }
-            if count > HISTOGRAMS_MAX - self.histograms.len() {
-                return Err(cursor.error("more histograms than a record has"));
-            }
-            for _ in 0..count {
-                let sample = read(cursor, &mut t, &mut layout)?;
-                self.histograms.push(sample);
-            }
-            next = number + 1;
-            self.ends.push((number, self.histograms.len()));
-        }
-        Ok(())
-    }
-
-    /// For going through the series in their order.
-    pub(super) fn in_order(&self) -> InOrder<'_> {
-        InOrder { groups: self, group: 0, from: 0 }
-    }
-}
-
-/// Hands out the histograms of the series one after the other.
-pub(super) struct InOrder<'a> {
-    groups: &'a Groups,
-    group: usize,
-    from: usize,
-}
-
-impl<'a> InOrder<'a> {
-    /// Those of this series, which comes after all that were asked for before.
-    pub(super) fn next(&mut self, series: usize) -> &'a [HistogramSample] {
-        let Some((_, end)) = self.groups.ends.get(self.group).filter(|(number, _)| *number == series) else {
-            return &[];
-        };
-        let own = &self.groups.histograms[self.from..*end];
-        (self.group, self.from) = (self.group + 1, *end);
-        own
-    }
-}
-
-fn read(cursor: &mut Cursor<'_>, t: &mut i64, known: &mut Option<Arc<Layout>>) -> Result<HistogramSample, Error> {
+fn read_one(cursor: &mut Cursor<'_>, t: &mut i64, known: &mut Option<Arc<Layout>>) -> Result<HistogramSample, Error> {
     let head = cursor.take(1)?[0];
     if head > (START | SAME_LAYOUT | 3 << HINT | FLOAT) {
         return Err(cursor.error("unknown form of a histogram"));

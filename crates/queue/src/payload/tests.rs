@@ -1,14 +1,16 @@
-use model::{HistogramSample, Labels, LabelsRef, Metadata, MetricType, STALE_NAN_BITS, Sample, Samples};
+use model::{Exemplar, HistogramSample, Labels, LabelsRef, Metadata, MetricType, STALE_NAN_BITS, Sample, Samples};
 use proptest::prelude::*;
 
 use super::{Decoder, Encoder, Visitor};
-use super::{PLAIN, RICH};
+use super::{EXEMPLIFIED, PLAIN, RICH};
 
+mod exemplars;
 mod rich;
 
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     series: Vec<(Labels, Owned)>,
+    exemplars: Vec<(Labels, Vec<Exemplar>)>,
     metadata: Vec<Metadata>,
 }
 
@@ -41,6 +43,9 @@ impl Visitor for Seen {
     fn metadata(&mut self, metadata: &Metadata) {
         self.metadata.push(metadata.clone());
     }
+    fn exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        self.exemplars.push((labels.to_labels(), exemplars.to_vec()));
+    }
 }
 
 fn encode(seen: &Seen) -> bytes::Bytes {
@@ -71,6 +76,7 @@ fn example() -> Seen {
             help: "Is it?".into(),
             unit: String::new(),
         }],
+        ..Seen::default()
     }
 }
 
@@ -186,7 +192,7 @@ proptest! {
     #[test]
     fn every_batch_reads_back_bit_for_bit(series in prop::collection::vec(arbitrary_series(), 0..40)) {
         let series = series.into_iter().map(|(labels, floats)| (labels, floats.into())).collect();
-        let given = Seen { series, metadata: Vec::new() };
+        let given = Seen { series, ..Seen::default() };
         let mut seen = Seen::default();
         Decoder::default().decode(&encode(&given), &mut seen).expect("reads back");
         prop_assert_eq!(seen, given);
@@ -203,7 +209,7 @@ proptest! {
                 .chain([("name".to_owned(), "x")]).collect();
             (Labels::new(&pairs).expect("valid"), vec![Sample { t: 1, v: 1.0 }].into())
         });
-        let given = Seen { series: series.collect(), metadata: Vec::new() };
+        let given = Seen { series: series.collect(), ..Seen::default() };
         let mut seen = Seen::default();
         Decoder::default().decode(&encode(&given), &mut seen).expect("reads back");
         prop_assert_eq!(seen, given);
@@ -214,7 +220,7 @@ proptest! {
         let mut bytes = bytes;
         let _ = Decoder::default().decode(&bytes, &mut Seen::default());
         bytes.splice(0..0, [PLAIN, 0, bytes.len() as u8 & 0x7f]);
-        for version in [PLAIN, RICH] {
+        for version in [PLAIN, RICH, EXEMPLIFIED] {
             bytes[0] = version;
             let _ = Decoder::default().decode(&bytes, &mut Seen::default());
         }

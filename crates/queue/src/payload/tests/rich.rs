@@ -54,7 +54,7 @@ fn example() -> Seen {
         (labels("c"), mixed),
         (labels("d"), last),
     ];
-    Seen { series, metadata: Vec::new() }
+    Seen { series, ..Seen::default() }
 }
 
 #[test]
@@ -195,7 +195,7 @@ proptest! {
     #[test]
     fn every_start_and_histogram_reads_back_bit_for_bit(series in prop::collection::vec(series(), 0..20)) {
         let series = series.into_iter().enumerate().map(|(n, own)| (labels(&n.to_string()), own)).collect();
-        let given = Seen { series, metadata: Vec::new() };
+        let given = Seen { series, ..Seen::default() };
         let mut seen = Seen::default();
         Decoder::default().decode(&encode(&given), &mut seen).expect("reads back");
         prop_assert_eq!(seen, given);
