@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{LabelsRef, Metadata, Samples};
+use model::{Exemplar, LabelsRef, Metadata, Samples};
 use queue::payload::{Decoder, Visitor};
 use queue::{Lag, Log, Record};
 use runtime::{Backoff, Shutdown};
@@ -37,6 +37,8 @@ pub(crate) struct Consumer {
 /// Adds what a record holds to a batch.
 struct Apply<'a> {
     batch: Batch<'a>,
+    /// When the record was appended.
+    timestamp_ms: i64,
     samples: u64,
     out_of_order: u64,
 }
@@ -48,7 +50,11 @@ impl Visitor for Apply<'_> {
     }
 
     fn metadata(&mut self, metadata: &Metadata) {
-        self.batch.metadata(metadata);
+        self.batch.metadata(metadata, self.timestamp_ms);
+    }
+
+    fn exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        self.batch.exemplars(labels, exemplars);
     }
 }
 
@@ -112,7 +118,8 @@ impl Consumer {
             self.metrics.depth_peak.set(depth);
         }
         for record in records {
-            let mut apply = Apply { batch: self.db.begin(), samples: 0, out_of_order: 0 };
+            let timestamp_ms = record.timestamp_ms;
+            let mut apply = Apply { batch: self.db.begin(), timestamp_ms, samples: 0, out_of_order: 0 };
             if let Err(error) = decoder.decode(&record.payload, &mut apply) {
                 // Its checksum is right, so it is what was written: nothing is gained by stopping for it.
                 self.metrics.unreadable.inc();

@@ -56,6 +56,10 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
 
+    /// Exemplars that are kept, the newest of all series; 0 keeps none. Each takes some 300 bytes of memory, and all are written with a flush
+    #[arg(long, env = "WEIR_STORAGE_EXEMPLARS_MAX", default_value_t = 100_000, value_name = "N")]
+    pub storage_exemplars_max: usize,
+
     /// Answer POST /api/v1/admin/tsdb/snapshot, delete_series and clean_tombstones, as Prometheus does with its --web.enable-admin-api
     #[arg(
         long,
@@ -90,6 +94,7 @@ impl Args {
             retention_bytes: self.retention_bytes,
             head_bytes_max: self.storage_head_bytes_max.max(1),
             block_span_ms: self.storage_block_span.as_millis() as i64,
+            exemplars_max: self.storage_exemplars_max,
         }
     }
 
@@ -156,7 +161,7 @@ async fn start_on(
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
     let began = Instant::now();
     let db = open(Box::new(disk), args.dir.clone(), args.options(), replica).await?;
-    for warning in db.warnings() {
+    for warning in db.warnings().into_iter().chain(db.exemplars_warning()) {
         tracing::error!("{warning}");
     }
     let work = Arc::new(Notify::new());

@@ -1,5 +1,7 @@
 //! What storage tells of itself.
 
+mod annotations;
+
 use std::sync::Arc;
 
 use prometheus::{
@@ -9,6 +11,7 @@ use queue::Lag;
 use runtime::clock;
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 
+use self::annotations::Annotations;
 use crate::Args;
 use crate::admin::{self, Operation};
 
@@ -18,7 +21,12 @@ pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag
     register_disk(registry, names, &args.dir)?;
     let help =
         "Memory of the head at which it is written to blocks; at as much again meanwhile, reading the log waits.";
-    register_bounds(registry, &[("weir_storage_head_bytes_max", help, args.storage_head_bytes_max as u64)])?;
+    let of_exemplars = "Exemplars that are kept; of more, the oldest go.";
+    let bounds = [
+        ("weir_storage_head_bytes_max", help, args.storage_head_bytes_max as u64),
+        ("weir_storage_exemplars_max", of_exemplars, args.storage_exemplars_max as u64),
+    ];
+    register_bounds(registry, &bounds)?;
     // What has the log stops when storage does.
     let (records, seconds) = (Arc::downgrade(lag), Arc::downgrade(lag));
     register_asked(
@@ -61,6 +69,7 @@ pub(crate) struct Metrics {
     pub(crate) block_bytes: IntGauge,
     pub(crate) block_samples: IntGauge,
     pub(crate) quarantined: IntGauge,
+    pub(crate) annotations: Annotations,
 }
 
 impl Metrics {
@@ -129,16 +138,14 @@ impl Metrics {
             block_bytes: IntGauge::new("weir_storage_block_bytes", "Size of the blocks.")?,
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
+            annotations: Annotations::new()?,
         };
-        metrics.begin();
-        for collector in metrics.collectors() {
-            registry.register(collector)?;
-        }
+        metrics.begin(registry)?;
         Ok(metrics)
     }
 
-    /// Shows those with labels from the start, with every value.
-    fn begin(&self) {
+    /// Shows them, and those with labels with every value.
+    fn begin(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         for operation in ["flush", "merge", "expire", "rebuild", "commit"] {
             self.failures.with_label_values(&[operation]);
         }
@@ -150,6 +157,7 @@ impl Metrics {
                 self.admin.with_label_values(&[operation.name(), outcome]);
             }
         }
+        self.collectors().into_iter().try_for_each(|collector| registry.register(collector))
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
@@ -180,6 +188,7 @@ impl Metrics {
         all.extend(gauges.into_iter().map(boxed));
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
         all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full), boxed(&self.admin)]);
+        all.extend(self.annotations.collectors());
         all
     }
 
@@ -191,5 +200,6 @@ impl Metrics {
         self.block_bytes.set(stats.block_bytes as i64);
         self.block_samples.set(stats.block_samples as i64);
         self.quarantined.set(stats.quarantined as i64);
+        self.annotations.tell(&stats);
     }
 }

@@ -5,6 +5,8 @@
 //! the next flush tries again. The price is memory for the samples of two generations.
 
 mod compact;
+mod exemplars;
+mod families;
 mod flush;
 mod load;
 mod read;
@@ -19,12 +21,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{LabelsRef, Metadata, Samples, TimeRange};
+use model::{Exemplar, LabelsRef, Metadata, Samples, TimeRange};
 
 use crate::Error;
 use crate::block::Block;
 use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
+use crate::exemplars::file::SUFFIX as EXEMPLARS;
+use crate::families::Families;
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
@@ -34,8 +38,6 @@ pub use rebuild::{Lost, Rebuild};
 
 /// The span of a wide block.
 pub(crate) const WIDE: TimeRange = TimeRange::ALL;
-/// Families of which metadata is kept. Real installations have some thousands.
-const METADATA_MAX: usize = 100_000;
 
 /// How an engine keeps its data.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Options {
     pub head_bytes_max: usize,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
     pub block_span_ms: i64,
+    /// Exemplars that are kept, the newest; none where it is 0. Each takes some 200 bytes of memory and more, by the length of its labels.
+    pub exemplars_max: usize,
 }
 
 impl Default for Options {
@@ -60,6 +64,7 @@ impl Default for Options {
             retention_bytes: None,
             head_bytes_max: 256 << 20,
             block_span_ms: 24 * 3_600_000,
+            exemplars_max: 100_000,
         }
     }
 }
@@ -75,7 +80,8 @@ pub struct Db {
     gate: RwLock<()>,
     /// How far each partition is in the head.
     reached: Mutex<BTreeMap<u32, Reached>>,
-    metadata: Mutex<BTreeSet<Metadata>>,
+    exemplars: Mutex<exemplars::Kept>,
+    families: Mutex<Families>,
     view: RwLock<Arc<View>>,
     committed: Mutex<Committed>,
     flushing: Mutex<()>,
@@ -153,6 +159,16 @@ pub struct Stats {
     pub flushes: u64,
     /// Merges that were committed since the engine was opened.
     pub merges: u64,
+    /// Exemplars that are kept.
+    pub exemplars: usize,
+    /// Series that have any.
+    pub exemplar_series: usize,
+    /// Exemplars that went since the engine was opened because there were more than [`Options::exemplars_max`].
+    pub evicted_exemplars: u64,
+    /// What is known of metric families: entries.
+    pub families: usize,
+    /// How often one more was not kept since the engine was opened, as there were too many.
+    pub refused_families: u64,
 }
 
 /// Appends what one record holds: all of it becomes part of the same flush. While it is open its thread asks nothing else of
@@ -176,12 +192,14 @@ impl Batch<'_> {
         self.appender.append(labels, samples)
     }
 
-    /// Notes what is known of a family.
-    pub fn metadata(&mut self, metadata: &Metadata) {
-        let mut known = lock(&self.db.metadata);
-        if known.len() < METADATA_MAX && !known.contains(metadata) {
-            known.insert(metadata.clone());
-        }
+    /// Notes what was said of a family at a time, in Unix milliseconds.
+    pub fn metadata(&mut self, metadata: &Metadata, told_ms: i64) {
+        lock(&self.db.families).tell(metadata, told_ms);
+    }
+
+    /// Adds exemplars of one series, in any order. One that is there already changes nothing.
+    pub fn exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        lock(&self.db.exemplars).all.add(labels, exemplars);
     }
 
     /// Ends the record: the partition is read from `next_offset` after a restart, once this is flushed. The record's own offset is the
@@ -222,13 +240,15 @@ impl Db {
                 }
             }
         }
+        let exemplars = exemplars::Kept::open(&*disk, manifest.exemplars.as_deref(), options.exemplars_max);
         Ok(Db {
             disk,
             options,
             head: Head::default(),
             gate: RwLock::default(),
             reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
-            metadata: Mutex::new(manifest.metadata.clone()),
+            exemplars: Mutex::new(exemplars),
+            families: Mutex::new(Families::new(manifest.metadata.clone())),
             view: RwLock::new(Arc::new(view)),
             next_block: AtomicU64::new(manifest.next_block),
             committed: Mutex::new(Committed { manifest, ..Committed::default() }),
@@ -266,6 +286,7 @@ impl Db {
     pub fn stats(&self) -> Stats {
         let (head, view) = (&self.head, self.view());
         let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
+        let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
             head_series: head.series(),
             head_samples: head.samples(),
@@ -276,6 +297,11 @@ impl Db {
             quarantined: self.warnings().len(),
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),
+            exemplars: exemplars.all.len(),
+            exemplar_series: exemplars.all.series(),
+            evicted_exemplars: exemplars.all.evicted(),
+            families: families.len(),
+            refused_families: families.refused(),
         }
     }
 
@@ -285,7 +311,12 @@ impl Db {
     }
 
     fn new_name(&self) -> String {
-        format!("{:010}.block", self.next_block.fetch_add(1, Ordering::Relaxed))
+        self.numbered(".block")
+    }
+
+    /// A name that no file had before.
+    fn numbered(&self, suffix: &str) -> String {
+        format!("{:010}{suffix}", self.next_block.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Changes manifest and view together. Files that are not needed after are removed. If only the sync at the end fails, the change is
@@ -348,8 +379,8 @@ impl Db {
 /// before the first of them; they may be all that is left of somebody's data, so they are not touched.
 fn create(disk: &dyn Disk) -> Result<Manifest, Error> {
     for name in list(disk)? {
-        if name.ends_with(".block") {
-            return Err(Error::corrupt(&disk.path(&name).display().to_string(), 0, "there is a block and no manifest"));
+        if is_numbered(&name) {
+            return Err(Error::corrupt(&disk.path(&name).display().to_string(), 0, "it is there, and no manifest"));
         }
     }
     let manifest = Manifest::default();
@@ -358,11 +389,16 @@ fn create(disk: &dyn Disk) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
-/// Removes blocks that no manifest names: a crash came between writing and committing them.
+/// Whether it is a file that a manifest names, or named.
+fn is_numbered(name: &str) -> bool {
+    name.ends_with(".block") || name.ends_with(EXEMPLARS)
+}
+
+/// Removes files that no manifest names: a crash came between writing and committing them.
 fn remove_orphans(disk: &dyn Disk, manifest: &Manifest) -> Result<(), Error> {
-    let named: BTreeSet<&str> = manifest.blocks.iter().map(|b| b.name.as_str()).collect();
+    let named = manifest.names();
     for name in list(disk)? {
-        let left_over = name.ends_with(".new") || (name.ends_with(".block") && !named.contains(name.as_str()));
+        let left_over = name.ends_with(".new") || (is_numbered(&name) && !named.contains(&name));
         if left_over {
             disk::remove(disk, &name)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! New samples are in the head, in memory; a flush writes them as immutable blocks; small blocks are merged into larger ones; old ones
 //! are dropped. One file, the manifest, names the blocks that count and the positions in the log that they reach, so a flush either
-//! happened with all that it covers or not at all.
+//! happened with all that it covers or not at all. Exemplars and metadata of families go with it.
 //!
 //! The same series and timestamp twice: the last one written wins.
 //!
@@ -15,6 +15,8 @@ pub mod db;
 mod deletes;
 pub mod disk;
 pub mod error;
+mod exemplars;
+mod families;
 pub mod head;
 mod manifest;
 mod merge;

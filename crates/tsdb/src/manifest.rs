@@ -1,4 +1,4 @@
-//! The file that says what counts: the blocks, the positions in the log that they reach, and what is known of metric families.
+//! The file that says what counts: the blocks, the positions in the log that they reach, the exemplars, and what is known of metric families.
 //!
 //! A text of lines with a checksum, replaced as a whole: after a crash it is the old one or the new one. An operator can read it.
 
@@ -11,6 +11,7 @@ use model::{MatchOp, Matcher, Metadata, MetricType, TimeRange};
 use crate::Error;
 use crate::deletes::Delete;
 use crate::disk::{Disk, io};
+use crate::families::UNKNOWN;
 use crate::offsets::Offsets;
 
 /// What the manifest says.
@@ -24,8 +25,10 @@ pub(crate) struct Manifest {
     pub(crate) blocks: Vec<BlockEntry>,
     /// Deletions of which blocks are not free yet.
     pub(crate) deletes: Vec<Arc<Delete>>,
-    /// What is known of families.
-    pub(crate) metadata: BTreeSet<Metadata>,
+    /// The file of exemplars, where there are any.
+    pub(crate) exemplars: Option<String>,
+    /// What is known of families, with the time at which it was said last.
+    pub(crate) metadata: BTreeMap<Metadata, i64>,
 }
 
 /// A block that counts.
@@ -43,9 +46,10 @@ pub(crate) struct BlockEntry {
 const NAME: &str = "manifest";
 /// The one that is being written.
 const NEXT: &str = "manifest.new";
-const VERSION: &str = "weir-manifest 2";
-/// It gave the span of a block as a number of spans since the epoch, the smallest number for a wide one, and no offsets.
-const FORMER: &str = "weir-manifest 1";
+const VERSION: &str = "weir-manifest 3";
+/// They had no exemplars, and no times with families. The first gave the span of a block as a number of spans since the epoch, the smallest number for a
+/// wide one, and no offsets.
+const FORMER: [&str; 2] = ["weir-manifest 1", "weir-manifest 2"];
 
 impl BlockEntry {
     /// Number of the block; numbers ascend in the order in which files were begun.
@@ -89,9 +93,9 @@ impl Manifest {
         })
     }
 
-    /// The names of the blocks.
+    /// The names of the files that it names.
     pub(crate) fn names(&self) -> BTreeSet<String> {
-        self.blocks.iter().map(|block| block.name.clone()).collect()
+        self.blocks.iter().map(|block| &block.name).chain(&self.exemplars).cloned().collect()
     }
 
     fn print(&self) -> String {
@@ -111,9 +115,12 @@ impl Manifest {
             }
             out.push('\n');
         }
-        for m in &self.metadata {
+        if let Some(name) = &self.exemplars {
+            let _ = writeln!(out, "exemplars {name}");
+        }
+        for (m, told) in &self.metadata {
             let (kind, family, unit, help) = (m.kind.as_str(), escape(&m.family), escape(&m.unit), escape(&m.help));
-            let _ = writeln!(out, "family {kind} {family} {unit} {help}");
+            let _ = writeln!(out, "family {told} {kind} {family} {unit} {help}");
         }
         let _ = writeln!(out, "crc32c {:08x}", crc32c::crc32c(out.as_bytes()));
         out
@@ -133,11 +140,8 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
         return None;
     }
     let mut lines = content.lines();
-    let is_former = match lines.next()? {
-        VERSION => false,
-        FORMER => true,
-        _ => return None,
-    };
+    let version = lines.next()?;
+    let version = FORMER.iter().chain([&VERSION]).position(|known| *known == version)? + 1;
     let mut manifest = Manifest::default();
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
@@ -146,14 +150,14 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
             ["position", partition, offset] => {
                 manifest.positions.insert(partition.parse().ok()?, offset.parse().ok()?);
             }
-            ["block", number, name] if is_former => {
+            ["block", number, name] if version == 1 => {
                 let span = match (number.parse().ok()?, block_span_ms) {
                     (i64::MIN, _) | (_, None) => TimeRange::ALL,
                     (number, Some(length_ms)) => span(number, length_ms.max(1)),
                 };
                 manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::default() });
             }
-            ["block", start, end, name, from @ ..] if !is_former => {
+            ["block", start, end, name, from @ ..] if version > 1 => {
                 let span = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
                 manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::parse(from)? });
             }
@@ -162,15 +166,23 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
                 let matchers = matchers.chunks(3).map(parse_matcher).collect::<Option<_>>()?;
                 manifest.deletes.push(Arc::new(Delete { before: before.parse().ok()?, range, matchers }));
             }
-            ["family", kind, family, unit, help] => {
-                let kind = MetricType::from_name(kind)?;
-                let (family, unit, help) = (unescape(family)?, unescape(unit)?, unescape(help)?);
-                manifest.metadata.insert(Metadata { family, kind, help, unit });
+            ["exemplars", name] if version > 2 => manifest.exemplars = Some((*name).to_owned()),
+            ["family", kind, family, unit, help] if version < 3 => {
+                manifest.metadata.insert(parse_metadata([kind, family, unit, help])?, UNKNOWN);
+            }
+            ["family", told, kind, family, unit, help] if version > 2 => {
+                manifest.metadata.insert(parse_metadata([kind, family, unit, help])?, told.parse().ok()?);
             }
             _ => return None,
         }
     }
     Some(manifest)
+}
+
+fn parse_metadata(words: [&str; 4]) -> Option<Metadata> {
+    let [kind, family, unit, help] = words;
+    let kind = MetricType::from_name(kind)?;
+    Some(Metadata { family: unescape(family)?, kind, help: unescape(help)?, unit: unescape(unit)? })
 }
 
 fn parse_matcher(words: &[&str]) -> Option<Matcher> {
@@ -227,19 +239,33 @@ mod tests {
                     Matcher::new(MatchOp::NotRegex, "a b", "x|y z").expect("compiles"),
                 ],
             })],
-            metadata: BTreeSet::from([metadata]),
+            exemplars: Some("7.exemplars".into()),
+            metadata: BTreeMap::from([(metadata, 1000)]),
         }
     }
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 2\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nfamily gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print(), None), Some(example()));
     }
 
     #[test]
-    fn the_former_version_is_read() {
+    fn the_second_version_is_read() {
+        let with_checksum = |text: String| format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
+        let text = with_checksum("weir-manifest 2\nblock -1000 -1 7.block\nfamily gauge up s a\\sb\n".into());
+        let read = parse(&text, None).expect("reads");
+        assert_eq!(read.blocks[0].span, span(-1, 1000));
+        let up = Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a b".into(), unit: "s".into() };
+        assert_eq!(read.metadata, BTreeMap::from([(up, UNKNOWN)]));
+        for line in ["exemplars 7.exemplars", "family 1 gauge up s h"] {
+            assert_eq!(parse(&with_checksum(format!("weir-manifest 2\n{line}\n")), None), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_version_is_read() {
         let text = format!("weir-manifest 1\nnext-block 8\nblock -1 7.block\nblock {} 6.block\n", i64::MIN);
         let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
         let blocks = |block_span_ms| parse(&text, block_span_ms).expect("reads").blocks;

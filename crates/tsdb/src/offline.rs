@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::deletes::Delete;
 use crate::disk::{Disk, Local, io};
+use crate::exemplars::file::SUFFIX;
 use crate::manifest::Manifest;
 
 /// Faults of one file that are kept one by one; of further ones only the number is.
@@ -79,13 +80,15 @@ pub(crate) struct Directory {
     pub(crate) faults: Faults,
     /// Block files that lie here, in the order of their names.
     present: Vec<String>,
+    /// Files of exemplars, likewise.
+    exemplars: Vec<String>,
 }
 
 impl Directory {
     /// Refuses a directory on which an engine runs, and one that has neither a manifest nor blocks.
     pub(crate) fn open(dir: &Path) -> Result<Directory, Error> {
         let disk = Local::shared(dir)?;
-        let present = blocks_in(&disk)?;
+        let (present, exemplars) = (files_in(&disk, ".block")?, files_in(&disk, SUFFIX)?);
         let mut faults = Faults::default();
         let manifest = match Manifest::read(&disk, None) {
             Ok(Some(manifest)) => Some(manifest),
@@ -103,7 +106,7 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
-        Ok(Directory { disk, manifest, faults, present })
+        Ok(Directory { disk, manifest, faults, present, exemplars })
     }
 
     /// The blocks that count; all that lie here where the manifest cannot be read.
@@ -120,9 +123,10 @@ impl Directory {
     }
 }
 
-fn blocks_in(disk: &dyn Disk) -> Result<Vec<String>, Error> {
+/// The files whose names end so, in the order of their names.
+fn files_in(disk: &dyn Disk, suffix: &str) -> Result<Vec<String>, Error> {
     let mut names = disk.list().map_err(io(format!("reading {}", disk.path("").display())))?;
-    names.retain(|name| name.ends_with(".block"));
+    names.retain(|name| name.ends_with(suffix));
     names.sort_unstable();
     Ok(names)
 }

@@ -33,6 +33,12 @@ impl<'a> Floors<'a> {
         Floors { rules, others: floor(age_ms) }
     }
 
+    /// Nothing is expired.
+    #[cfg(test)]
+    pub(crate) const fn nothing_expired() -> Self {
+        Floors { rules: Vec::new(), others: i64::MIN }
+    }
+
     /// That of a series: of the first rule that it meets.
     pub(crate) fn of(&self, labels: LabelsRef<'_>) -> i64 {
         let meets = |matchers: &[Matcher]| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
@@ -47,6 +53,11 @@ impl<'a> Floors<'a> {
     /// The time before which the samples of all series are expired.
     pub(crate) fn lowest(&self) -> i64 {
         self.rules.iter().map(|(_, floor)| *floor).chain([self.others]).min().unwrap_or(i64::MIN)
+    }
+
+    /// The time from which on no sample is expired.
+    pub(crate) fn highest(&self) -> i64 {
+        self.rules.iter().map(|(_, floor)| *floor).chain([self.others]).max().unwrap_or(i64::MIN)
     }
 
     /// Whether a block has series of which it has expired samples only, which are worth to be rid of.

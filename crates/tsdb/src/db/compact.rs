@@ -48,6 +48,7 @@ impl Db {
         // Every commit tries that; where it fails, this is asked again and again, and says so.
         self.remove_left()?;
         self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        lock(&self.exemplars).all.expire(&self.floors());
         let floor = self.floors().lowest();
         let _one = lock(&self.merging);
         let old: BTreeSet<String> = {

@@ -106,7 +106,9 @@ impl Db {
         let (frozen, source) = self.freeze();
         let range = frozen.range().unwrap_or(TimeRange::ALL);
         let written = self.write_blocks(&self.head, &frozen, &source.from, &|t| self.span(t, range))?;
-        let metadata = lock(&self.metadata).clone();
+        let exemplars =
+            self.file_exemplars().inspect_err(|_| self.discard(written.iter().map(|(e, _)| e.name.clone())))?;
+        let metadata = self.prune_families();
         let forget = |entry: &mut BlockEntry| {
             if entry.from.has_any(&source.of_other_logs) {
                 entry.from = Offsets::default();
@@ -117,10 +119,12 @@ impl Db {
             view.blocks.iter_mut().for_each(|(entry, _)| forget(entry));
             manifest.positions = source.positions.clone();
             manifest.metadata = metadata;
+            exemplars.iter().for_each(|filed| filed.commit_to(manifest));
             manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
             view.blocks.extend(written);
             view.frozen = None;
         })?;
+        exemplars.iter().for_each(|filed| self.filed(filed));
         self.flushes.fetch_add(1, Ordering::Relaxed);
         for shard in 0.. {
             let _nobody_looks = self.gate.write().unwrap_or_else(PoisonError::into_inner);

@@ -197,8 +197,6 @@ impl SeriesSource for Db {
     }
 
     fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
-        let known = lock(&self.metadata);
-        let known = known.iter().filter(|m| family.is_none_or(|family| m.family == family));
-        Ok(known.cloned().collect::<Vec<_>>().into())
+        Ok(lock(&self.families).of(family).into())
     }
 }

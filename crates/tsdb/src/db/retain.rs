@@ -24,23 +24,30 @@ impl Db {
         self.flush()?;
         // Blocks that are merged meanwhile would be newer than this and not cut by it.
         let _one = lock(&self.merging);
+        let _no_flush = lock(&self.flushing);
         let before = self.next_block.load(Ordering::Relaxed);
         let delete = Arc::new(Delete { before, range, matchers: matchers.to_vec() });
         let view = self.view();
         // What is in a block that cannot be read is not known, but its span is; it may be repaired or written again.
         let is_unread = |(entry, _): &(BlockEntry, String)| entry.span.overlaps(&range);
-        if !view.quarantined.iter().any(is_unread)
-            && !view.blocks.iter().any(|(entry, block)| delete.touches(entry.number(), block))
-        {
-            return Ok(());
-        }
-        if view.deletes.len() >= DELETES_MAX {
+        let touches_blocks = view.quarantined.iter().any(is_unread)
+            || view.blocks.iter().any(|(entry, block)| delete.touches(entry.number(), block));
+        if touches_blocks && view.deletes.len() >= DELETES_MAX {
             return Err(Error::Limit(format!("{DELETES_MAX} deletions wait for their blocks to be written anew")));
         }
+        let exemplars = self.file_without(&delete)?;
+        if !touches_blocks && exemplars.is_none() {
+            return Ok(());
+        }
         self.commit(|manifest, view| {
-            manifest.deletes.push(delete.clone());
-            view.deletes.push(delete);
-        })
+            exemplars.iter().for_each(|(filed, _)| filed.commit_to(manifest));
+            if touches_blocks {
+                manifest.deletes.push(delete.clone());
+                view.deletes.push(delete);
+            }
+        })?;
+        exemplars.iter().for_each(|(_, gone)| self.removed(gone));
+        Ok(())
     }
 
     pub(super) fn floors(&self) -> Floors<'_> {

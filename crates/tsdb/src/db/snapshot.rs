@@ -7,7 +7,7 @@ use crate::Error;
 use crate::offline::layout::{begin, commit, copy_file, link};
 
 impl Db {
-    /// Lays what is in blocks now out in another place, which must not exist; see [`crate::offline::layout`]. What a flush has not written
+    /// Lays what is in blocks now, and the exemplars that were written with them, out in another place, which must not exist; see [`crate::offline::layout`]. What a flush has not written
     /// yet is not in it. Returns how many blocks are. When it fails, what it has laid out is of no use and can be removed.
     ///
     /// The engine must be of a directory of this machine.
@@ -28,7 +28,15 @@ impl Db {
                     Err(error) => return Err(error),
                 }
             }
-            committed.manifest.clone()
+            let mut manifest = committed.manifest.clone();
+            if self.exemplars_warning().is_some() {
+                // What cannot be read here is no better there.
+                manifest.exemplars = None;
+            }
+            if let Some(name) = &manifest.exemplars {
+                to_copy.extend(link(&*self.disk, &target, name)?.map(|file| (file, name.clone())));
+            }
+            manifest
         };
         for (file, name) in to_copy {
             copy_file(&*file, &target, &name)?;

@@ -13,6 +13,7 @@ use crate::testing::Family;
 
 mod counting;
 mod every_call;
+mod exemplars;
 mod faults;
 mod histories;
 mod rebuilding;
@@ -359,7 +360,7 @@ fn metadata_survives_a_restart() {
         Metadata { family: "m".into(), kind: model::MetricType::Counter, help: "a b".into(), unit: String::new() };
     let db = Db::open(dir.path(), options()).expect("opens");
     let mut batch = db.begin();
-    batch.metadata(&metadata);
+    batch.metadata(&metadata, 1000);
     batch.finish(0, 1);
     db.flush().expect("flushes");
     drop(db);

@@ -9,6 +9,7 @@ use model::{Columns, Mark};
 use serde::Serialize;
 
 use super::raw::Raw;
+use super::verify::check_exemplars;
 use super::{Directory, Faults};
 use crate::Error;
 use crate::chunk;
@@ -42,6 +43,12 @@ pub struct Report {
     pub label_names: u64,
     /// Metric families of which metadata is kept.
     pub families: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Distinct series that have any.
+    pub exemplar_series: u64,
+    /// Size of their file.
+    pub exemplar_bytes: u64,
     /// Deletions of which not every block is free yet.
     pub deletions: Vec<Deletion>,
     /// Partition of the log to the offset from which it is read next.
@@ -169,6 +176,12 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
         report.bytes += raw.bytes;
         report.parts.index += raw.index_bytes;
         blocks.push((raw.cuts(&manifest.deletes, entry.number()), raw));
+    }
+    if let Some(name) = &manifest.exemplars {
+        let checked = check_exemplars(&directory.disk, name);
+        report.damaged.extend(checked.faults.listed.iter().map(ToString::to_string));
+        (report.exemplars, report.exemplar_series) = (checked.exemplars, checked.series);
+        report.exemplar_bytes = checked.bytes;
     }
     let metrics = read_series(&blocks, &mut report);
     report.samples = report.blocks.iter().map(|block| block.samples).sum();

@@ -15,6 +15,7 @@ use super::Directory;
 use crate::Error;
 use crate::block::Block;
 use crate::disk::{self, Disk, Input, Local, io};
+use crate::exemplars::file;
 use crate::manifest::Manifest;
 use crate::offsets::Offsets;
 
@@ -22,7 +23,7 @@ use crate::offsets::Offsets;
 const BUFFER: usize = 1 << 20;
 
 /// Lays a directory on which no engine runs out in another place, which must not exist, without positions in the log; durable when it returns.
-/// Refuses a directory in which a block cannot be opened.
+/// Refuses a directory in which a block cannot be opened, or the exemplars cannot be read.
 pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let directory = Directory::open(from)?;
     let Some(manifest) = &directory.manifest else {
@@ -33,6 +34,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
         Block::open(&directory.disk, &entry.name)?;
         if let Some(source) = link(&directory.disk, &target, &entry.name)? {
             copy_file(&*source, &target, &entry.name)?;
+        }
+    }
+    if let Some(name) = &manifest.exemplars {
+        file::read(&directory.disk, name)?;
+        if let Some(source) = link(&directory.disk, &target, name)? {
+            copy_file(&*source, &target, name)?;
         }
     }
     commit(manifest, &target)

@@ -10,14 +10,15 @@ use std::path::Path;
 use model::{Columns, Labels, Mark, TimeRange};
 
 use super::raw::{Raw, labels_fault};
-use super::verify::check_block;
-use super::{Directory, Faults, blocks_in};
+use super::verify::{check_block, check_exemplars};
+use super::{Directory, Faults, files_in};
 use crate::Error;
 use crate::block::{Block, ChunkRef, Writer};
 use crate::columns::{View, merge_newer};
 use crate::db::WIDE;
 use crate::deletes::{self, Cuts, is_cut};
 use crate::disk::{self, Disk, Local, io};
+use crate::exemplars::file::SUFFIX;
 use crate::manifest::{BlockEntry, Manifest, span};
 use crate::offsets::Offsets;
 
@@ -59,6 +60,19 @@ pub struct Report {
     pub manifest: Option<String>,
     /// The blocks that were damaged.
     pub blocks: Vec<Repaired>,
+    /// The file of exemplars, where that was damaged: all of them are lost.
+    pub exemplars: Option<RepairedExemplars>,
+}
+
+/// What became of a damaged file of exemplars.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepairedExemplars {
+    /// The file as it was.
+    pub name: String,
+    /// The name under which it stays; `None` where there was none.
+    pub kept_as: Option<String>,
+    /// What was wrong with it.
+    pub faults: Faults,
 }
 
 /// Repairs a directory on which no engine runs; what is sound is not touched. `each` is called after each block, whose repair is then
@@ -89,7 +103,21 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
         each(&repaired);
         report.blocks.push(repaired);
     }
+    report.exemplars = repair_exemplars(&disk, &mut manifest)?;
     Ok(report)
+}
+
+/// Sets a file of exemplars aside that cannot be read.
+fn repair_exemplars(disk: &Local, manifest: &mut Manifest) -> Result<Option<RepairedExemplars>, Error> {
+    let Some(name) = manifest.exemplars.clone() else { return Ok(None) };
+    let faults = check_exemplars(disk, &name).faults;
+    if faults.is_empty() {
+        return Ok(None);
+    }
+    let kept_as = keep_damaged(disk, &name)?;
+    manifest.exemplars = None;
+    replace(disk, manifest, &name)?;
+    Ok(Some(RepairedExemplars { name, kept_as, faults }))
 }
 
 /// Makes a manifest of all blocks that lie here; durable when this returns.
@@ -104,7 +132,7 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
         disk::sync(disk)?;
     }
     let mut manifest = Manifest::default();
-    for name in blocks_in(disk)? {
+    for name in files_in(disk, ".block")? {
         let number = name.strip_suffix(".block").and_then(|number| number.parse::<u64>().ok());
         let Some(number) = number else { continue };
         manifest.next_block = manifest.next_block.max(number + 1);
@@ -114,6 +142,13 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
         let span = range.map(|range| (span_of(range.start_ms), range)).ok();
         let span = span.filter(|(span, range)| span.contains(range.end_ms)).map_or(WIDE, |(span, _)| span);
         manifest.blocks.push(BlockEntry { name, span, from: Offsets::default() });
+    }
+    for name in files_in(disk, SUFFIX)? {
+        manifest.next_block = manifest.next_block.max(crate::manifest::number(&name) + 1);
+        // Each has all that there were when it was written, so the last counts.
+        if check_exemplars(disk, &name).faults.is_empty() {
+            manifest.exemplars = Some(name);
+        }
     }
     manifest.write(disk)?;
     disk::sync(disk)?;
@@ -135,13 +170,7 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
             other?;
         }
     }
-    let path = disk.path(name);
-    if path.exists() {
-        let kept = format!("{name}.damaged");
-        keep(&path, &disk.path(&kept))?;
-        repaired.kept_as = Some(kept);
-    }
-    disk::sync(disk)?;
+    repaired.kept_as = keep_damaged(disk, name)?;
     manifest.blocks.retain_mut(|entry| {
         if entry.name == name {
             match &repaired.new {
@@ -155,11 +184,27 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
         }
         true
     });
+    replace(disk, manifest, name)?;
+    Ok(repaired)
+}
+
+/// Gives a damaged file the name under which it stays; durable when this returns. `None` where there is no file.
+fn keep_damaged(disk: &Local, name: &str) -> Result<Option<String>, Error> {
+    let (path, kept) = (disk.path(name), format!("{name}.damaged"));
+    let exists = path.exists();
+    if exists {
+        keep(&path, &disk.path(&kept))?;
+    }
+    disk::sync(disk)?;
+    Ok(exists.then_some(kept))
+}
+
+/// Writes a manifest, and removes a file that it does not name any more.
+fn replace(disk: &Local, manifest: &Manifest, name: &str) -> Result<(), Error> {
     manifest.write(disk)?;
     disk::sync(disk)?;
     disk::remove(disk, name)?;
-    disk::sync(disk)?;
-    Ok(repaired)
+    disk::sync(disk)
 }
 
 /// Gives a file a second name. A repair that a crash ended may have given it already.

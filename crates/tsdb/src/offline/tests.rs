@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use model::{Labels, Matcher, Sample, TimeRange};
+use model::{Exemplar, Labels, Matcher, Sample, TimeRange};
 
 use super::*;
 use crate::block::FOOTER;
@@ -364,4 +364,72 @@ fn a_manifest_that_is_lost_is_made_of_the_blocks() {
     fs::write(&path, &damaged).expect("written");
     made("not a manifest, or its checksum is wrong");
     assert_eq!(fs::read(dir.path().join("manifest.damaged")).expect("kept"), damaged);
+}
+
+/// A directory as before, with exemplars in file number 2.
+fn with_exemplars() -> tempfile::TempDir {
+    let dir = directory();
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    let mut batch = db.begin();
+    batch.exemplars(labels("a").as_ref(), &[1, 2].map(|t| Exemplar::new(t, 0.5, &[("trace", "x")]).expect("valid")));
+    batch.finish(3, 3);
+    db.flush().expect("flushes");
+    dir
+}
+
+fn exemplars(dir: &tempfile::TempDir) -> usize {
+    Db::open(dir.path(), Options::default()).expect("opens").stats().exemplars
+}
+
+#[test]
+fn exemplars_are_verified_and_inspected() {
+    let dir = with_exemplars();
+    let report = verified(&dir);
+    let checked = report.exemplars.as_ref().expect("there are some");
+    assert_eq!((report.faults(), checked.series, checked.exemplars), (0, 1, 2));
+    let inspected = inspect(dir.path(), 10).expect("inspects");
+    let figures = (inspected.exemplars, inspected.exemplar_series, inspected.exemplar_bytes);
+    assert_eq!(figures, (2, 1, checked.bytes));
+    let path = dir.path().join("0000000002.exemplars");
+    for at in 0..fs::read(&path).expect("read").len() {
+        flip(&path, at);
+        let report = verified(&dir);
+        let told = report.exemplars.as_ref().expect("there are some").faults.listed[0].to_string();
+        assert!(told.starts_with("0000000002.exemplars: byte ") && report.faults() == 1, "byte {at}: {told}");
+        flip(&path, at);
+    }
+    fs::write(dir.path().join("0000000009.exemplars"), b"left").expect("written");
+    assert_eq!(verified(&dir).orphans, ["0000000009.exemplars"]);
+}
+
+#[test]
+fn damaged_exemplars_are_set_aside_and_nothing_else_is_touched() {
+    let dir = with_exemplars();
+    let before = read(&dir);
+    flip(&dir.path().join("0000000002.exemplars"), 20);
+    let report = repair::repair(dir.path(), DAY, &mut |_| {}).expect("repairs");
+    let repaired = report.exemplars.expect("was damaged");
+    assert_eq!(repaired.kept_as.as_deref(), Some("0000000002.exemplars.damaged"));
+    assert_eq!((repaired.faults.count(), report.blocks.len()), (1, 0));
+    assert_eq!(verified(&dir).faults(), 0);
+    assert_eq!((read(&dir), exemplars(&dir)), (before, 0));
+    assert!(dir.path().join("0000000002.exemplars.damaged").exists());
+    assert_eq!(repair::repair(dir.path(), DAY, &mut |_| {}).expect("repairs").exemplars, None);
+}
+
+#[test]
+fn a_manifest_that_is_made_anew_has_the_newest_exemplars_that_can_be_read() {
+    let dir = with_exemplars();
+    let file = |n: u64| dir.path().join(format!("{n:010}.exemplars"));
+    fs::write(file(7), fs::read(file(2)).expect("read")).expect("written");
+    flip(&file(7), 20);
+    fs::write(dir.path().join("manifest"), b"nothing").expect("written");
+    repair::repair(dir.path(), DAY, &mut |_| {}).expect("repairs");
+    assert_eq!(exemplars(&dir), 2);
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    let mut batch = db.begin();
+    batch.exemplars(labels("a").as_ref(), &[Exemplar::new(3, 0.5, &[]).expect("valid")]);
+    batch.finish(3, 4);
+    db.flush().expect("flushes");
+    assert!(file(8).exists(), "no name is given twice");
 }

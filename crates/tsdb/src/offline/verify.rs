@@ -12,6 +12,7 @@ use super::{Directory, Faults};
 use crate::Error;
 use crate::block::{Entry, Index, MAGIC};
 use crate::disk::Disk;
+use crate::exemplars::file;
 use crate::postings::LabelIndex;
 
 /// What became of one block.
@@ -31,6 +32,21 @@ pub struct Checked {
     pub faults: Faults,
 }
 
+/// What became of the exemplars.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckedExemplars {
+    /// Their file.
+    pub name: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Series that have any.
+    pub series: u64,
+    /// How many there are.
+    pub exemplars: u64,
+    /// What is wrong.
+    pub faults: Faults,
+}
+
 /// What became of a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -38,21 +54,24 @@ pub struct Report {
     pub manifest: Faults,
     /// The blocks, in the order of the manifest.
     pub blocks: Vec<Checked>,
+    /// The exemplars, where there are any.
+    pub exemplars: Option<CheckedExemplars>,
     /// Deletions in the manifest, of which samples are still in blocks.
     pub deletions: u64,
-    /// Block files that the manifest does not name. The engine removes them when it is opened: a crash left them behind.
+    /// Files of blocks and exemplars that the manifest does not name. The engine removes them when it is opened: a crash left them behind.
     pub orphans: Vec<String>,
 }
 
 impl Report {
     /// How many faults there are.
     pub fn faults(&self) -> u64 {
-        self.manifest.count() + self.blocks.iter().map(|block| block.faults.count()).sum::<u64>()
+        let blocks = self.blocks.iter().map(|block| block.faults.count()).sum::<u64>();
+        self.manifest.count() + blocks + self.exemplars.as_ref().map_or(0, |exemplars| exemplars.faults.count())
     }
 }
 
 /// Checks all of a directory: every checksum, that every chunk decodes to what the index says of it, that series and their chunks are in
-/// order, and that the postings find the series that have the labels. `each` is called after each block. Changes nothing.
+/// order, that the postings find the series that have the labels, and that the exemplars can be read. `each` is called after each block. Changes nothing.
 pub fn verify(dir: &Path, each: &mut dyn FnMut(&Checked)) -> Result<Report, Error> {
     let directory = Directory::open(dir)?;
     let names = directory.blocks();
@@ -63,9 +82,11 @@ pub fn verify(dir: &Path, each: &mut dyn FnMut(&Checked)) -> Result<Report, Erro
             if !seen.insert(name) {
                 report.manifest.push("manifest", 0, format!("it names {name} twice"));
             }
-            let number = name.strip_suffix(".block").and_then(|number| number.parse::<u64>().ok());
+        }
+        for name in manifest.names() {
+            let number = name.split_once('.').and_then(|(number, _)| number.parse::<u64>().ok());
             if number.is_none_or(|number| number >= manifest.next_block) {
-                report.manifest.push("manifest", 0, format!("{name} is not below its next number of a block"));
+                report.manifest.push("manifest", 0, format!("{name} is not below its next number of a file"));
             }
         }
         for delete in manifest.deletes.iter().filter(|delete| delete.before > manifest.next_block) {
@@ -73,7 +94,9 @@ pub fn verify(dir: &Path, each: &mut dyn FnMut(&Checked)) -> Result<Report, Erro
             report.manifest.push("manifest", 0, reason);
         }
         report.deletions = manifest.deletes.len() as u64;
-        report.orphans = directory.present.iter().filter(|name| !seen.contains(name)).cloned().collect();
+        let (named, present) = (manifest.names(), directory.present.iter().chain(&directory.exemplars));
+        report.orphans = present.filter(|name| !named.contains(*name)).cloned().collect();
+        report.exemplars = manifest.exemplars.as_ref().map(|name| check_exemplars(&directory.disk, name));
     }
     for name in names {
         let checked = check_block(&directory.disk, &name);
@@ -81,6 +104,20 @@ pub fn verify(dir: &Path, each: &mut dyn FnMut(&Checked)) -> Result<Report, Erro
         report.blocks.push(checked);
     }
     Ok(report)
+}
+
+/// Checks the file of exemplars.
+pub(super) fn check_exemplars(disk: &dyn Disk, name: &str) -> CheckedExemplars {
+    let mut checked = CheckedExemplars { name: name.to_owned(), ..CheckedExemplars::default() };
+    match file::read(disk, name) {
+        Ok((bytes, series)) => {
+            (checked.bytes, checked.series) = (bytes, series.len() as u64);
+            checked.exemplars = series.values().map(|own| own.len() as u64).sum();
+        }
+        Err(Error::Corrupt { position, reason, .. }) => checked.faults.push(name, position, reason),
+        Err(error) => checked.faults.push(name, 0, error.to_string()),
+    }
+    checked
 }
 
 /// Checks one block.

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Cancel, Columns, Labels, LabelsRequest, MatchOp, Matcher, Sample, SeriesSource, SourceError, TimeRange};
+use model::{
+    Cancel, Columns, Exemplar, ExemplarsRequest, Labels, LabelsRequest, MatchOp, Matcher, Sample, SeriesSource,
+    SourceError, TimeRange,
+};
 
 use super::{HOUR, lock, request};
 use crate::disk::simulated::{Loss, Simulated};
@@ -20,6 +23,9 @@ pub(super) const TIMES: i64 = 5 * HOUR;
 type Record = Vec<(u64, Vec<Sample>)>;
 /// Series and time to the bits of the value.
 pub(super) type Map = BTreeMap<(u64, i64), u64>;
+/// Series, time and the bits of the value: each sample of some series has an exemplar with its value, and those stay that a later sample of the time has
+/// written over.
+type Exemplars = BTreeSet<(u64, i64, u64)>;
 
 /// What somebody deleted.
 #[derive(Debug, Clone)]
@@ -37,6 +43,7 @@ pub(super) struct World {
     log: Vec<Vec<Record>>,
     /// All that is in the log and not deleted.
     all: Map,
+    exemplars: Exemplars,
     deletes: Vec<Deletion>,
     /// One during which the process ended: nobody knows whether it was done, and it is asked for again.
     unsettled: Option<Deletion>,
@@ -68,14 +75,24 @@ fn insert(map: &mut Map, record: &Record) {
     }
 }
 
+fn has_exemplars(series: u64) -> bool {
+    series.is_multiple_of(3)
+}
+
+fn insert_exemplars(all: &mut Exemplars, record: &Record) {
+    for (series, samples) in record.iter().filter(|(series, _)| has_exemplars(*series)) {
+        all.extend(samples.iter().map(|s| (*series, s.t, s.v.to_bits())));
+    }
+}
+
 impl Deletion {
     fn take_from(&self, map: &mut Map) {
-        let meets = |series| {
-            let labels: Labels = labels(series);
-            self.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
-        };
-        let series: BTreeSet<u64> = (0..SERIES).filter(|series| meets(*series)).collect();
-        map.retain(|(of, t), _| !(series.contains(of) && self.range.contains(*t)));
+        map.retain(|(of, t), _| !self.takes(*of, *t));
+    }
+
+    fn takes(&self, series: u64, t: i64) -> bool {
+        let labels: Labels = labels(series);
+        self.range.contains(t) && self.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
     }
 }
 
@@ -83,6 +100,10 @@ fn apply(db: &Db, partition: u32, offset: i64, record: &Record) {
     let mut batch = db.begin();
     for (series, samples) in record {
         batch.append(labels(*series).as_ref(), samples);
+        if has_exemplars(*series) {
+            let exemplar = |s: &Sample| Exemplar { t: s.t, v: s.v, labels: Labels::empty() };
+            batch.exemplars(labels(*series).as_ref(), &samples.iter().map(exemplar).collect::<Vec<_>>());
+        }
     }
     batch.finish(partition, offset + 1);
 }
@@ -95,6 +116,7 @@ impl World {
             disk,
             log: vec![Vec::new(); PARTITIONS as usize],
             all: Map::new(),
+            exemplars: Exemplars::new(),
             deletes: Vec::new(),
             unsettled: None,
             flushed: BTreeMap::new(),
@@ -109,6 +131,7 @@ impl World {
         let log = &mut self.log[partition as usize];
         apply(&self.db, partition, log.len() as i64, &record);
         insert(&mut self.all, &record);
+        insert_exemplars(&mut self.exemplars, &record);
         log.push(record);
     }
 
@@ -140,6 +163,7 @@ impl World {
         let Some(deletion) = &self.unsettled else { return Ok(()) };
         self.db.delete(&deletion.matchers, deletion.range)?;
         deletion.take_from(&mut self.all);
+        self.exemplars.retain(|(series, t, _)| !deletion.takes(*series, *t));
         self.flushed = self.db.positions();
         self.deletes.extend(self.unsettled.take());
         Ok(())
@@ -246,10 +270,10 @@ impl World {
             self.mend(&db)?;
             self.damaged = false;
         }
-        let warnings = db.warnings();
+        let warnings = [db.warnings(), db.exemplars_warning().into_iter().collect()].concat();
         if !warnings.is_empty() {
             assert!(self.disk.failures() > 0, "{warnings:?}");
-            return Err(Error::Limit("a block could not be opened".to_owned()));
+            return Err(Error::Limit("a file could not be opened".to_owned()));
         }
         self.db = db;
         let positions = self.db.positions();
@@ -300,6 +324,11 @@ impl World {
         self.mend_if_damaged()?;
         let found = read(&self.db, matchers, range)?;
         assert_eq!(found, self.expect(matchers, range), "{matchers:?} {range:?}");
+        let found = read_exemplars(&self.db, matchers, range);
+        let start_ms = range.start_ms.max(self.floor_ms);
+        let mut expect = self.exemplars.clone();
+        expect.retain(|(of, t, _)| start_ms <= *t && *t <= range.end_ms && meets(*of, matchers));
+        assert_eq!(found, expect, "exemplars of {matchers:?} {range:?}");
         assert!(self.db.warnings().is_empty(), "{:?}", self.db.warnings());
         Ok(())
     }
@@ -357,6 +386,19 @@ fn meets(series: u64, matchers: &[(MatchOp, &str, &str)]) -> bool {
 fn failed(error: SourceError) -> Error {
     assert_ne!(error.kind, model::Kind::Corrupt, "{error}");
     Error::Limit(error.message)
+}
+
+fn read_exemplars(db: &Db, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Exemplars {
+    let matcher_sets = vec![build(matchers)];
+    let asked = ExemplarsRequest { matcher_sets, range, exemplars_max: usize::MAX, cancel: Cancel::default() };
+    let mut out = Exemplars::new();
+    for one in db.exemplars(&asked).expect("needs no disk").items {
+        let number = one.series.get("series").and_then(|n| n.parse().ok()).expect("a number");
+        for exemplar in one.exemplars {
+            assert!(out.insert((number, exemplar.t, exemplar.v.to_bits())), "each once");
+        }
+    }
+    out
 }
 
 fn read(db: &Db, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Result<Map, Error> {

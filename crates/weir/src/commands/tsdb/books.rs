@@ -33,7 +33,14 @@ pub(super) fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     })?;
     written?;
-    let all = std::iter::once(&report.manifest).chain(report.blocks.iter().map(|block| &block.faults));
+    for one in &report.exemplars {
+        let state = if one.faults.is_empty() { "sound".to_owned() } else { faults(one.faults.count()) };
+        let (name, bytes) = (&one.name, size(one.bytes));
+        writeln!(out(), "{name}: {} exemplars of {} series, {bytes}: {state}", one.exemplars, one.series)?;
+    }
+    let of_blocks = report.blocks.iter().map(|block| &block.faults);
+    let all = of_blocks.chain(report.exemplars.iter().map(|one| &one.faults));
+    let all = std::iter::once(&report.manifest).chain(all);
     let listed: Vec<String> = all.clone().flat_map(listed).collect();
     for name in &report.orphans {
         writeln!(out(), "{name}: not in the manifest; Weir removes it when it starts")?;
@@ -89,6 +96,10 @@ fn tables(report: &Report) -> anyhow::Result<()> {
         blocks.push(row);
     }
     blocks.write_aligned(&mut out)?;
+    if report.exemplars > 0 {
+        let (of, bytes) = (report.exemplar_series, size(report.exemplar_bytes));
+        writeln!(out, "\n{} exemplars of {of} series, {bytes}", report.exemplars)?;
+    }
     deletions(report, &mut out)?;
     let parts = report.parts;
     let mut table = Table::new(["PART", "BYTES", "BYTES A SAMPLE"]);
@@ -160,13 +171,18 @@ pub(super) fn repair(dir: &Path, args: &RepairArgs) -> anyhow::Result<ExitCode> 
     written?;
     let mut lines: Vec<String> = Vec::new();
     if let Some(reason) = &report.manifest {
-        writeln!(out(), "manifest: {reason}; it was made anew of the blocks that are here")?;
+        writeln!(out(), "manifest: {reason}; it was made anew of the blocks and exemplars that are here")?;
         lines.push(
             "manifest: lost positions in the log, which is read from its start, metadata of families, and deletions that blocks are not free of"
                 .to_owned(),
         );
-    } else if report.blocks.is_empty() {
+    } else if report.blocks.is_empty() && report.exemplars.is_none() {
         writeln!(out(), "nothing is damaged")?;
+    }
+    for one in &report.exemplars {
+        let kept = one.kept_as.as_ref().map_or(String::new(), |kept| format!("; the original is {kept}"));
+        writeln!(out(), "{}: {}; nothing of it can be read{kept}", one.name, faults(one.faults.count()))?;
+        lines.extend(listed(&one.faults).map(|fault| format!("lost the exemplars: {fault}")));
     }
     for one in &report.blocks {
         lines.extend(one.lost.iter().take(LOST_SHOWN_MAX).map(|lost| line(&one.name, lost)));
