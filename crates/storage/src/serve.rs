@@ -71,6 +71,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
         .route("/label-names", post(label_names))
         .route("/label-values", post(label_values))
         .route("/metadata", post(metadata))
+        .route("/exemplars", post(exemplars))
         .route("/caught-up", post(caught_up))
         .route("/backlog", post(backlog));
     let routes = Router::new().nest(wire::PREFIX, routes).layer(DefaultBodyLimit::max(question::BYTES_MAX));
@@ -116,6 +117,16 @@ async fn metadata(State(server): Shared, body: Bytes) -> Response<Body> {
         Ok(family) => {
             let work = move |reader: &dyn Reader| Ok(Reply::Metadata(reader.metadata(family.as_deref())?));
             stream::answer(server, Cancel::default(), work).await
+        }
+        Err(reason) => refused(&invalid(reason)),
+    }
+}
+
+async fn exemplars(State(server): Shared, body: Bytes) -> Response<Body> {
+    let cancel = Cancel::default();
+    match question::exemplars(&body, cancel.clone()) {
+        Ok(request) => {
+            stream::answer(server, cancel, move |reader| Ok(Reply::Exemplars(reader.exemplars(&request)?))).await
         }
         Err(reason) => refused(&invalid(reason)),
     }

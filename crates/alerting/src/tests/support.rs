@@ -11,7 +11,10 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use model::{Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{
+    ExemplarsRequest, Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesExemplars, SeriesSet,
+    SeriesSource, SourceError,
+};
 use queue::payload::Encoder;
 use queue::{Bounds, BoxFuture, Error, Log, Record};
 use runtime::{Component, Shutdown, ShutdownTrigger, Token, clock};
@@ -110,6 +113,11 @@ impl Reader for MemoryReader {
 
     fn backlog(&self) -> u64 {
         0
+    }
+
+    /// It keeps none, and alerting asks for none.
+    fn exemplars(&self, _: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
+        Ok(Vec::new().into())
     }
 }
 

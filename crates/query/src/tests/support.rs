@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
-    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Kind, Labels, LabelsRequest, Listing, Matcher,
-    Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
+    Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
+    LabelsRequest, Listing, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesExemplars,
+    SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -42,6 +43,7 @@ const WARNING: &str = "block 7 is in quarantine";
 pub(super) struct Memory {
     series: Mutex<Vec<(Labels, Columns)>>,
     metadata: Vec<Metadata>,
+    exemplars: Vec<SeriesExemplars>,
     behaviour: Mutex<Behaviour>,
     /// Whether everything that was acknowledged can be seen.
     pub(super) caught_up: watch::Sender<bool>,
@@ -71,6 +73,19 @@ impl Memory {
                 metadata("http_requests", MetricType::Counter, "Requests <all>", ""),
                 metadata("http_requests", MetricType::Gauge, "Requests", "requests"),
                 metadata("up", MetricType::Gauge, "", ""),
+            ],
+            exemplars: vec![
+                SeriesExemplars {
+                    series: Labels::new(&[("__name__", "disk.free"), ("a.b", "é\"")]).expect("valid"),
+                    exemplars: vec![exemplar(NOW_MS, f64::INFINITY, &[])],
+                },
+                SeriesExemplars {
+                    series: Labels::new(&[("__name__", "up"), ("job", "api")]).expect("valid"),
+                    exemplars: vec![
+                        exemplar(NOW_MS - 1500, 0.5, &[("trace_id", "4bf9"), ("span", "<\"7\">")]),
+                        exemplar(NOW_MS, 1e21, &[]),
+                    ],
+                },
             ],
             behaviour: Mutex::default(),
             caught_up: watch::Sender::new(true),
@@ -114,6 +129,10 @@ impl Memory {
         let wanted = |labels: &Labels| sets.is_empty() || sets.iter().any(|set| meets(labels, set));
         series.iter().filter(|(l, c)| in_range(c) && wanted(l)).map(|(l, _)| l.clone()).collect()
     }
+}
+
+fn exemplar(t: i64, v: f64, labels: &[(&str, &str)]) -> Exemplar {
+    Exemplar::new(t, v, labels).expect("valid")
 }
 
 fn metadata(family: &str, kind: MetricType, help: &str, unit: &str) -> Metadata {
@@ -194,6 +213,19 @@ impl Reader for Memory {
 
     fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
+        let in_range = |one: &SeriesExemplars| {
+            let exemplars = one.exemplars.iter().filter(|e| request.range.contains(e.t)).cloned().collect();
+            SeriesExemplars { series: one.series.clone(), exemplars }
+        };
+        let found = self.exemplars.iter().filter(|one| request.is_of(&one.series)).map(in_range);
+        let found: Vec<SeriesExemplars> = found.filter(|one| !one.exemplars.is_empty()).collect();
+        if found.iter().map(|one| one.exemplars.len()).sum::<usize>() > request.exemplars_max {
+            return Err(SourceError { kind: Kind::Invalid, message: "too many exemplars".to_owned() });
+        }
+        Ok(self.listing(found))
     }
 }
 

@@ -10,7 +10,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use model::{Cancel, Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesSet, SeriesSource, SourceError};
+use model::{
+    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesExemplars, SeriesSet,
+    SeriesSource, SourceError,
+};
 use prometheus::{IntCounter, Registry};
 use queue::BoxFuture;
 use runtime::Token;
@@ -250,5 +253,15 @@ impl Reader for FanOut {
     /// Each record counts once for each copy that lacks it, divided by the number of copies.
     fn backlog(&self) -> u64 {
         self.poll.total().div_ceil(u64::from(self.copies))
+    }
+
+    fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
+        let gathered = self.call(Question::Exemplars(request), &request.cancel)?;
+        let items = merge::exemplars(gathered.answers.into_iter().map(|(_, answer)| answer.exemplars));
+        if items.iter().map(|one| one.exemplars.len()).sum::<usize>() > request.exemplars_max {
+            let message = format!("the query finds more than {} exemplars", request.exemplars_max);
+            return Err(SourceError { kind: Kind::Invalid, message });
+        }
+        Ok(Listing { items, warnings: gathered.warnings })
     }
 }

@@ -1,6 +1,8 @@
 //! From the answers of several nodes to one.
 
-use model::{Columns, Labels, Series, SeriesData, SourceError, TimeRange};
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Columns, Exemplar, Labels, Series, SeriesData, SeriesExemplars, SourceError, TimeRange};
 use tsdb::merge_newer;
 
 use crate::wire::answer::Encoded;
@@ -52,4 +54,17 @@ pub(super) fn list<T: Ord>(answers: impl Iterator<Item = Vec<T>>) -> Vec<T> {
     all.sort();
     all.dedup();
     all
+}
+
+/// Each exemplar once, by series.
+pub(super) fn exemplars(answers: impl Iterator<Item = Vec<SeriesExemplars>>) -> Vec<SeriesExemplars> {
+    let mut all: BTreeMap<Labels, BTreeSet<Exemplar>> = BTreeMap::new();
+    for one in answers.flatten() {
+        all.entry(one.series).or_default().extend(one.exemplars);
+    }
+    let ordered = |(series, exemplars): (Labels, BTreeSet<Exemplar>)| {
+        let exemplars = exemplars.into_iter().collect();
+        SeriesExemplars { series, exemplars }
+    };
+    all.into_iter().map(ordered).collect()
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cancel, Kind, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesSet, SeriesSource, SourceError,
+    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesExemplars,
+    SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
@@ -81,5 +82,10 @@ impl Reader for Remote {
 
     fn backlog(&self) -> u64 {
         self.poll.total()
+    }
+
+    fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
+        let answer = self.call(Question::Exemplars(request), &request.cancel)?;
+        Ok(Listing { items: answer.exemplars, warnings: answer.warnings })
     }
 }

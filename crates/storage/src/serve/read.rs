@@ -3,7 +3,9 @@
 //! Samples are decoded and encoded again by all cores, some series a task, in the order of the labels. Encoding again costs some tens of
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
-use model::{Cancel, Columns, Kind, Listing, Metadata, Series, SeriesSet, SourceError, TimeRange, Want};
+use model::{
+    Cancel, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange, Want,
+};
 use rayon::prelude::*;
 
 use super::Server;
@@ -21,6 +23,7 @@ pub(super) enum Reply {
     Series { set: SeriesSet, range: TimeRange, want: Want },
     Texts(Listing<String>),
     Metadata(Listing<Metadata>),
+    Exemplars(Listing<SeriesExemplars>),
 }
 
 /// What a task encoded.
@@ -52,6 +55,11 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             push_all(sink, answer::warnings(&listing.warnings))?;
             push_all(sink, answer::metadata(&listing.items))?;
             Ok((listing.items.len() as u64, 0))
+        }
+        Reply::Exemplars(listing) => {
+            push_all(sink, answer::warnings(&listing.warnings))?;
+            push_all(sink, answer::exemplars(&listing.items))?;
+            Ok((listing.items.iter().map(|one| one.exemplars.len() as u64).sum(), 0))
         }
     };
     match sent {

@@ -1,10 +1,13 @@
 //! Frames of an answer, written and read.
 
 use bytes::Bytes;
-use model::{Columns, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SourceError, TimeRange};
+use model::{
+    Columns, Exemplar, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SeriesExemplars, SourceError,
+    TimeRange,
+};
 use tsdb::chunk;
 
-use super::fields::{Fields, Malformed, put_bytes, put_number};
+use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 use super::frame::{Frame, FrameKind, TARGET, begin, finish, frame, payload_bytes};
 use super::{KINDS, kind_code};
 use crate::replica::Replica;
@@ -128,12 +131,29 @@ pub(crate) fn metadata(items: &[Metadata]) -> Vec<Bytes> {
     })
 }
 
+/// Exemplars of an entry: with the longest labels a part of a frame, so that no frame is too large.
+const EXEMPLARS_AT_ONCE: usize = 100;
+
+/// Frames of exemplars. Those of a series that are many are several entries.
+pub(crate) fn exemplars(items: &[SeriesExemplars]) -> Vec<Bytes> {
+    let entries = items.iter().flat_map(|one| one.exemplars.chunks(EXEMPLARS_AT_ONCE).map(|some| (&one.series, some)));
+    list(FrameKind::Exemplars, &entries.collect::<Vec<_>>(), |out, (series, some)| {
+        put_bytes(out, series.canonical().as_bytes());
+        put_number(out, some.len() as u64);
+        for exemplar in *some {
+            put_signed(out, exemplar.t);
+            out.extend_from_slice(&exemplar.v.to_le_bytes());
+            put_bytes(out, exemplar.labels.canonical().as_bytes());
+        }
+    })
+}
+
 /// Records that are acknowledged and not visible yet.
 pub(crate) fn backlog(records: u64) -> Bytes {
     frame(FrameKind::Backlog, |out| put_number(out, records))
 }
 
-/// The last frame of a whole answer: how many series, or elements of a list, it had, and how many samples.
+/// The last frame of a whole answer: how many series, or elements of a list, or exemplars, it had, and how many samples.
 pub(crate) fn end(items: u64, samples: u64) -> Bytes {
     frame(FrameKind::End, |out| {
         put_number(out, items);
@@ -183,10 +203,14 @@ pub(crate) struct Answer {
     pub(crate) series: Vec<(Labels, Encoded)>,
     pub(crate) texts: Vec<String>,
     pub(crate) metadata: Vec<Metadata>,
+    /// Each series once, in the order in which they came.
+    pub(crate) exemplars: Vec<SeriesExemplars>,
     pub(crate) warnings: Vec<String>,
     /// As told last.
     pub(crate) backlog: Option<u64>,
     samples: u64,
+    /// Number of exemplars.
+    examples: u64,
 }
 
 /// What a frame makes of an answer.
@@ -225,9 +249,10 @@ impl Answer {
                 self.metadata.push(Metadata { family, kind, help, unit });
                 Ok(())
             })?,
+            FrameKind::Exemplars => each(&mut fields, &frame, |fields| self.read_exemplars(fields))?,
             FrameKind::Backlog => self.backlog = Some(fields.number()?),
             FrameKind::End => {
-                let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64;
+                let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64 + self.examples;
                 let told = (fields.number()?, fields.number()?);
                 return if told == (items, self.samples) { Ok(Step::Whole) } else { Err("a frame is missing") };
             }
@@ -237,6 +262,20 @@ impl Answer {
             }
         }
         Ok(Step::More)
+    }
+
+    fn read_exemplars(&mut self, fields: &mut Fields<'_>) -> Result<(), Malformed> {
+        let series = labels(fields)?;
+        let some = fields.list(|fields| {
+            let (t, v) = (fields.signed()?, f64::from_le_bytes(fields.fixed()?));
+            Ok(Exemplar { t, v, labels: labels(fields)? })
+        })?;
+        self.examples += some.len() as u64;
+        match self.exemplars.last_mut() {
+            Some(last) if last.series == series => last.exemplars.extend(some),
+            _ => self.exemplars.push(SeriesExemplars { series, exemplars: some }),
+        }
+        Ok(())
     }
 
     fn read_series(&mut self, payload: &Bytes) -> Result<(), Malformed> {
@@ -261,6 +300,10 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+fn labels(fields: &mut Fields<'_>) -> Result<Labels, Malformed> {
+    Ok(LabelsRef::from_canonical(fields.text()?).to_labels())
 }
 
 fn each<'a>(

@@ -72,6 +72,12 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
+    pub(crate) fn fixed(&mut self) -> Result<[u8; 8], Malformed> {
+        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).ok_or("ends too early")?;
+        self.at += bytes.len();
+        Ok(*bytes)
+    }
+
     pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a text is not UTF-8")
     }

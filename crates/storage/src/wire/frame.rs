@@ -31,9 +31,11 @@ pub(crate) enum FrameKind {
     End,
     /// The answer failed.
     Error,
+    /// Exemplars.
+    Exemplars,
 }
 
-const KINDS: [FrameKind; 8] = [
+const KINDS: [FrameKind; 9] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -42,6 +44,7 @@ const KINDS: [FrameKind; 8] = [
     FrameKind::Backlog,
     FrameKind::End,
     FrameKind::Error,
+    FrameKind::Exemplars,
 ];
 
 /// A frame that was read.

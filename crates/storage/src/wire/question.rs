@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Cancel, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 
@@ -16,6 +16,7 @@ pub(crate) enum Question<'a> {
     LabelNames(&'a LabelsRequest),
     LabelValues(&'a str, &'a LabelsRequest),
     Metadata(Option<&'a str>),
+    Exemplars(&'a ExemplarsRequest),
     /// Within this time.
     CaughtUp(Duration),
     Backlog,
@@ -32,6 +33,7 @@ impl Question<'_> {
             Question::LabelNames(_) => "/label-names",
             Question::LabelValues(..) => "/label-values",
             Question::Metadata(_) => "/metadata",
+            Question::Exemplars(_) => "/exemplars",
             Question::CaughtUp(_) => "/caught-up",
             Question::Backlog => "/backlog",
         }
@@ -56,6 +58,11 @@ impl Question<'_> {
                 out.push(u8::from(family.is_some()));
                 family.iter().for_each(|family| put_bytes(&mut out, family.as_bytes()));
             }
+            Question::Exemplars(request) => {
+                put_number(&mut out, request.exemplars_max as u64);
+                put_range(&mut out, request.range);
+                put_sets(&mut out, &request.matcher_sets);
+            }
             Question::CaughtUp(timeout) => {
                 put_number(&mut out, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
             }
@@ -72,8 +79,12 @@ fn put_range(out: &mut Vec<u8>, range: TimeRange) {
 
 fn put_labels_request(out: &mut Vec<u8>, request: &LabelsRequest) {
     put_range(out, request.range);
-    put_number(out, request.matcher_sets.len() as u64);
-    request.matcher_sets.iter().for_each(|matchers| put_matchers(out, matchers));
+    put_sets(out, &request.matcher_sets);
+}
+
+fn put_sets(out: &mut Vec<u8>, sets: &[Vec<Matcher>]) {
+    put_number(out, sets.len() as u64);
+    sets.iter().for_each(|matchers| put_matchers(out, matchers));
 }
 
 fn put_matchers(out: &mut Vec<u8>, matchers: &[Matcher]) {
@@ -123,6 +134,14 @@ pub(crate) fn metadata(body: &[u8]) -> Result<Option<String>, Refused> {
     })
 }
 
+/// Reads a question for exemplars.
+pub(crate) fn exemplars(body: &[u8], cancel: Cancel) -> Result<ExemplarsRequest, Refused> {
+    read(body, |fields| {
+        let exemplars_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        Ok(ExemplarsRequest { exemplars_max, range: range(fields)?, matcher_sets: sets(fields)?, cancel })
+    })
+}
+
 /// Reads a question whether everything is visible.
 pub(crate) fn caught_up(body: &[u8]) -> Result<Duration, Refused> {
     read(body, |fields| Ok(Duration::from_millis(fields.number()?)))
@@ -147,13 +166,16 @@ fn range(fields: &mut Fields<'_>) -> Result<TimeRange, Malformed> {
 }
 
 fn labels_request(fields: &mut Fields<'_>, cancel: Cancel) -> Result<LabelsRequest, Fault> {
-    let range = range(fields)?;
+    Ok(LabelsRequest { range: range(fields)?, matcher_sets: sets(fields)?, cancel })
+}
+
+fn sets(fields: &mut Fields<'_>) -> Result<Vec<Vec<Matcher>>, Fault> {
     let sets = fields.number()?;
     let mut matcher_sets = Vec::new();
     for _ in 0..sets {
         matcher_sets.push(matchers(fields)?);
     }
-    Ok(LabelsRequest { matcher_sets, range, cancel })
+    Ok(matcher_sets)
 }
 
 fn matchers(fields: &mut Fields<'_>) -> Result<Vec<Matcher>, Fault> {

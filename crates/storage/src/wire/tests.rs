@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use model::{
-    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher,
-    Metadata, MetricType, SelectRequest, SeriesData, SourceError, TimeRange, Want,
+    Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
+    LabelsRequest, MatchOp, Matcher, Metadata, MetricType, SelectRequest, SeriesData, SeriesExemplars, SourceError,
+    TimeRange, Want,
 };
 use proptest::prelude::*;
 
@@ -78,6 +79,13 @@ fn questions_are_golden() {
     check(&Question::LabelValues("job", &request), "/label-values", &format!("03 6a 6f 62 {all} {sets}"));
     check(&Question::Metadata(None), "/metadata", "00");
     check(&Question::Metadata(Some("up")), "/metadata", "01 02 75 70");
+    let request = ExemplarsRequest {
+        matcher_sets: vec![vec![Matcher::equal("a", "b")]],
+        range: TimeRange { start_ms: -1, end_ms: 64 },
+        exemplars_max: 300,
+        cancel: Cancel::default(),
+    };
+    check(&Question::Exemplars(&request), "/exemplars", "ac 02 01 80 01 01 01 00 01 61 01 62");
     check(&Question::CaughtUp(std::time::Duration::from_millis(300)), "/caught-up", "ac 02");
     check(&Question::Backlog, "/backlog", "");
 }
@@ -93,6 +101,14 @@ fn questions_are_read_as_they_were_asked() {
     let (name, read) =
         question::label_values(&Question::LabelValues("é", &request).encode(), Cancel::default()).expect("reads");
     assert_eq!((name.as_str(), &read.matcher_sets, read.range), ("é", &request.matcher_sets, request.range));
+    let asked = ExemplarsRequest {
+        matcher_sets: read.matcher_sets,
+        range: TimeRange { start_ms: 1, end_ms: 2 },
+        exemplars_max: 7,
+        cancel: read.cancel,
+    };
+    let read = question::exemplars(&Question::Exemplars(&asked).encode(), Cancel::default()).expect("reads");
+    assert_eq!((&read.matcher_sets, read.range, read.exemplars_max), (&asked.matcher_sets, asked.range, 7));
     assert_eq!(question::metadata(&Question::Metadata(Some("up")).encode()), Ok(Some("up".to_owned())));
     assert_eq!(question::metadata(&[0]), Ok(None));
 }
@@ -136,6 +152,10 @@ fn frames_are_golden() {
     check(answer::metadata(&[up]).remove(0), "03 02 75 70 05 67 61 75 67 65 01 68 00");
     check(answer::warnings(&["w".to_owned()]).remove(0), "04 01 77");
     check(answer::backlog(300), "05 ac 02");
+    let exemplars = vec![Exemplar::new(-1, 0.5, &[("t", "é")]).expect("valid")];
+    let one = SeriesExemplars { series: labels(&[("a", "b")]), exemplars };
+    let expect = "08 04 01 61 01 62 01 01 00 00 00 00 00 00 e0 3f 05 01 74 02 c3 a9";
+    check(answer::exemplars(&[one]).remove(0), expect);
     check(answer::end(2, 300), "06 02 ac 02");
     let error = SourceError { kind: Kind::Corrupt, message: "bad".to_owned() };
     check(answer::error(&error), "07 03 03 62 61 64");
@@ -239,6 +259,20 @@ fn histograms_and_starts_travel_with_the_floats() {
     assert_eq!(out, all);
     answer.series[1].1.read(TimeRange { start_ms: 2, end_ms: 5 }, &mut out).expect("reads");
     assert_eq!((out.len(), out.histograms.len(), out.histograms[3].t), (3, 4, 5));
+}
+
+#[test]
+fn many_exemplars_come_in_several_frames_and_are_counted() {
+    let exemplars = |n| (0..n).map(|t| Exemplar::new(t, 1.0, &[("t", &"x".repeat(127))]).expect("valid")).collect();
+    let of = |name, n| SeriesExemplars { series: labels(&[("a", name)]), exemplars: exemplars(n) };
+    let all = [of("b", 1), of("c", 3_000), of("d", 2)];
+    let frames = answer::exemplars(&all);
+    assert!(frames.len() > 2 && frames.iter().all(|frame| frame.len() < 256 << 10), "{} frames", frames.len());
+    let whole = |count| [vec![begin()], answer::exemplars(&all), vec![answer::end(count, 0)]].concat().concat();
+    assert_eq!(read(&whole(3_003), 10_000).expect("whole").exemplars, all);
+    assert_eq!(read(&whole(3_002), 10_000).expect_err("refused"), "a frame is missing");
+    let torn = frame(FrameKind::Exemplars, |out| out.extend_from_slice(&[4, 1, b'a', 1, b'b', 1, 0, 0, 0]));
+    assert_eq!(read(&[begin(), torn].concat(), 100).expect_err("refused"), "ends too early");
 }
 
 fn any_series() -> impl Strategy<Value = Vec<(String, Vec<(i64, u64)>)>> {

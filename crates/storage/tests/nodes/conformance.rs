@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use model::{Cancel, Kind, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Sample, TimeRange, Want, stale_nan};
+use model::{
+    Cancel, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Sample, TimeRange,
+    Want, stale_nan,
+};
 use storage::{Reader, Replica};
 
 use crate::support::{Bed, Cluster, PATIENCE, Samples, blocking, labels, read, remote, request, serve};
@@ -37,7 +40,20 @@ async fn fill(bed: &Bed) -> Samples {
         bed.write_metadata(partition, &metadata(family, "help")).await;
     }
     bed.write_metadata(3, &metadata("a", "other help")).await;
+    for labels in all.keys() {
+        // Twice, as a client that got no answer sends them.
+        for _ in 0..2 {
+            bed.write_exemplars(labels, &exemplars(labels)).await;
+        }
+    }
     all
+}
+
+/// Exemplars of a series; many of one of them.
+fn exemplars(labels: &model::Labels) -> Vec<Exemplar> {
+    let many = if labels.get("n") == Some("long") { 1_500 } else { 2 };
+    let of = |t| Exemplar::new(t, 0.5, &[("trace_id", &format!("{t}é{}", "x".repeat(100)))]).expect("valid");
+    (0..many).map(of).collect()
 }
 
 /// The suite.
@@ -47,6 +63,7 @@ async fn conforms<R: Reader + ?Sized>(bed: &Bed, reader: Arc<R>) {
     blocking(&reader, move |reader| {
         selects(reader, &all);
         lists(reader);
+        finds_exemplars(reader, &all);
     })
     .await;
     refuses(&reader).await;
@@ -103,6 +120,37 @@ fn lists<R: Reader + ?Sized>(reader: &R) {
     assert_eq!(reader.metadata(None).expect("answers").items, [&a[..], &[b]].concat());
     assert_eq!(reader.metadata(Some("a")).expect("answers").items, a);
     assert_eq!(reader.metadata(Some("c")).expect("answers").items, []);
+}
+
+fn finds_exemplars<R: Reader + ?Sized>(reader: &R, all: &Samples) {
+    let ask =
+        |matcher_sets, range| ExemplarsRequest { matcher_sets, range, exemplars_max: 2_000, cancel: Cancel::default() };
+    let check = |matcher_sets: Vec<Vec<Matcher>>, range: TimeRange, keep: &dyn Fn(&model::Labels) -> bool| {
+        let got = reader.exemplars(&ask(matcher_sets, range)).expect("answers");
+        assert_eq!(got.warnings, [""; 0]);
+        let found: Vec<_> = got.items.into_iter().map(|one| (one.series, one.exemplars)).collect();
+        let expect = all.keys().filter(|labels| keep(labels)).map(|labels| {
+            let own = exemplars(labels).into_iter().filter(|exemplar| range.contains(exemplar.t)).collect();
+            (labels.clone(), own)
+        });
+        assert!(found == expect.collect::<Vec<_>>(), "{} series", found.len());
+    };
+    let of = |n: &str| vec![Matcher::equal("n", n)];
+    check(vec![vec![Matcher::equal("__name__", "m")]], TimeRange::ALL, &|_| true);
+    check(vec![of("7"), of("long"), of("7")], TimeRange::ALL, &|l| matches!(l.get("n"), Some("7" | "long")));
+    check(vec![of("long")], TimeRange { start_ms: 3, end_ms: 1_200 }, &|l| l.get("n") == Some("long"));
+    check(vec![of("absent")], TimeRange::ALL, &|_| false);
+    check(vec![], TimeRange::ALL, &|_| false);
+    let few = ExemplarsRequest { exemplars_max: 100, ..ask(vec![of("long")], TimeRange::ALL) };
+    let error = reader.exemplars(&few).expect_err("too many");
+    assert_eq!(error.kind, Kind::Invalid);
+    assert!(error.message.ends_with("the query finds more than 100 exemplars"), "{error}");
+    // Each node has fewer, where there are some.
+    let few =
+        ExemplarsRequest { exemplars_max: 1_610, ..ask(vec![vec![Matcher::equal("__name__", "m")]], TimeRange::ALL) };
+    assert_eq!(reader.exemplars(&few).expect_err("too many").kind, Kind::Invalid);
+    few.cancel.cancel();
+    assert_eq!(reader.exemplars(&few).expect_err("cancelled").kind, Kind::Unavailable);
 }
 
 async fn refuses<R: Reader + ?Sized>(reader: &Arc<R>) {

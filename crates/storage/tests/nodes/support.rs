@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use model::{
-    Cancel, Columns, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Sample, SelectRequest, Series,
-    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+    Cancel, Columns, Exemplar, ExemplarsRequest, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Sample,
+    SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
 };
 use prometheus::Registry;
 use queue::payload::Encoder;
@@ -121,6 +121,12 @@ impl Bed {
         let mut encoder = Encoder::new();
         encoder.push_metadata(metadata);
         self.append(partition, encoder).await;
+    }
+
+    pub(crate) async fn write_exemplars(&self, labels: &Labels, exemplars: &[Exemplar]) {
+        let mut encoder = Encoder::new();
+        encoder.push_exemplars(labels.as_ref(), exemplars);
+        self.append(labels.as_ref().partition(PARTITIONS), encoder).await;
     }
 
     async fn append(&self, partition: u32, mut encoder: Encoder) {
@@ -378,5 +384,9 @@ impl Reader for Fake {
 
     fn backlog(&self) -> u64 {
         0
+    }
+
+    fn exemplars(&self, _: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
+        Ok(Vec::new().into())
     }
 }
