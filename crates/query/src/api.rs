@@ -1,5 +1,6 @@
 //! Prometheus' HTTP API.
 
+pub(crate) mod exemplars;
 pub(crate) mod metadata;
 pub(crate) mod query;
 pub(crate) mod series;

@@ -24,13 +24,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, get, options};
 use bytes::Bytes;
 use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 
-use crate::api::{Api, metadata, query, series, status};
+use crate::api::{Api, exemplars, metadata, query, series, status};
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
 use crate::respond::response;
@@ -105,7 +106,7 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/api/v1/query", get_post(query::instant))
         .route("/api/v1/query_range", get_post(query::range))
-        .route("/api/v1/query_exemplars", get_post(query::exemplars))
+        .route("/api/v1/query_exemplars", get_post(exemplars::exemplars))
         .route("/api/v1/format_query", get_post(query::format))
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
@@ -132,16 +133,22 @@ async fn read_form(request: Request) -> Result<Form, Error> {
     Ok(Form::read(request, BODY_BYTES_MAX).await?)
 }
 
-/// A route that takes its parameters from the URL or from a form, and answers a browser's question whether it may.
-fn get_post<H, F>(handler: H) -> MethodRouter<Arc<Api>>
+/// A route that takes its parameters from the URL or from a form, and answers a browser's question whether it may. A handler may find that there is
+/// nothing to answer.
+fn get_post<H, F, T>(handler: H) -> MethodRouter<Arc<Api>>
 where
     H: Fn(Arc<Api>, Form) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Bytes, Error>> + Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+    T: Into<Option<Bytes>> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| async move {
-        match read_form(request).await {
-            Ok(form) => response(handler(api, form).await),
-            Err(error) => response(Err(error)),
+        let answer = match read_form(request).await {
+            Ok(form) => handler(api, form).await.map(Into::into),
+            Err(error) => Err(error),
+        };
+        match answer.transpose() {
+            Some(answer) => response(answer),
+            None => StatusCode::NO_CONTENT.into_response(),
         }
     };
     get(handle.clone()).post(handle).options(api::options)

@@ -62,17 +62,6 @@ pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     Ok(answer.finish())
 }
 
-/// `/api/v1/query_exemplars`: the question is checked, and no exemplars are kept.
-pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
-    let start = time_or(&form, "start", i64::MIN)?;
-    if time_or(&form, "end", i64::MAX)? < start {
-        return Err(Error::Request("end timestamp must not be before start timestamp".to_owned()));
-    }
-    let reason = |e: promql::ParseError| Error::Request(e.to_string());
-    promql::parse(form.get("query"), &api.args.features).map_err(reason)?;
-    Ok(crate::respond::data("[]"))
-}
-
 /// A time that may be left out.
 pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, Error> {
     match form.get(name) {

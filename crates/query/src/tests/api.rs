@@ -240,7 +240,6 @@ async fn what_there_is_none_of_is_an_empty_list() {
     server.check("/api/v1/targets", r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#).await;
     server.check("/api/v1/alertmanagers", r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#).await;
     server.check("/api/v1/scrape_pools", r#"{"scrapePools":[]}"#).await;
-    server.check("/api/v1/query_exemplars?query=up&start=1&end=2", "[]").await;
     server.check("/api/v1/status/config", r#"{"yaml":"{}\n"}"#).await;
     server
         .check(
@@ -256,4 +255,48 @@ async fn what_there_is_none_of_is_an_empty_list() {
 async fn a_query_is_formatted() {
     let server = Server::new();
     server.check("/api/v1/format_query?query=sum(up)%2b1", r#""sum(up) + 1""#).await;
+}
+
+#[tokio::test]
+async fn exemplars_are_those_of_every_selector_in_the_form_of_prometheus() {
+    let server = Server::new();
+    let up = r#"{"seriesLabels":{"__name__":"up","job":"api"},"exemplars":[{"labels":{"span":"<\"7\">","trace_id":"4bf9"},"value":"0.5","timestamp":1699999998.500},{"labels":{},"value":"1e+21","timestamp":1700000000}]}"#;
+    let disk = r#"{"seriesLabels":{"__name__":"disk.free","a.b":"é\""},"exemplars":[{"labels":{},"value":"+Inf","timestamp":1700000000}]}"#;
+    let path = |query: &str| format!("/api/v1/query_exemplars?query={query}");
+    server.check(&path("up"), &format!("[{up}]")).await;
+    server.check(&path("sum(rate(up[5m]))+/+on()+{%22disk.free%22}"), &format!("[{disk},{up}]")).await;
+    let last = r#"[{"seriesLabels":{"__name__":"up","job":"api"},"exemplars":[{"labels":{},"value":"1e+21","timestamp":1700000000}]}]"#;
+    server.check(&path("up+offset+1h&start=1700000000"), last).await;
+    server.check(&path("up&start=1&end=2"), "[]").await;
+    server.check(&path("absent(down)"), "[]").await;
+    let form = "query=up%7Bjob%3D%22api%22%7D";
+    assert_eq!(server.post("/api/v1/query_exemplars", form).await, server.get(&path("up")).await);
+    for none in ["1", "%22a%22", "time()"] {
+        assert_eq!(server.get(&path(none)).await, (StatusCode::NO_CONTENT, String::new()), "{none}");
+    }
+}
+
+#[tokio::test]
+async fn questions_for_exemplars_are_refused_as_by_prometheus_and_held_to_the_limits() {
+    let server = Server::with_arguments(&["--query-samples-max", "1"]);
+    let refused = async |query: &str, error: &str| {
+        server.refused(&format!("/api/v1/query_exemplars?{query}"), 400, "bad_data", error).await;
+    };
+    refused("query=up&start=2&end=1", "end timestamp must not be before start timestamp").await;
+    let invalid = |name: &str| {
+        format!(
+            "invalid parameter \\\"{name}\\\": invalid time value for '{name}': cannot parse \\\"x\\\" to a valid timestamp"
+        )
+    };
+    refused("query=up&start=x", &invalid("start")).await;
+    refused("query=up&end=x", &invalid("end")).await;
+    refused("query=absent(", "1:8: parse error: unclosed left parenthesis").await;
+    refused("", "unknown position: parse error: no expression found in input").await;
+    server.refused("/api/v1/query_exemplars?query=up", 422, "execution", "too many exemplars").await;
+    server.memory.behave(Behaviour::Warn);
+    let (_, body) = server.get("/api/v1/query_exemplars?query=down").await;
+    assert_eq!(body, r#"{"status":"success","data":[],"warnings":["block 7 is in quarantine"]}"#);
+    server.memory.caught_up.send_replace(false);
+    let (status, body) = server.get("/api/v1/query_exemplars?query=up&timeout=1ms").await;
+    assert_eq!((status.as_u16(), body.contains("storage catch-up")), (503, true), "{body}");
 }
