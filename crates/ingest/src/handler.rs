@@ -79,7 +79,7 @@ fn count(all: &metrics::Metrics, metrics: &metrics::Protocol, outcome: &Outcome)
             metrics.rejected(reason, outcome.refused_samples[reason as usize]);
         }
     }
-    all.dropped_exemplars.inc_by(outcome.exemplars);
+    all.count_exemplars(outcome);
 }
 
 async fn write<P: Protocol>(writer: &Arc<Writer>, request: Request) -> Result<Outcome, Error> {

@@ -7,7 +7,7 @@ use prometheus::{
 use runtime::metrics::register_bounds;
 
 use crate::Args;
-use crate::outcome::Reason;
+use crate::outcome::{NoExemplar, Outcome, Reason};
 use crate::writer::WRITES_MAX;
 
 /// All metrics of the component.
@@ -17,7 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) text: Protocol,
     pub(crate) json: Protocol,
     pub(crate) internal: Protocol,
-    pub(crate) dropped_exemplars: IntCounter,
+    exemplars: IntCounter,
+    rejected_exemplars: [IntCounter; NoExemplar::ALL.len()],
     pub(crate) inflight_bytes: IntGauge,
     pub(crate) overloaded: IntCounter,
 }
@@ -72,6 +73,14 @@ fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
 }
 
 impl Metrics {
+    /// Counts exemplars, those that were not taken by reason.
+    pub(crate) fn count_exemplars(&self, outcome: &Outcome) {
+        self.exemplars.inc_by(outcome.exemplars);
+        for (counter, refused) in self.rejected_exemplars.iter().zip(outcome.refused_exemplars) {
+            counter.inc_by(refused);
+        }
+    }
+
     /// Registers the metrics; fails where they are there already.
     pub(crate) fn register(registry: &Registry, args: &Args) -> Result<Self, prometheus::Error> {
         bounds(registry, args)?;
@@ -100,7 +109,11 @@ impl Metrics {
             "Bytes of request bodies as they came, by protocol.",
             &["protocol"],
         )?;
-        let dropped = counters("weir_ingest_dropped_total", "Exemplars that came and are not stored yet.", &["kind"])?;
+        let exemplars =
+            IntCounter::new("weir_ingest_exemplars_total", "Exemplars that were made durable and acknowledged.")?;
+        registry.register(Box::new(exemplars.clone()))?;
+        let rejected_exemplars =
+            counters("weir_ingest_rejected_exemplars_total", "Exemplars that were not taken, by reason.", &["reason"])?;
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "weir_ingest_request_duration_seconds",
@@ -132,7 +145,8 @@ impl Metrics {
             text: protocol("text"),
             json: protocol("json"),
             internal: protocol("internal"),
-            dropped_exemplars: dropped.with_label_values(&["exemplar"]),
+            exemplars,
+            rejected_exemplars: NoExemplar::ALL.map(|reason| rejected_exemplars.with_label_values(&[reason.as_str()])),
             inflight_bytes,
             overloaded,
         })

@@ -1,5 +1,9 @@
 //! What became of the entries of one request: how many are taken, and which were refused and why.
 
+use model::{Exemplar, InvalidExemplar};
+
+use crate::args::Window;
+
 /// Why a sample was refused; the label `reason` of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -27,6 +31,34 @@ impl Reason {
             Reason::TooNew => "too_new",
             Reason::Syntax => "syntax",
             Reason::NativeHistogram => "native_histogram",
+        }
+    }
+}
+
+/// Why an exemplar was not taken; the label `reason` of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoExemplar {
+    /// Its labels, or those of its series, are not a set.
+    Labels,
+    /// Its labels have too many characters.
+    TooLong,
+    /// Older than the retention.
+    TooOld,
+    /// Too far ahead of the clock.
+    TooNew,
+}
+
+impl NoExemplar {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [NoExemplar; 4] =
+        [NoExemplar::Labels, NoExemplar::TooLong, NoExemplar::TooOld, NoExemplar::TooNew];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            NoExemplar::Labels => "labels",
+            NoExemplar::TooLong => "too_long",
+            NoExemplar::TooOld => "too_old",
+            NoExemplar::TooNew => "too_new",
         }
     }
 }
@@ -63,8 +95,10 @@ pub(crate) struct Outcome {
     pub(crate) samples: u64,
     /// Native histograms that were taken.
     pub(crate) histograms: u64,
-    /// Exemplars that came.
+    /// Exemplars that were taken.
     pub(crate) exemplars: u64,
+    /// Number of exemplars that were not, by reason.
+    pub(crate) refused_exemplars: [u64; NoExemplar::ALL.len()],
     /// Where the first refused entries stand in the request, and what is wrong with each.
     pub(crate) told: Vec<(usize, String)>,
     /// Number of refused entries.
@@ -87,6 +121,24 @@ impl Outcome {
         if self.told.len() < self.told_max {
             self.told.push((place, text()));
         }
+    }
+
+    /// Counts exemplars that are not taken. They make no request fail, as in Prometheus: no sender can do anything about them.
+    pub(crate) fn refuse_exemplars(&mut self, reason: NoExemplar, exemplars: u64) {
+        self.refused_exemplars[reason as usize] += exemplars;
+    }
+
+    /// The exemplar, if it is one and of a time that is taken; else it is counted as refused.
+    pub(crate) fn exemplar(&mut self, exemplar: Result<Exemplar, InvalidExemplar>, window: Window) -> Option<Exemplar> {
+        let reason = match exemplar {
+            Err(InvalidExemplar::Labels(_)) => NoExemplar::Labels,
+            Err(InvalidExemplar::TooLong(_)) => NoExemplar::TooLong,
+            Ok(exemplar) if exemplar.t < window.oldest_ms => NoExemplar::TooOld,
+            Ok(exemplar) if exemplar.t > window.newest_ms => NoExemplar::TooNew,
+            Ok(exemplar) => return Some(exemplar),
+        };
+        self.refuse_exemplars(reason, 1);
+        None
     }
 
     /// The refused entries that are told, in one line, each after `noun` and its place.

@@ -2,11 +2,12 @@
 //!
 //! Follows Prometheus' own receiver where the specifications leave a choice: a series needs a metric name, any UTF-8 is a name, and a
 //! bad series or histogram does not take the good ones with it. Of both versions the answer says in its headers how many samples, histograms
-//! and exemplars were written. Choices of our own: overload is answered with 503 and not 429, since Prometheus throws data away on
-//! 429 unless it was configured otherwise. And exemplars are not stored yet: they are read, counted, and told as not written in the
-//! header alone, as no sender can do anything about them.
+//! and exemplars were written. An exemplar that is not taken is told in the header alone, as no sender can do anything about it, unless its labels
+//! refer to symbols that are not there. A choice of our own: overload is answered with 503 and not 429, since Prometheus throws data away on
+//! 429 unless it was configured otherwise. And a series of 2.0 may have exemplars and nothing else, as one of 1.0 has in practice.
 
 mod delta;
+mod exemplar;
 mod histogram;
 mod points;
 mod protobuf;
@@ -115,7 +116,7 @@ impl handler::Protocol for Protocol {
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         };
-        tell_written(&mut response, [outcome.samples, outcome.histograms, 0]);
+        tell_written(&mut response, [outcome.samples, outcome.histograms, outcome.exemplars]);
         response
     }
 
@@ -171,7 +172,7 @@ fn decode_write_request(message: &[u8], context: &mut Context<'_>) -> Result<Out
                     continue;
                 }
                 let (labels, points) = series.split();
-                stager.series(labels, points).map_err(invalid)?;
+                stager.series(labels, points, &exemplar::read).map_err(invalid)?;
             }
         }
     }
@@ -191,7 +192,8 @@ fn decode_request(message: &[u8], context: &mut Context<'_>) -> Result<Outcome, 
             stager.refuse(&series.points, reason);
             continue;
         }
-        stager.series(Named::Pairs(&mut series.labels), &mut series.points).map_err(invalid)?;
+        let read = |message: &[u8], base| request.read_exemplar(message, base);
+        stager.series(Named::Pairs(&mut series.labels), &mut series.points, &read).map_err(invalid)?;
         let name = series.labels.iter().find(|(name, _)| *name == METRIC_NAME);
         if let (Some((kind, help, unit)), Some((_, name))) = (series.metadata, name) {
             stager.staging.repeat_metadata(request::family(name, kind), kind, help, unit, context.now_ms);

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use model::histogram::BUCKETS_MAX;
 use model::labels::{InvalidLabels, LabelsWriter};
-use model::{HistogramSample, Labels, LabelsRef, METRIC_NAME, Metadata, MetricType, Sample, Samples};
+use model::{Exemplar, HistogramSample, Labels, LabelsRef, METRIC_NAME, Metadata, MetricType, Sample, Samples};
 use queue::payload::Encoder;
 
 /// Size of a record's body from which on a new record begins. Far below [`queue::RECORD_BYTES_MAX`], so that one more series or
@@ -20,6 +20,12 @@ const HISTOGRAMS_BYTES_MAX: usize = 1 << 20;
 const HISTOGRAM_BYTES_MAX: usize = 80 * BUCKETS_MAX + 100;
 /// Size of a series' labels. Ten times what any exporter sends; a symbol has to fit a record.
 pub(crate) const LABELS_BYTES_MAX: usize = 64 << 10;
+/// Exemplars of one series that are encoded at once.
+const EXEMPLARS_MAX: usize = 256;
+/// Size of the largest exemplar: time, value, and 128 characters of four bytes, each a name or a value with its length.
+const EXEMPLAR_BYTES_MAX: usize = 32 + 128 * 5;
+const _: () =
+    assert!(RECORD_BYTES_TARGET + LABELS_BYTES_MAX + EXEMPLARS_MAX * EXEMPLAR_BYTES_MAX < queue::RECORD_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_TARGET + LABELS_BYTES_MAX + 40 * SAMPLES_MAX < queue::RECORD_BYTES_MAX);
 const _: () = assert!(
     RECORD_BYTES_TARGET + LABELS_BYTES_MAX + HISTOGRAMS_BYTES_MAX + HISTOGRAM_BYTES_MAX < queue::RECORD_BYTES_MAX
@@ -67,6 +73,16 @@ impl Staging {
         pairs: &mut [(&str, &str)],
         samples: impl Into<Samples<'s>>,
     ) -> Result<(), Refused> {
+        self.push_all(pairs, samples, &[])
+    }
+
+    /// As [`Staging::push`], with exemplars of the series.
+    pub(crate) fn push_all<'s>(
+        &mut self,
+        pairs: &mut [(&str, &str)],
+        samples: impl Into<Samples<'s>>,
+        exemplars: &[Exemplar],
+    ) -> Result<(), Refused> {
         let labels = self.labels.write(pairs)?;
         if labels.canonical().len() > LABELS_BYTES_MAX {
             return Err(Refused::TooLong(labels.canonical().len()));
@@ -75,15 +91,17 @@ impl Staging {
         if !pairs.iter().any(|(name, value)| *name == METRIC_NAME && !value.is_empty()) {
             return Err(Refused::NoName);
         }
-        put(&mut self.encoders, &mut self.touched, &mut self.records, labels, samples.into());
+        let Staging { encoders, touched, records, .. } = self;
+        put(encoders, touched, records, labels, samples.into(), exemplars);
         Ok(())
     }
 
-    /// As [`Staging::push`], for a label set that was made before.
+    /// As [`Staging::push_all`], for a label set that was made before.
     pub(crate) fn push_labels<'s>(
         &mut self,
         labels: LabelsRef<'_>,
         samples: impl Into<Samples<'s>>,
+        exemplars: &[Exemplar],
     ) -> Result<(), Refused> {
         if labels.canonical().len() > LABELS_BYTES_MAX {
             return Err(Refused::TooLong(labels.canonical().len()));
@@ -91,7 +109,8 @@ impl Staging {
         if labels.get(METRIC_NAME).is_none() {
             return Err(Refused::NoName);
         }
-        put(&mut self.encoders, &mut self.touched, &mut self.records, labels, samples.into());
+        let Staging { encoders, touched, records, .. } = self;
+        put(encoders, touched, records, labels, samples.into(), exemplars);
         Ok(())
     }
 
@@ -153,6 +172,7 @@ fn put(
     records: &mut Vec<(u32, Bytes)>,
     labels: LabelsRef<'_>,
     samples: Samples<'_>,
+    exemplars: &[Exemplar],
 ) {
     let partition = labels.partition(encoders.len() as u32);
     let encoder = &mut encoders[partition as usize];
@@ -178,6 +198,13 @@ fn put(
         let (histograms, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         push(Samples { histograms, ..Samples::default() });
         rest = later;
+    }
+    for some in exemplars.chunks(EXEMPLARS_MAX) {
+        if encoder.is_empty() {
+            touched.push(partition);
+        }
+        encoder.push_exemplars(labels, some);
+        roll(encoder, partition, records);
     }
 }
 

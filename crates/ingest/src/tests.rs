@@ -9,7 +9,7 @@ use axum::http::{Request, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use model::{HistogramSample, Labels, LabelsRef, Metadata, Sample, Samples};
+use model::{Exemplar, HistogramSample, Labels, LabelsRef, Metadata, Sample, Samples};
 use queue::payload::{Decoder, Visitor};
 use queue::{Bounds, BoxFuture, Record};
 use runtime::ShutdownTrigger;
@@ -22,7 +22,7 @@ pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 /// A log in memory.
 pub(crate) struct Memory {
     partitions: u32,
-    records: Mutex<Vec<(u32, Bytes)>>,
+    pub(crate) records: Mutex<Vec<(u32, Bytes)>>,
     /// A partition that takes nothing, and why.
     full: Mutex<Option<(u32, queue::Error)>>,
     /// Appends wait until it is opened.
@@ -81,6 +81,7 @@ pub(crate) struct Content {
     /// As many as there are floats.
     pub(crate) starts: BTreeMap<String, Vec<i64>>,
     pub(crate) histograms: BTreeMap<String, Vec<HistogramSample>>,
+    pub(crate) exemplars: BTreeMap<String, Vec<Exemplar>>,
     pub(crate) metadata: Vec<Metadata>,
     partition: u32,
     partitions: u32,
@@ -112,6 +113,11 @@ impl Visitor for Content {
         if !samples.histograms.is_empty() {
             self.histograms.entry(labels.to_string()).or_default().extend_from_slice(samples.histograms);
         }
+    }
+
+    fn exemplars(&mut self, labels: LabelsRef<'_>, exemplars: &[Exemplar]) {
+        assert_eq!(labels.partition(self.partitions), self.partition, "{labels} is on the wrong partition");
+        self.exemplars.entry(labels.to_string()).or_default().extend_from_slice(exemplars);
     }
 
     fn metadata(&mut self, metadata: &Metadata) {

@@ -2,7 +2,7 @@
 //!
 //! A line is the unit: a bad one is told with its place and reason, and the others are taken. What OpenMetrics asks of a whole
 //! exposition (grouping, order, suffixes by type) is not checked, as Prometheus does not either; that it ends with `# EOF` is, since
-//! else a body that was cut off would pass for a whole one. Exemplars are counted and not stored yet.
+//! else a body that was cut off would pass for a whole one. An exemplar without a time has that of its sample.
 
 mod line;
 
@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, Response, Uri, header};
 use bytes::Bytes;
-use model::{METRIC_NAME, Metadata, MetricType, Sample};
+use model::{Exemplar, InvalidExemplar, METRIC_NAME, Metadata, MetricType, Sample};
 
 use self::line::{About, Fault, Line, Parts};
 use crate::Error;
@@ -20,7 +20,7 @@ use crate::args::Window;
 use crate::body::{Encoding, decode};
 use crate::handler::{self, Context};
 use crate::metrics;
-use crate::outcome::{Outcome, Reason, show};
+use crate::outcome::{NoExemplar, Outcome, Reason, show};
 use crate::staging::{Staging, recycle};
 
 /// Refused lines that an answer tells; the rest it counts.
@@ -165,10 +165,14 @@ impl Push<'_> {
                 Ok((_, Line::End)) => ended = true,
                 Ok((_, Line::About { family, about })) => self.families.add(family, about),
                 Ok((text, Line::Sample { v, t, exemplar })) => {
-                    self.outcome.exemplars += u64::from(exemplar);
                     let mut list = recycle(std::mem::take(&mut pairs));
                     list.extend(parts.pairs(text));
-                    self.sample(number, &mut list, Sample { t: t.unwrap_or(self.default_ms), v });
+                    let t = t.unwrap_or(self.default_ms);
+                    let exemplar = exemplar.map(|(v, own)| {
+                        let labels: Vec<(&str, &str)> = parts.exemplar(text).collect();
+                        Exemplar::new(own.unwrap_or(t), v, &labels)
+                    });
+                    self.sample(number, &mut list, Sample { t, v }, exemplar);
                     pairs = recycle(list);
                 }
                 Err(fault) => self.outcome.refuse(number, Reason::Syntax, 1, || {
@@ -181,16 +185,25 @@ impl Push<'_> {
         }
     }
 
-    fn sample<'x>(&mut self, number: usize, pairs: &mut Vec<(&'x str, &'x str)>, sample: Sample)
-    where
+    fn sample<'x>(
+        &mut self,
+        number: usize,
+        pairs: &mut Vec<(&'x str, &'x str)>,
+        sample: Sample,
+        exemplar: Option<Result<Exemplar, InvalidExemplar>>,
+    ) where
         Self: 'x,
     {
         let (t, Window { oldest_ms, newest_ms }) = (sample.t, self.window);
+        let exemplar = exemplar.and_then(|exemplar| self.outcome.exemplar(exemplar, self.window));
+        let exemplars = u64::from(exemplar.is_some());
         if t < oldest_ms {
+            self.outcome.refuse_exemplars(NoExemplar::TooOld, exemplars);
             let text = || format!("timestamp {t} is older than the retention allows ({oldest_ms})");
             return self.outcome.refuse(number, Reason::TooOld, 1, text);
         }
         if t > newest_ms {
+            self.outcome.refuse_exemplars(NoExemplar::TooNew, exemplars);
             let text = || format!("timestamp {t} is too far in the future (after {newest_ms})");
             return self.outcome.refuse(number, Reason::TooNew, 1, text);
         }
@@ -199,9 +212,13 @@ impl Push<'_> {
             pairs.retain(|(name, _)| extra.iter().all(|(known, _)| known != name));
             pairs.extend(extra.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         }
-        match self.staging.push(pairs, &[sample]) {
-            Ok(()) => self.outcome.samples += 1,
+        match self.staging.push_all(pairs, &[sample], exemplar.as_slice()) {
+            Ok(()) => {
+                self.outcome.samples += 1;
+                self.outcome.exemplars += exemplars;
+            }
             Err(refused) => {
+                self.outcome.refuse_exemplars(NoExemplar::Labels, exemplars);
                 self.outcome.refuse(number, Reason::Labels, 1, || format!("{}: {refused}", show(pairs)));
             }
         }

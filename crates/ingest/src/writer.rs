@@ -149,7 +149,7 @@ impl Writer {
 fn stage(staging: &mut Staging, batch: &Batch) -> Result<(), Error> {
     for (labels, samples) in &batch.series {
         staging
-            .push_labels(labels.as_ref(), samples)
+            .push_labels(labels.as_ref(), samples, &[])
             .map_err(|refused| Error::Invalid(format!("series {labels}: {refused}")))?;
     }
     for metadata in &batch.metadata {

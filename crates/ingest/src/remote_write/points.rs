@@ -1,15 +1,16 @@
 //! The samples of one series of a request, and how they are staged.
 
-use model::{HistogramSample, LabelsRef, Sample, Samples};
+use model::{Exemplar, HistogramSample, LabelsRef, Sample, Samples};
 
+use super::exemplar::{Fault, Read};
 use super::histogram;
 use super::protobuf::Malformed;
 use crate::args::Window;
-use crate::outcome::{Outcome, Reason, show};
+use crate::outcome::{NoExemplar, Outcome, Reason, show};
 use crate::staging::{Refused, Staging};
 
-/// Histograms that are read and staged at once: of a small request each takes a hundred times its bytes.
-const HISTOGRAMS_AT_ONCE: usize = 64;
+/// Histograms, and exemplars, that are read and staged at once: of a small request each takes a hundred times its bytes.
+const AT_ONCE: usize = 64;
 
 /// The samples of one series.
 #[derive(Debug, Default)]
@@ -19,7 +20,8 @@ pub(crate) struct Points {
     pub(crate) starts: Vec<i64>,
     /// Where each histogram stands in the body.
     pub(crate) histograms: Vec<(usize, usize)>,
-    pub(crate) exemplars: u64,
+    /// Where each exemplar stands in the body.
+    pub(crate) exemplars: Vec<(usize, usize)>,
 }
 
 /// The labels of a series.
@@ -55,7 +57,7 @@ impl Points {
         self.floats.clear();
         self.starts.clear();
         self.histograms.clear();
-        self.exemplars = 0;
+        self.exemplars.clear();
     }
 
     /// Adds a float with its start, or 0.
@@ -97,10 +99,10 @@ impl Points {
 }
 
 impl Named<'_, '_> {
-    fn push(&mut self, staging: &mut Staging, samples: Samples<'_>) -> Result<(), Refused> {
+    fn push(&mut self, staging: &mut Staging, samples: Samples<'_>, exemplars: &[Exemplar]) -> Result<(), Refused> {
         match self {
-            Named::Set(labels) => staging.push_labels(*labels, samples),
-            Named::Pairs(pairs) => staging.push(pairs, samples),
+            Named::Set(labels) => staging.push_labels(*labels, samples, exemplars),
+            Named::Pairs(pairs) => staging.push_all(pairs, samples, exemplars),
         }
     }
 
@@ -120,33 +122,42 @@ pub(super) struct Stager<'a> {
     pub(super) outcome: Outcome,
     /// Number of the next series.
     place: usize,
-    /// Histograms on their way.
+    /// Histograms and exemplars on their way.
     histograms: Vec<HistogramSample>,
+    exemplars: Vec<Exemplar>,
 }
+
+/// Reads the exemplar that a message is, which begins at a place in the body.
+pub(super) type ReadExemplar<'r> = &'r dyn Fn(&[u8], usize) -> Result<Read, Malformed>;
 
 impl<'a> Stager<'a> {
     pub(super) fn new(body: &'a [u8], staging: &'a mut Staging, window: Window, told_max: usize) -> Self {
-        Stager { body, staging, window, outcome: Outcome::telling(told_max), place: 0, histograms: Vec::new() }
+        let outcome = Outcome::telling(told_max);
+        Stager { body, staging, window, outcome, place: 0, histograms: Vec::new(), exemplars: Vec::new() }
     }
 
     /// Counts a series as refused whose labels cannot be read.
     pub(super) fn refuse(&mut self, points: &Points, reason: &str) {
-        self.outcome.exemplars += points.exemplars;
+        self.outcome.refuse_exemplars(NoExemplar::Labels, points.exemplars.len() as u64);
         self.outcome.refuse(self.place, Reason::Labels, points.samples(), || reason.to_owned());
         self.place += 1;
     }
 
-    /// Stages what can be taken of a series. A histogram that is not protobuf is an error; one that is not valid is told and left out.
-    pub(super) fn series(&mut self, mut labels: Named<'_, '_>, points: &mut Points) -> Result<(), Malformed> {
+    /// Stages what can be taken of a series. A histogram or an exemplar that is not protobuf is an error; one that is not valid is left out.
+    pub(super) fn series(
+        &mut self,
+        mut labels: Named<'_, '_>,
+        points: &mut Points,
+        read: ReadExemplar<'_>,
+    ) -> Result<(), Malformed> {
         let place = self.place;
         self.place += 1;
-        self.outcome.exemplars += points.exemplars;
         let came = points.samples();
         let (mut old, mut new, mut invalid) = (Left::default(), Left::default(), Left::default());
         points.cut(self.window, &mut old, &mut new);
         let floats = Samples { floats: &points.floats, starts: &points.starts, histograms: &[] };
-        let mut staged = labels.push(self.staging, floats);
-        for some in points.histograms.chunks(HISTOGRAMS_AT_ONCE) {
+        let mut staged = labels.push(self.staging, floats, &[]);
+        for some in points.histograms.chunks(AT_ONCE) {
             if staged.is_err() {
                 break;
             }
@@ -160,16 +171,50 @@ impl<'a> Stager<'a> {
                 }
             }
             let samples = Samples { histograms: &self.histograms, ..Samples::default() };
-            staged = labels.push(self.staging, samples);
+            staged = labels.push(self.staging, samples, &[]);
             self.outcome.histograms += self.histograms.len() as u64;
         }
         if let Err(refused) = staged {
             // Labels are refused before the first sample of a series is staged.
+            self.outcome.refuse_exemplars(NoExemplar::Labels, points.exemplars.len() as u64);
             self.outcome.refuse(place, Reason::Labels, came, || format!("{}: {refused}", labels.show()));
             return Ok(());
         }
         self.outcome.samples += points.floats.len() as u64;
         self.tell(place, &labels, old, new, invalid);
+        self.exemplars(place, &mut labels, points, read)
+    }
+
+    /// Stages the exemplars of a series whose labels are good.
+    fn exemplars(
+        &mut self,
+        place: usize,
+        labels: &mut Named<'_, '_>,
+        points: &Points,
+        read: ReadExemplar<'_>,
+    ) -> Result<(), Malformed> {
+        let mut told = None;
+        for some in points.exemplars.chunks(AT_ONCE) {
+            self.exemplars.clear();
+            for (start, end) in some {
+                let one = match read(&self.body[*start..*end], *start)? {
+                    Ok(exemplar) => self.outcome.exemplar(Ok(exemplar), self.window),
+                    Err(Fault::Invalid(invalid)) => self.outcome.exemplar(Err(invalid), self.window),
+                    Err(Fault::Unreadable { reason, is_told }) => {
+                        self.outcome.refuse_exemplars(NoExemplar::Labels, 1);
+                        told = told.or(is_told.then_some(reason));
+                        None
+                    }
+                };
+                self.exemplars.extend(one);
+            }
+            // A label set that was taken just before.
+            let _ = labels.push(self.staging, Samples::default(), &self.exemplars);
+            self.outcome.exemplars += self.exemplars.len() as u64;
+        }
+        if let Some(reason) = told {
+            self.outcome.refuse(place, Reason::Labels, 0, || format!("{}: exemplar: {reason}", labels.show()));
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use model::{MetricType, Sample};
 
+use super::exemplar;
 use super::histogram::varints;
 use super::points::Points;
 use super::protobuf::{Fields, Malformed, Value};
@@ -97,7 +98,7 @@ impl<'a> Reader<'a> {
                     series.points.push(sample, start);
                 }
                 (3, Value::Bytes(histogram)) => series.points.histograms.push(histogram.span()),
-                (4, Value::Bytes(_)) => series.points.exemplars += 1,
+                (4, Value::Bytes(exemplar)) => series.points.exemplars.push(exemplar.span()),
                 (5, Value::Bytes(metadata)) => series.metadata = self.read_metadata(metadata)?,
                 (1..=5, _) => return Err(fields.malformed("wrong wire type of a field of a series")),
                 _ => {}
@@ -105,6 +106,11 @@ impl<'a> Reader<'a> {
         }
         series.unreadable = self.resolve(&series.refs, &mut series.labels).err();
         Ok(())
+    }
+
+    /// Reads an exemplar of a series, which begins at `base` of the body.
+    pub(super) fn read_exemplar(&self, message: &[u8], base: usize) -> Result<exemplar::Read, Malformed> {
+        exemplar::read_with_symbols(message, base, |number| self.symbol(number))
     }
 
     fn resolve(&self, refs: &[u64], labels: &mut Vec<(&'a str, &'a str)>) -> Result<(), &'static str> {

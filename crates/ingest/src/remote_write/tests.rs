@@ -12,6 +12,7 @@ use crate::args::Window;
 use crate::staging::Staging;
 use crate::tests::{Content, NOW_MS, Rig};
 
+mod exemplars;
 mod histograms;
 mod request;
 
@@ -149,15 +150,6 @@ async fn more_bad_series_than_are_told_are_counted() {
     let (status, text) = send(&rig, &series(&[("x", "1")], &[(1, 1.0)]).repeat(25)).await;
     assert_eq!((status, text.matches("no metric name").count()), (400, 10));
     assert!(text.ends_with("; and 15 more\n"), "{text}");
-}
-
-#[tokio::test]
-async fn exemplars_are_only_counted() {
-    let rig = Rig::new(|_| {});
-    let exemplar = bytes(3, &bytes(1, b""));
-    let with_exemplar = bytes(1, &[label("__name__", "a"), sample(1, 1.0), exemplar].concat());
-    assert_eq!(send(&rig, &with_exemplar).await.0, 204);
-    assert_eq!(rig.metric("weir_ingest_dropped_total", &["exemplar"]), 1.0);
 }
 
 #[tokio::test]

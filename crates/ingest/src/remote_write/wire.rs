@@ -84,7 +84,7 @@ fn read_series<'a>(mut fields: Fields<'a>, series: &mut Series<'a>) -> Result<()
         match field {
             (1, Value::Bytes(label)) => series.spans.push(read_label(label)?),
             (2, Value::Bytes(sample)) => series.points.floats.push(read_sample(sample)?),
-            (3, Value::Bytes(_)) => series.points.exemplars += 1,
+            (3, Value::Bytes(exemplar)) => series.points.exemplars.push(exemplar.span()),
             (4, Value::Bytes(histogram)) => series.points.histograms.push(histogram.span()),
             (1..=4, _) => return Err(fields.malformed("wrong wire type of a field of a series")),
             _ => {}

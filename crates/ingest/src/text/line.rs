@@ -26,8 +26,8 @@ pub(super) enum Line {
     End,
     /// Something about a family.
     About { family: String, about: About },
-    /// A sample, whose labels are in the [`Parts`].
-    Sample { v: f64, t: Option<i64>, exemplar: bool },
+    /// A sample, whose labels are in the [`Parts`], with value and time of its exemplar, whose labels are there too.
+    Sample { v: f64, t: Option<i64>, exemplar: Option<(f64, Option<i64>)> },
 }
 
 /// What a line says of a family.
@@ -42,6 +42,8 @@ pub(super) enum About {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     labels: Vec<(Part, Part)>,
+    /// Labels of the exemplar.
+    exemplar: Vec<(Part, Part)>,
     /// Texts without their escapes.
     unescaped: String,
 }
@@ -56,18 +58,28 @@ enum Part {
 impl Parts {
     /// The labels of the line that was read last, the metric's name among them.
     pub(super) fn pairs<'x>(&'x self, line: &'x str) -> impl Iterator<Item = (&'x str, &'x str)> {
+        self.texts(&self.labels, line)
+    }
+
+    /// The labels of its exemplar.
+    pub(super) fn exemplar<'x>(&'x self, line: &'x str) -> impl Iterator<Item = (&'x str, &'x str)> {
+        self.texts(&self.exemplar, line)
+    }
+
+    fn texts<'x>(&'x self, parts: &'x [(Part, Part)], line: &'x str) -> impl Iterator<Item = (&'x str, &'x str)> {
         let text = move |part| match part {
             Part::Line(from, to) => &line[from..to],
             Part::Unescaped(from, to) => &self.unescaped[from..to],
             Part::MetricName => METRIC_NAME,
         };
-        self.labels.iter().map(move |(name, value)| (text(*name), text(*value)))
+        parts.iter().map(move |(name, value)| (text(*name), text(*value)))
     }
 }
 
 /// Reads a line without its newline.
 pub(super) fn parse(line: &str, dialect: Dialect, parts: &mut Parts) -> Result<Line, Fault> {
     parts.labels.clear();
+    parts.exemplar.clear();
     parts.unescaped.clear();
     let mut cursor = Cursor { line, at: 0, dialect, parts };
     match dialect {
@@ -251,10 +263,7 @@ impl<'l> Cursor<'l, '_> {
             t = Some(self.timestamp()?);
             self.more()?;
         }
-        let exemplar = self.at < self.line.len();
-        if exemplar {
-            self.exemplar()?;
-        }
+        let exemplar = if self.at < self.line.len() { Some(self.exemplar()?) } else { None };
         Ok(Line::Sample { v, t, exemplar })
     }
 
@@ -287,7 +296,7 @@ impl<'l> Cursor<'l, '_> {
     }
 
     /// `# {label="value"} 1 1700000000.0`
-    fn exemplar(&mut self) -> Result<(), Fault> {
+    fn exemplar(&mut self) -> Result<(f64, Option<i64>), Fault> {
         if self.dialect == Dialect::Classic || self.peek() != Some(b'#') {
             return Err(self.fault("expected the end of the line"));
         }
@@ -298,17 +307,15 @@ impl<'l> Cursor<'l, '_> {
         }
         let labels = self.parts.labels.len();
         self.braces(true)?;
-        self.parts.labels.truncate(labels);
+        self.parts.exemplar.extend(self.parts.labels.drain(labels..));
         self.separator()?;
         let at = self.at;
-        number(self.word()).map_err(|reason| Fault { at, reason: reason.into() })?;
-        if self.more()? {
-            self.timestamp()?;
-        }
+        let v = number(self.word()).map_err(|reason| Fault { at, reason: reason.into() })?;
+        let t = if self.more()? { Some(self.timestamp()?) } else { None };
         if self.at < self.line.len() {
             return Err(self.fault("expected the end of the line"));
         }
-        Ok(())
+        Ok((v, t))
     }
 
     /// The labels, and the metric's name where it was not before them.

@@ -3,14 +3,15 @@
 use super::histograms::{custom, double, integer, message as histogram, number};
 use super::*;
 use crate::remote_write::request::{self, family};
+use model::Exemplar;
 
-const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+pub(super) const CONTENT_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
 /// Gathers symbols.
-struct Symbols(Vec<String>);
+pub(super) struct Symbols(pub(super) Vec<String>);
 
 impl Symbols {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Symbols(vec![String::new()])
     }
 
@@ -22,7 +23,7 @@ impl Symbols {
         at as u64
     }
 
-    fn refs(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
+    pub(super) fn refs(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
         for text in labels.iter().flat_map(|(name, value)| [name, value]) {
             varint(self.number(text), &mut out);
@@ -30,7 +31,7 @@ impl Symbols {
         bytes(1, &out)
     }
 
-    fn write(&self) -> Vec<u8> {
+    pub(super) fn write(&self) -> Vec<u8> {
         self.0.iter().flat_map(|text| bytes(4, text.as_bytes())).collect()
     }
 }
@@ -53,7 +54,7 @@ async fn samples_starts_histograms_and_metadata_are_written_and_counted() {
     let rig = Rig::new(|_| {});
     let mut symbols = Symbols::new();
     let (help, unit) = (symbols.number("Time."), symbols.number("seconds"));
-    let exemplar = bytes(4, &[bytes(1, &[1, 2]), double(2, 1.0)].concat());
+    let exemplar = bytes(4, &[bytes(1, &[1, 2]), double(2, 1.0), number(3, 7)].concat());
     let mut started = custom(5);
     started.start = 3;
     let all = [
@@ -75,7 +76,7 @@ async fn samples_starts_histograms_and_metadata_are_written_and_counted() {
     let unknown = [number(99, 1), bytes(98, b"?")].concat();
     for message in [[symbols.write(), all.concat()].concat(), [unknown, all.concat(), symbols.write()].concat()] {
         let rig = Rig::new(|_| {});
-        assert_eq!(send_as(&rig, CONTENT_TYPE, &message).await, (204, String::new(), Some([2, 2, 0])));
+        assert_eq!(send_as(&rig, CONTENT_TYPE, &message).await, (204, String::new(), Some([2, 2, 1])));
         let content = rig.content();
         assert_eq!(content.series["x_count{job=\"b\"}"], [Sample { t: 5, v: 1.0 }, Sample { t: 6, v: 2.0 }]);
         assert_eq!(content.starts["x_count{job=\"b\"}"], [2, 0]);
@@ -84,7 +85,9 @@ async fn samples_starts_histograms_and_metadata_are_written_and_counted() {
         let told = content.metadata.iter().map(|m| (m.family.as_str(), m.kind, m.help.as_str(), m.unit.as_str()));
         assert_eq!(told.collect::<Vec<_>>(), [("x", MetricType::Histogram, "Time.", "seconds")], "told once");
         assert_eq!(rig.metric("weir_ingest_samples_total", &["remote_write"]), 4.0);
-        assert_eq!(rig.metric("weir_ingest_dropped_total", &["exemplar"]), 1.0);
+        let labels = [(symbols.0[1].as_str(), symbols.0[2].as_str())];
+        assert_eq!(content.exemplars["x{job=\"b\"}"], [Exemplar::new(7, 1.0, &labels).unwrap()]);
+        assert_eq!(rig.metric("weir_ingest_exemplars_total", &[]), 1.0);
     }
     assert_eq!(send_as(&rig, CONTENT_TYPE, b"").await, (204, String::new(), Some([0; 3])));
     let quoted = "application/x-protobuf; Proto=\"io.prometheus.write.v2.Request\"";
