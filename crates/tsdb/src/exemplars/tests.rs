@@ -39,6 +39,7 @@ fn exemplars_are_found_by_series_and_time_in_order_and_once() {
     assert_eq!((all.len(), all.series()), (5, 2));
     assert_eq!(found(&all, &request(TimeRange::ALL)), names(&[("a", &[4]), ("b", &[3, 5, 5, 5])]));
     assert_eq!(found(&all, &request(TimeRange { start_ms: 4, end_ms: 4 })), names(&[("a", &[4])]));
+    assert_eq!(found(&all, &request(TimeRange { start_ms: 5, end_ms: 5 })), names(&[("b", &[5, 5, 5])]));
     let of = |names: &[&str]| {
         let sets = names.iter().map(|name| vec![Matcher::equal("__name__", *name)]);
         found(&all, &ExemplarsRequest { matcher_sets: sets.collect(), ..request(TimeRange::ALL) })

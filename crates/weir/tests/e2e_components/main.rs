@@ -11,6 +11,8 @@ mod alerts;
 mod components;
 #[path = "../e2e/crash.rs"]
 mod crash;
+#[path = "../e2e/exemplars.rs"]
+mod exemplars;
 #[path = "../e2e/grafana.rs"]
 mod grafana;
 #[path = "../e2e/histograms.rs"]

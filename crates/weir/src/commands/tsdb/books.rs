@@ -33,7 +33,7 @@ pub(super) fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     })?;
     written?;
-    for one in &report.exemplars {
+    if let Some(one) = &report.exemplars {
         let state = if one.faults.is_empty() { "sound".to_owned() } else { faults(one.faults.count()) };
         let (name, bytes) = (&one.name, size(one.bytes));
         writeln!(out(), "{name}: {} exemplars of {} series, {bytes}: {state}", one.exemplars, one.series)?;
@@ -179,7 +179,7 @@ pub(super) fn repair(dir: &Path, args: &RepairArgs) -> anyhow::Result<ExitCode> 
     } else if report.blocks.is_empty() && report.exemplars.is_none() {
         writeln!(out(), "nothing is damaged")?;
     }
-    for one in &report.exemplars {
+    if let Some(one) = &report.exemplars {
         let kept = one.kept_as.as_ref().map_or(String::new(), |kept| format!("; the original is {kept}"));
         writeln!(out(), "{}: {}; nothing of it can be read{kept}", one.name, faults(one.faults.count()))?;
         lines.extend(listed(&one.faults).map(|fault| format!("lost the exemplars: {fault}")));
