@@ -128,3 +128,21 @@ async fn one_request_of_a_kind_is_done_at_a_time() {
     assert_eq!(running.metric("weir_storage_admin_requests_total"), 4.0);
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exemplars_of_deleted_series_are_gone_for_good() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), ADMIN).await;
+    for t in 0..6 {
+        running.write_exemplar(t).await;
+    }
+    let selectors = "match[]=m{t=~\"[0-4]\"}&start=0.002&end=0.003&match[]=m{t=\"9\"}";
+    assert_eq!(post(&running, "delete_series", selectors).await, DONE);
+    assert_eq!(running.exemplars().await, [0, 1, 4, 5]);
+    running.write_exemplar(2).await;
+    running.stop().await;
+    let running = start(dir.path(), ADMIN).await;
+    assert_eq!(running.exemplars().await, [0, 1, 2, 4, 5], "what came later stays");
+    assert_eq!(running.metric("weir_storage_failed_writes_total"), 0.0);
+    running.stop().await;
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use clap::Parser;
-use model::{Cancel, Columns, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Exemplar, ExemplarsRequest, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
 use prometheus::Registry;
 use queue::Log;
 use queue::payload::Encoder;
@@ -111,6 +111,28 @@ impl Running {
         }
         out.sort_by_key(|(t, _)| *t);
         out
+    }
+
+    /// An exemplar of a series of its own.
+    pub(crate) async fn write_exemplar(&self, t: i64) {
+        let labels = Labels::new(&[("__name__", "m"), ("t", &t.to_string())]).expect("valid");
+        let mut encoder = Encoder::new();
+        encoder.push_exemplars(labels.as_ref(), &[Exemplar::new(t, 1.0, &[("trace", "x")]).expect("valid")]);
+        let partition = labels.as_ref().partition(self.log.partitions());
+        self.log.append(partition, encoder.finish(), t).await.expect("acknowledged");
+    }
+
+    /// The times of all exemplars.
+    pub(crate) async fn exemplars(&self) -> Vec<i64> {
+        self.reader.caught_up(PATIENCE).await.expect("catches up");
+        let matcher_sets = vec![vec![Matcher::equal("__name__", "m")]];
+        let cancel = Cancel::default();
+        let request = ExemplarsRequest { matcher_sets, range: TimeRange::ALL, exemplars_max: usize::MAX, cancel };
+        let found = self.reader.exemplars(&request).expect("answers");
+        assert_eq!(found.warnings, [""; 0]);
+        let mut times: Vec<i64> = found.items.iter().flat_map(|one| one.exemplars.iter().map(|e| e.t)).collect();
+        times.sort_unstable();
+        times
     }
 
     /// What its routes answer.

@@ -9,7 +9,7 @@ use crate::support::{encode_form, field, free_port, labels, program, until, vari
 use crate::weir::{Launch, Weir};
 
 /// A series of a request, with samples and exemplars.
-type Series = (Labels, Vec<Sample>, Vec<Exemplar>);
+pub(crate) type Series = (Labels, Vec<Sample>, Vec<Exemplar>);
 
 const PATH: &str = "/api/v1/query_exemplars";
 /// Content types of both versions.
@@ -96,7 +96,12 @@ fn second(all: &[Series]) -> Vec<u8> {
 }
 
 /// Sends a request of a version, and returns the status with how many exemplars are said to be written.
-async fn send(http: &reqwest::Client, address: &str, version: usize, all: &[Series]) -> (u16, Option<String>) {
+pub(crate) async fn send(
+    http: &reqwest::Client,
+    address: &str,
+    version: usize,
+    all: &[Series],
+) -> (u16, Option<String>) {
     let message = if version == 0 { first(all) } else { second(all) };
     let request = http
         .post(format!("http://{address}/api/v1/write"))
@@ -117,7 +122,7 @@ async fn ask(http: &reqwest::Client, address: &str, form: &[(&str, &str)]) -> (u
     (answer.status().as_u16(), answer.text().await.expect("text"))
 }
 
-fn exemplar(t: i64, v: f64, pairs: &[(&str, &str)]) -> Exemplar {
+pub(crate) fn exemplar(t: i64, v: f64, pairs: &[(&str, &str)]) -> Exemplar {
     Exemplar::new(t, v, pairs).expect("valid")
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use model::{Labels, Sample};
 use serde_json::{Value, json};
 
+use crate::exemplars::{exemplar, send};
 use crate::prometheus::{Prometheus, ask, sorted};
 use crate::support::{free_port, labels, program, run, until, weir_bin};
 use crate::weir::{Launch, Weir};
@@ -360,4 +361,45 @@ async fn counts(weir: &Weir) -> f64 {
     let form = [("query", "sum(count_over_time(books[10h]))"), ("time", &format!("{}", BEGIN_MS / 1000 + 6 * 3600))];
     let answer = ask(&weir.http, weir.address("/api/v1/query"), "/api/v1/query", &form).await.expect("answered");
     answer[0]["value"][1].as_str().expect("a number").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn exemplars_are_verified_inspected_restored_and_set_aside_when_they_are_damaged() {
+    let dir = tempfile::tempdir().expect("directory");
+    let data = dir.path().join("data");
+    let flags = [KEEP, &["--enable-admin-api"]].concat();
+    let running = Launch::new(&data).args(&flags).start().await;
+    let books = labels(&[("__name__", "books")]);
+    let exemplars = (0..3).map(|n| exemplar(BEGIN_MS + n, 0.5, &[("trace_id", "4bf9")])).collect();
+    let sample = vec![Sample { t: BEGIN_MS, v: 1.0 }];
+    let sent = send(&running.http, running.address("/api/v1/write"), 1, &[(books, sample, exemplars)]).await;
+    assert_eq!(sent, (204, Some("3".to_owned())));
+    let mut snapshot = Command::new(weir_bin());
+    snapshot.args(["tsdb", "snapshot", "--url", running.address(ADMIN)]);
+    let snapshot = data.join("snapshots").join(run(&mut snapshot).trim());
+    running.stop();
+    let told = good(&["verify"], &data);
+    assert!(told.contains(".exemplars: 3 exemplars of 1 series, ") && told.ends_with("all sound\n"), "{told}");
+    assert!(good(&["inspect"], &data).contains("\n3 exemplars of 1 series, "), "in words");
+
+    let file = only(&data.join("storage"), ".exemplars");
+    let name = file.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let mut bytes = fs::read(&file).expect("read");
+    bytes[20] ^= 1;
+    fs::remove_file(&file).expect("the snapshot has its own name for it");
+    fs::write(&file, bytes).expect("written");
+    let (told, error) = bad(&["verify"], &data);
+    assert!(told.ends_with("1 blocks, 1 fault\n"), "{told}");
+    assert!(error.contains("checksum of the exemplars is wrong"), "{error}");
+    let (told, error) = bad(&["repair"], &data);
+    assert_eq!(told, format!("{name}: 1 fault; nothing of it can be read; the original is {name}.damaged\n"));
+    assert!(error.starts_with("lost the exemplars: ") && error.contains("checksum"), "{error}");
+    assert_eq!(good(&["repair"], &data), "nothing is damaged\n");
+
+    let restored = dir.path().join("restored");
+    good(&["restore", path(&snapshot)], &restored);
+    let running = Launch::new(&restored).args(KEEP).start().await;
+    let (_, answer) = running.post_form("/api/v1/query_exemplars", &[("query", "books")]).await;
+    assert_eq!(answer["data"][0]["exemplars"].as_array().map(Vec::len), Some(3), "{answer}");
+    running.stop();
 }
