@@ -5,6 +5,7 @@
 //! series. Chunks are read by position when they are decoded, each with a checksum. FORMAT.md draws the bytes.
 
 mod index;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -23,6 +24,7 @@ use crate::head::too_many;
 use crate::{Error, deletes, postings};
 use index::NEWEST_SERIES;
 pub(crate) use index::{Entry, Index};
+pub use tail::tail_bytes;
 pub(crate) use write::Writer;
 
 /// First bytes of a block.

@@ -218,7 +218,7 @@ impl Batch<'_> {
 
 impl Db {
     /// Opens or creates the engine of a directory. Files that a crash left over are removed; a block that is damaged is put
-    /// in quarantine: it stays where it is, is not read, and every answer of queries says so.
+    /// in quarantine: it stays where it is, is not read, and every answer of queries says so. Fails where a block cannot be asked for.
     pub fn open(dir: &Path, options: Options) -> Result<Db, Error> {
         Db::open_on(Arc::new(Local::open(dir)?), options)
     }
@@ -234,6 +234,7 @@ impl Db {
         for entry in &manifest.blocks {
             match Block::open(&*disk, &entry.name) {
                 Ok(block) => view.blocks.push((entry.clone(), Arc::new(block))),
+                Err(error) if error.is_unreachable() => return Err(error),
                 Err(error) => {
                     let warning = format!("block {} is in quarantine: {error}", entry.name);
                     view.quarantined.push((entry.clone(), warning));

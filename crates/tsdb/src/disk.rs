@@ -21,6 +21,10 @@ use crate::Error;
 pub use local::Local;
 pub(crate) use local::{create_dir, sync_dir};
 
+/// A file of this name in a directory says that blocks of it may be elsewhere alone, so that one which is missing here is not a lost one. What
+/// reads a directory without its engine refuses it then.
+pub const ELSEWHERE: &str = "objects";
+
 /// A directory of files.
 pub trait Disk: Debug + Send + Sync {
     /// How messages name a file.

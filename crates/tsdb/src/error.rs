@@ -53,6 +53,12 @@ impl Error {
         matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
+    /// Whether the place of a file could not be asked for it, which tells nothing of the file.
+    pub fn is_unreachable(&self) -> bool {
+        use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable};
+        matches!(self, Error::Io { source, .. } if matches!(source.kind(), HostUnreachable | NetworkUnreachable))
+    }
+
     pub(crate) fn corrupt(file: &str, position: usize, reason: &str) -> Error {
         Error::Corrupt { file: file.to_owned(), position: position as u64, reason: reason.to_owned() }
     }

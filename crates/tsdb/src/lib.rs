@@ -18,7 +18,7 @@ pub mod error;
 mod exemplars;
 mod families;
 pub mod head;
-mod manifest;
+pub mod manifest;
 mod merge;
 pub mod offline;
 mod offsets;

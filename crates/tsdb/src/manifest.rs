@@ -31,6 +31,17 @@ pub(crate) struct Manifest {
     pub(crate) metadata: BTreeMap<Metadata, i64>,
 }
 
+/// What a manifest says of its blocks and of the log, for those who keep a copy of the blocks elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of the next block: of two manifests of one history the one with the greater number is not the older one.
+    pub next_block: u64,
+    /// Partition to the offset from which it is read after a restart.
+    pub positions: BTreeMap<u32, i64>,
+    /// The blocks that count, as file name and span of time, in the order in which they were written.
+    pub blocks: Vec<(String, TimeRange)>,
+}
+
 /// A block that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlockEntry {
@@ -43,13 +54,23 @@ pub(crate) struct BlockEntry {
     pub(crate) from: Offsets,
 }
 
-const NAME: &str = "manifest";
+/// Name of the file in a directory of blocks.
+pub const NAME: &str = "manifest";
 /// The one that is being written.
 const NEXT: &str = "manifest.new";
 const VERSION: &str = "weir-manifest 3";
 /// They had no exemplars, and no times with families. The first gave the span of a block as a number of spans since the epoch, the smallest number for a
 /// wide one, and no offsets.
 const FORMER: [&str; 2] = ["weir-manifest 1", "weir-manifest 2"];
+
+impl Summary {
+    /// Reads the content of a manifest; `None` where it is not whole.
+    pub fn read(text: &str) -> Option<Summary> {
+        let Manifest { next_block, positions, blocks, .. } = parse(text, None)?;
+        let blocks = blocks.into_iter().map(|block| (block.name, block.span)).collect();
+        Some(Summary { next_block, positions, blocks })
+    }
+}
 
 impl BlockEntry {
     /// Number of the block; numbers ascend in the order in which files were begun.
@@ -249,6 +270,14 @@ mod tests {
         let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print(), None), Some(example()));
+    }
+
+    #[test]
+    fn a_summary_has_blocks_and_positions() {
+        let summary = Summary::read(&example().print()).expect("whole");
+        let blocks = vec![("00000007.block".to_owned(), span(-1, 1000))];
+        assert_eq!(summary, Summary { next_block: 8, positions: BTreeMap::from([(0, 17), (1, 0)]), blocks });
+        assert_eq!(Summary::read("weir-manifest 3\n"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::deletes::Delete;
-use crate::disk::{Disk, Local, io};
+use crate::disk::{Disk, ELSEWHERE, Local, io};
 use crate::exemplars::file::SUFFIX;
 use crate::manifest::Manifest;
 
@@ -85,7 +85,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Refuses a directory on which an engine runs, and one that has neither a manifest nor blocks.
+    /// Refuses a directory on which an engine runs, one that has neither a manifest nor blocks, and one of which blocks are elsewhere alone.
     pub(crate) fn open(dir: &Path) -> Result<Directory, Error> {
         let disk = Local::shared(dir)?;
         let (present, exemplars) = (files_in(&disk, ".block")?, files_in(&disk, SUFFIX)?);
@@ -106,6 +106,15 @@ impl Directory {
             }
             Err(error) => return Err(error),
         };
+        let named = manifest.iter().flat_map(|manifest| &manifest.blocks);
+        let elsewhere = named.filter(|entry| !present.contains(&entry.name)).count();
+        if elsewhere > 0 && disk.path(ELSEWHERE).exists() {
+            return Err(Error::Invalid(format!(
+                "{elsewhere} blocks of {} are in object storage and not on this disk: start storage on it without a bound of the local blocks, or \
+                 take a snapshot, which has all of them",
+                dir.display()
+            )));
+        }
         Ok(Directory { disk, manifest, faults, present, exemplars })
     }
 

@@ -62,3 +62,21 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
         assert!(Block::open(&disk, "b").is_err(), "{length} bytes");
     }
 }
+
+#[test]
+fn the_tail_of_a_block_is_all_that_opens_it() {
+    let disk = Simulated::new(1);
+    write(&disk);
+    let whole = disk.read("b").expect("there");
+    let tail = tail_bytes(&*disk.open("b").expect("opens")).expect("reads");
+    let tail_at = whole.len() - tail as usize;
+    let mut bytes = whole.clone();
+    bytes[MAGIC.len()..tail_at].fill(0);
+    overwrite(&disk, &bytes);
+    Block::open(&disk, "b").expect("opens without its chunks");
+    bytes[tail_at] ^= 1;
+    overwrite(&disk, &bytes);
+    Block::open(&disk, "b").expect_err("its index is damaged");
+    overwrite(&disk, b"short");
+    assert_eq!(tail_bytes(&*disk.open("b").expect("opens")).expect("reads"), 5);
+}

@@ -53,12 +53,13 @@ pub(crate) fn begin(to: &Path) -> Result<Local, Error> {
     Local::open(to)
 }
 
-/// Gives a file of a directory of this machine a second name. Where that is on another file system, returns the open file, which is to be copied.
+/// Gives a file of a directory of this machine a second name. Where that is on another file system, or the directory does not have the file and the
+/// disk does, returns the open file, which is to be copied.
 pub(crate) fn link(from: &dyn Disk, to: &Local, name: &str) -> Result<Option<Box<dyn Input>>, Error> {
     let (source, target) = (from.path(name), to.path(name));
     match fs::hard_link(&source, &target) {
         Ok(()) => Ok(None),
-        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::CrossesDevices | std::io::ErrorKind::NotFound) => {
             from.open(name).map(Some).map_err(io(format!("opening {}", source.display())))
         }
         Err(e) => Err(io(format!("linking {} to {}", source.display(), target.display()))(e)),
