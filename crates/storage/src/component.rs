@@ -11,7 +11,7 @@ use prometheus::Registry;
 use queue::{Lag, Log};
 use runtime::{Component, Shutdown, Token, token};
 use tokio::sync::{Notify, watch};
-use tsdb::disk::{Disk, Local};
+use tsdb::disk::{Disk, ELSEWHERE, Local};
 use tsdb::{Db, Options};
 
 use crate::admin::Admin;
@@ -19,6 +19,7 @@ use crate::apply::{Applied, Consumer};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::{self, Metrics};
+use crate::objects::{self, Mirror};
 use crate::retention::{self, Retention, Rules};
 use crate::serve::{self, Node};
 use crate::snapshot;
@@ -84,6 +85,10 @@ pub struct Args {
     /// How many replicas hold each partition
     #[arg(long, env = "WEIR_STORAGE_COPIES", default_value_t = 1, value_name = "N")]
     pub storage_copies: u32,
+
+    /// Where blocks are beside the local disk.
+    #[command(flatten)]
+    pub objects: objects::Args,
 }
 
 impl Args {
@@ -103,7 +108,7 @@ impl Args {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let ms = model::time::parse_duration_ms(text).map_err(|e| e.to_string())?;
     if ms == 0 { Err("must be longer than 0".to_owned()) } else { Ok(Duration::from_millis(ms.unsigned_abs())) }
 }
@@ -143,14 +148,29 @@ impl Started {
 /// Returns once everything that was in the log when it began is visible. After the shutdown is asked for, what was read is flushed,
 /// so that the next start has nothing to read again. `drained` resolves with an error at once when the log cannot be read any more.
 pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
-    let dir = args.dir.clone();
-    start_on(move || Ok(Arc::new(Local::open(&dir)?)), args, deps, registry, shutdown).await
+    let (dir, replica) = (args.dir.clone(), args.replica());
+    replica.check()?;
+    let metrics = objects::Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
+    let Some(bucket) = args.objects.bucket(replica, metrics.clone())? else {
+        if objects::may_lack_blocks(&dir) {
+            return Err(Error::Directory(format!(
+                "blocks of {} may be in object storage alone: give --storage-objects, or remove its file {ELSEWHERE} if it has all of them",
+                dir.display()
+            )));
+        }
+        let disk = move || Ok(Arc::new(Local::open(&dir)?) as Arc<dyn Disk>);
+        return start_on(disk, None, args, deps, registry, shutdown).await;
+    };
+    let claimed = objects::open(bucket, &dir, replica, args.objects.storage_cache_bytes, metrics).await?;
+    let disk = claimed.disk();
+    start_on(move || Ok(disk), Some(claimed), args, deps, registry, shutdown).await
 }
 
-/// As [`start`], with the engine on a disk of its own.
+/// As [`start`], with the engine on a disk of its own, which may be one over object storage.
 #[expect(clippy::disallowed_methods, reason = "the duration of the replay is measured")]
 async fn start_on(
     disk: impl FnOnce() -> Result<Arc<dyn Disk>, tsdb::Error> + Send + 'static,
+    claimed: Option<objects::Claimed>,
     args: Args,
     deps: Deps,
     registry: &Registry,
@@ -197,10 +217,10 @@ async fn start_on(
         work: work.clone(),
         flushed,
         merges: Arc::new(Notify::new()),
+        tells_the_log: claimed.is_none(),
     });
-    let (flusher, merger) = (keeper.clone(), keeper.clone());
-    let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
-    let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
+    let mirror = claimed.map(|claimed| Arc::new(Mirror::new(claimed, deps.log.clone(), replica, failed.clone())));
+    let writers = Writers::start(keeper.clone(), mirror, threads, &shutdown)?;
     let partitions = deps.log.partitions();
     let of = |(place, applied): (&Place, _)| (place.partition, applied);
     let applied = places.iter().zip(applied).map(of).collect();
@@ -209,7 +229,7 @@ async fn start_on(
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
     let admin = Admin::new(args.enable_admin_api, args.dir, keeper.clone(), reader.clone(), shutdown.clone());
-    let drained = Box::pin(drain(keeper, threads, flush, merge, shutdown, failure));
+    let drained = Box::pin(drain(writers, shutdown, failure));
     let component = Component { name: "storage", router: admin.router(), drained };
     Ok(Started { component, reader, replica, partitions })
 }
@@ -264,11 +284,34 @@ fn spawn(
     Ok(wait)
 }
 
-async fn drain(
+/// What runs until the shutdown is asked for.
+struct Writers {
     keeper: Arc<Keeper>,
+    mirror: Option<Arc<Mirror>>,
     consumers: Vec<Thread>,
-    flush: Thread,
-    merge: Thread,
+    others: Vec<Thread>,
+}
+
+impl Writers {
+    fn start(
+        keeper: Arc<Keeper>,
+        mirror: Option<Arc<Mirror>>,
+        consumers: Vec<Thread>,
+        shutdown: &Shutdown,
+    ) -> Result<Writers, Error> {
+        let (flusher, merger) = (keeper.clone(), keeper.clone());
+        let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
+        let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
+        let mut others = vec![flush, merge];
+        if let Some(mirror) = mirror.clone() {
+            others.push(spawn("storage-objects".to_owned(), shutdown.clone(), move |s, h| mirror.run(s, h))?);
+        }
+        Ok(Writers { keeper, mirror, consumers, others })
+    }
+}
+
+async fn drain(
+    writers: Writers,
     mut shutdown: Shutdown,
     mut failure: watch::Receiver<Option<String>>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -276,13 +319,18 @@ async fn drain(
         () = shutdown.asked() => {}
         Ok(failed) = failure.wait_for(Option::is_some) => return Err(failed.clone().unwrap_or_default().into()),
     }
-    for consumer in consumers {
-        let _ = consumer.await;
+    for thread in writers.consumers.into_iter().chain(writers.others) {
+        let _ = thread.await;
     }
-    let _ = flush.await;
-    let _ = merge.await;
     // Once more, with all that the consumers have read; what cannot be written now is in the log.
     let handle = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || keeper.flush(&handle)).await??;
+    let last = tokio::task::spawn_blocking(move || {
+        writers.keeper.flush(&handle)?;
+        if let Some(mirror) = writers.mirror {
+            mirror.end(&handle);
+        }
+        Ok::<_, Error>(())
+    });
+    last.await??;
     Ok(())
 }

@@ -17,6 +17,9 @@ pub enum Error {
     /// The directory is another replica's, or cannot be claimed.
     #[error("{0}")]
     Directory(String),
+    /// Object storage, or what lies between it and the local disk.
+    #[error("object storage: {0}")]
+    Objects(String),
     /// A thread could not be started, or a metric is registered twice.
     #[error("{0}")]
     Start(String),
@@ -29,6 +32,7 @@ impl Error {
             Error::Engine(e) => e.kind(),
             Error::Log(e) => e.kind(),
             Error::Arguments(_) | Error::Directory(_) => Kind::Invalid,
+            Error::Objects(_) => Kind::Unavailable,
             Error::Start(_) => Kind::Internal,
         }
     }

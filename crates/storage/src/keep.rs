@@ -35,10 +35,12 @@ pub(crate) struct Keeper {
     pub(crate) flushed: watch::Sender<u64>,
     /// Told when there are new blocks.
     pub(crate) merges: Arc<Notify>,
+    /// Whether it tells the log how far that is not needed any more; else object storage does, once it has the blocks.
+    pub(crate) tells_the_log: bool,
 }
 
 impl Keeper {
-    /// Writes the head to blocks, and tells the log how far it is not needed any more.
+    /// Writes the head to blocks, and tells the log how far it is not needed any more where nobody else does.
     pub(crate) fn flush(&self, handle: &Handle) -> Result<(), crate::Error> {
         let timer = self.metrics.flush_seconds.start_timer();
         let positions = self.db.flush()?;
@@ -46,7 +48,7 @@ impl Keeper {
         self.succeeded("flush");
         self.flushed.send_modify(|n| *n += 1);
         self.merges.notify_one();
-        for (partition, offset) in positions {
+        for (partition, offset) in positions.into_iter().filter(|_| self.tells_the_log) {
             handle.block_on(self.log.commit(&self.replica.group(), partition, offset))?;
         }
         Ok(())

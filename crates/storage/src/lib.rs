@@ -10,6 +10,7 @@ pub mod error;
 mod keep;
 mod local;
 mod metrics;
+pub mod objects;
 pub mod reader;
 mod rebuild;
 pub mod replica;

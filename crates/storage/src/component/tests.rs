@@ -59,7 +59,7 @@ impl Place {
         let (trigger, shutdown) = Shutdown::new();
         let (registry, disk, deps) = (Registry::new(), disk.clone(), Deps { log: self.log.clone() });
         let disk = move || Ok(Arc::new(disk) as Arc<dyn Disk>);
-        let started = start_on(disk, self.storage.clone(), deps, &registry, shutdown).await.expect("starts");
+        let started = start_on(disk, None, self.storage.clone(), deps, &registry, shutdown).await.expect("starts");
         Running { place: self, started, registry, shutdown: trigger }
     }
 }
@@ -163,6 +163,7 @@ async fn check_not_rebuilt(disk: &Simulated, log: Arc<dyn Log>) {
         work: Arc::default(),
         flushed: watch::Sender::new(0),
         merges: Arc::default(),
+        tells_the_log: true,
     };
     let (_trigger, mut shutdown) = Shutdown::new();
     let handle = Handle::current();

@@ -1,6 +1,7 @@
 //! The component over a real log in a directory: what was acknowledged is visible, before and after restarts of every kind.
 
 mod deletions;
+mod objects;
 mod snapshots;
 mod support;
 

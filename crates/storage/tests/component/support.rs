@@ -7,7 +7,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use clap::Parser;
-use model::{Cancel, Columns, Exemplar, ExemplarsRequest, Labels, Matcher, Sample, SelectRequest, TimeRange, Want};
+use model::{
+    Cancel, Columns, Exemplar, ExemplarsRequest, Labels, Matcher, Sample, SelectRequest, SeriesSet, SourceError,
+    TimeRange, Want,
+};
 use prometheus::Registry;
 use queue::Log;
 use queue::payload::Encoder;
@@ -27,7 +30,7 @@ struct Cli {
 }
 
 pub(crate) struct Running {
-    log: Arc<dyn Log>,
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) reader: Arc<dyn Reader>,
     registry: Registry,
     pub(crate) storage: (ShutdownTrigger, runtime::Component),
@@ -40,27 +43,38 @@ pub(crate) async fn start(dir: &Path, flags: &[&str]) -> Running {
 
 /// As a process of its own, which wants to be shown the token, if there is one.
 pub(crate) async fn start_as(dir: &Path, flags: &[&str], token: Option<Token>) -> Running {
+    try_start(dir, flags, token, None).await.expect("storage starts")
+}
+
+/// As [`start_as`], of a storage that may refuse to start.
+pub(crate) async fn try_start(
+    dir: &Path,
+    flags: &[&str],
+    token: Option<Token>,
+    keys: Option<storage::objects::Keys>,
+) -> Result<Running, storage::Error> {
     let Cli { mut queue, mut storage } = Cli::parse_from(["test"].iter().chain(flags));
     queue.dir = dir.join("queue");
     storage.dir = dir.join("storage");
+    storage.objects.keys = keys;
     let (queue_trigger, shutdown) = Shutdown::new();
     let registry = Registry::new();
     let log = queue::start(queue, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
     let (storage_trigger, shutdown) = Shutdown::new();
     let deps = storage::Deps { log: log.log.clone() };
-    let started = storage::start(storage, deps, &registry, shutdown).await.expect("storage starts");
+    let started = storage::start(storage, deps, &registry, shutdown).await?;
     let reader = started.reader.clone();
     let component = match token {
         None => started.component,
         token => started.serve(token, &registry).expect("serves"),
     };
-    Running {
+    Ok(Running {
         log: log.log,
         reader,
         registry,
         storage: (storage_trigger, component),
         queue: (queue_trigger, log.component),
-    }
+    })
 }
 
 impl Running {
@@ -94,23 +108,47 @@ impl Running {
         futures_util::future::try_join_all(appends).await.expect("acknowledged");
     }
 
+    /// Series with samples of which nothing can be compressed, some 8 bytes each.
+    pub(crate) async fn write_noise(&self, series: u64, samples: i64) {
+        let mut random = fastrand::Rng::with_seed(series);
+        for n in 0..series {
+            let labels = Labels::new(&[("__name__", "m"), ("noise", &n.to_string())]).expect("valid");
+            let samples: Vec<Sample> = (0..samples).map(|t| Sample { t, v: random.f64() }).collect();
+            let mut encoder = Encoder::new();
+            encoder.push(labels.as_ref(), samples.as_slice());
+            self.log.append(0, encoder.finish(), 0).await.expect("acknowledged");
+        }
+    }
+
     pub(crate) async fn read(&self) -> Vec<(i64, f64)> {
-        self.reader.caught_up(PATIENCE).await.expect("catches up");
-        let request = SelectRequest {
+        self.try_read().await.expect("reads")
+    }
+
+    pub(crate) async fn try_read(&self) -> Result<Vec<(i64, f64)>, SourceError> {
+        self.reader.caught_up(PATIENCE).await?;
+        Self::samples_of(self.select()?)
+    }
+
+    /// What a query finds, before it reads samples.
+    pub(crate) fn select(&self) -> Result<SeriesSet, SourceError> {
+        self.reader.select(&SelectRequest {
             matchers: vec![Matcher::equal("__name__", "m")],
             range: TimeRange::ALL,
             want: Want::Samples,
             series_max: usize::MAX,
             cancel: Cancel::default(),
-        };
+        })
+    }
+
+    pub(crate) fn samples_of(found: SeriesSet) -> Result<Vec<(i64, f64)>, SourceError> {
         let mut out = Vec::new();
-        for series in self.reader.select(&request).expect("selects").series {
+        for series in found.series {
             let mut samples = Columns::default();
-            series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+            series.data.read(TimeRange::ALL, &mut samples)?;
             out.extend(samples.t.into_iter().zip(samples.v));
         }
-        out.sort_by_key(|(t, _)| *t);
-        out
+        out.sort_by(|(t, v), (u, w)| t.cmp(u).then(v.total_cmp(w)));
+        Ok(out)
     }
 
     /// An exemplar of a series of its own.

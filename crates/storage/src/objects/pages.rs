@@ -1,0 +1,305 @@
+//! Pages of blocks that were read from object storage, in memory, with a bound.
+//!
+//! A read takes whole pages: the series of one metric lie together in a block, so what the next of them needs is there already. Pages that lie together and are
+//! missing are one request; who needs a page that another one is fetching waits for it. Reads that go on where the last request ended take twice as many pages each
+//! time, so a query over much of a block is a few requests.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::metrics::Metrics;
+
+/// Size of a page. A request takes some 20 ms before its first byte, in which half a megabyte comes over a fast network.
+pub(super) const PAGE_BYTES: u64 = 512 << 10;
+/// Pages of one request: 16 MiB come well within the time-out of a request over a slow network.
+pub(super) const RUN_MAX: u64 = 32;
+/// Memory of all pages: two of each of the sixteen blocks that one merge reads at once, and as many for four queries beside.
+pub(super) const BYTES_MAX: usize = 64 << 20;
+
+/// Objects of which it is known where the last request ended. One that is not known begins with a page again.
+const LAST_MAX: usize = 1024;
+
+/// An object and the number of a page of it.
+type Key = (String, u64);
+
+#[derive(Debug)]
+enum Page {
+    /// Somebody fetches it.
+    Coming,
+    /// With the time of its last use.
+    There(Bytes, u64),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pages: HashMap<Key, Page>,
+    bytes: usize,
+    /// Counts uses.
+    now: u64,
+    /// Of each object the page after the last request for it, and how many pages that had.
+    last: HashMap<String, (u64, u64)>,
+}
+
+/// The pages in memory.
+#[derive(Debug)]
+pub(super) struct Pages {
+    state: Mutex<State>,
+    arrived: Condvar,
+    bytes_max: usize,
+    metrics: Metrics,
+}
+
+/// Pages that are being fetched; those that did not come are left to others.
+struct Fetching<'a> {
+    pages: &'a Pages,
+    key: &'a str,
+    numbers: Range<u64>,
+}
+
+impl Pages {
+    pub(super) fn new(bytes_max: usize, metrics: Metrics) -> Self {
+        Pages { state: Mutex::default(), arrived: Condvar::new(), bytes_max, metrics }
+    }
+
+    /// Fills a buffer with the bytes of an object of a size from a place on; `fetch` reads a range of it.
+    pub(super) fn read<E>(
+        &self,
+        (key, size): (&str, u64),
+        at: u64,
+        buffer: &mut [u8],
+        fetch: impl Fn(Range<u64>) -> Result<Bytes, E>,
+    ) -> Result<(), E> {
+        let end = at + buffer.len() as u64;
+        let mut number = at / PAGE_BYTES;
+        let mut fill = |number: u64, page: &[u8]| {
+            let start = number * PAGE_BYTES;
+            let (from, to) = (at.max(start), end.min(start + page.len() as u64));
+            buffer[(from - at) as usize..(to - at) as usize]
+                .copy_from_slice(&page[(from - start) as usize..(to - start) as usize]);
+        };
+        while number * PAGE_BYTES < end {
+            if let Some(page) = self.get(key, number) {
+                fill(number, &page);
+                number += 1;
+                continue;
+            }
+            let missing = self.claim(key, number..end.div_ceil(PAGE_BYTES), size.div_ceil(PAGE_BYTES));
+            if missing.numbers.is_empty() {
+                // It came meanwhile.
+                continue;
+            }
+            let range = number * PAGE_BYTES..size.min(missing.numbers.end * PAGE_BYTES);
+            let bytes = fetch(range)?;
+            let pages = missing.numbers.clone().zip(bytes.chunks(PAGE_BYTES as usize));
+            pages.take_while(|(n, _)| n * PAGE_BYTES < end).for_each(|(n, page)| fill(n, page));
+            number = missing.numbers.end;
+            missing.arrived(&bytes);
+        }
+        Ok(())
+    }
+
+    /// Forgets an object.
+    pub(super) fn forget(&self, key: &str) {
+        let mut state = self.lock();
+        let State { pages, bytes, last, .. } = &mut *state;
+        last.remove(key);
+        pages.retain(|(of, _), page| match page {
+            Page::There(content, _) if of == key => {
+                *bytes -= content.len();
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// A page that is there, or that somebody fetches.
+    fn get(&self, key: &str, number: u64) -> Option<Bytes> {
+        let key = (key.to_owned(), number);
+        let mut state = self.lock();
+        loop {
+            state.now += 1;
+            let now = state.now;
+            match state.pages.get_mut(&key) {
+                None => return None,
+                Some(Page::There(bytes, used)) => {
+                    *used = now;
+                    self.metrics.page_hits.inc();
+                    return Some(bytes.clone());
+                }
+                // Whoever fetches it has bounded tries.
+                Some(Page::Coming) => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Takes on to fetch the first of these pages of an object that has so many, and those after it up to one that is there or comes.
+    fn claim<'a>(&'a self, key: &'a str, numbers: Range<u64>, count: u64) -> Fetching<'a> {
+        let mut state = self.lock();
+        let mut end = numbers.start;
+        let ahead = state.last.get(key).filter(|(next, _)| *next == numbers.start).map_or(0, |(_, pages)| 2 * pages);
+        let last = numbers.end.max(numbers.start + ahead).min(numbers.start + RUN_MAX).min(count);
+        while end < last && !state.pages.contains_key(&(key.to_owned(), end)) {
+            state.pages.insert((key.to_owned(), end), Page::Coming);
+            end += 1;
+        }
+        if state.last.len() >= LAST_MAX {
+            state.last.clear();
+        }
+        state.last.insert(key.to_owned(), (end, end - numbers.start));
+        self.metrics.page_misses.inc_by(end - numbers.start);
+        Fetching { pages: self, key, numbers: numbers.start..end }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fetching<'_> {
+    fn arrived(&self, bytes: &Bytes) {
+        let mut state = self.pages.lock();
+        state.now += 1;
+        let now = state.now;
+        for n in self.numbers.clone() {
+            let start = (n - self.numbers.start) * PAGE_BYTES;
+            // Its own memory, so that a page does not keep the whole answer.
+            let page =
+                Bytes::copy_from_slice(&bytes[start as usize..(start + PAGE_BYTES).min(bytes.len() as u64) as usize]);
+            state.bytes += page.len();
+            state.pages.insert((self.key.to_owned(), n), Page::There(page, now));
+        }
+        while state.bytes > self.pages.bytes_max {
+            // Of some hundred pages, once a request.
+            let used = |page: &Page| if let Page::There(_, used) = page { Some(*used) } else { None };
+            let oldest = state.pages.iter().filter_map(|(key, page)| Some((used(page)?, key))).min();
+            let Some(oldest) = oldest.map(|(_, key)| key.clone()) else { break };
+            if let Some(Page::There(page, _)) = state.pages.remove(&oldest) {
+                state.bytes -= page.len();
+                self.pages.metrics.page_evictions.inc();
+            }
+        }
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pages.lock();
+        for n in self.numbers.clone() {
+            let key = (self.key.to_owned(), n);
+            if matches!(state.pages.get(&key), Some(Page::Coming)) {
+                state.pages.remove(&key);
+            }
+        }
+        drop(state);
+        self.pages.arrived.notify_all();
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one request is one range")]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// An object whose bytes tell their place.
+    fn object(size: u64) -> Vec<u8> {
+        (0..size).map(|at| (at / 7 + at / 65_536) as u8).collect()
+    }
+
+    fn pages(bytes_max: u64) -> Pages {
+        Pages::new(bytes_max as usize, Metrics::new(&prometheus::Registry::new()).expect("registers"))
+    }
+
+    struct Read<'a> {
+        pages: &'a Pages,
+        object: &'a [u8],
+        asked: RefCell<Vec<Range<u64>>>,
+    }
+
+    impl Read<'_> {
+        fn check(&self, range: Range<u64>, asked: &[Range<u64>]) {
+            let mut buffer = vec![0; (range.end - range.start) as usize];
+            let fetch = |range: Range<u64>| {
+                self.asked.borrow_mut().push(range.clone());
+                Ok::<_, ()>(Bytes::copy_from_slice(&self.object[range.start as usize..range.end as usize]))
+            };
+            self.pages.read(("o", self.object.len() as u64), range.start, &mut buffer, fetch).expect("reads");
+            assert_eq!(buffer, self.object[range.start as usize..range.end as usize]);
+            assert_eq!(self.asked.take(), asked, "{range:?}");
+        }
+    }
+
+    const P: u64 = PAGE_BYTES;
+
+    #[test]
+    fn what_lies_together_is_one_request_and_is_read_once() {
+        let (pages, object) = (pages(100 * P), object(5 * P + 10));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        read.check(P + 5..P + 6, &[P..2 * P]);
+        read.check(P..2 * P, &[]);
+        read.check(5..4 * P, &[0..P, 2 * P..4 * P]);
+        read.check(5 * P..5 * P + 10, &[5 * P..5 * P + 10]);
+        read.check(0..5 * P + 10, &[4 * P..5 * P]);
+        pages.forget("o");
+        read.check(0..5 * P + 10, &[0..5 * P + 10]);
+    }
+
+    #[test]
+    fn reads_that_go_on_take_more_each_time() {
+        let (pages, object) = (pages(100 * P), object(8 * P - 5));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        read.check(0..1, &[0..P]);
+        read.check(P..P + 1, &[P..3 * P]);
+        read.check(2 * P - 1..3 * P + 1, &[3 * P..7 * P]);
+        read.check(6 * P..7 * P, &[]);
+        read.check(7 * P..8 * P - 5, &[7 * P..8 * P - 5]);
+    }
+
+    #[test]
+    fn the_page_that_was_used_longest_ago_makes_room() {
+        let (pages, object) = (pages(2 * P), object(5 * P));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        read.check(0..1, &[0..P]);
+        read.check(2 * P..2 * P + 1, &[2 * P..3 * P]);
+        read.check(0..1, &[]);
+        read.check(4 * P..4 * P + 1, &[4 * P..5 * P]);
+        read.check(0..1, &[]);
+        read.check(2 * P..2 * P + 1, &[2 * P..3 * P]);
+        assert_eq!(pages.lock().bytes as u64, 2 * P);
+        // More than there is room for is read all the same.
+        read.check(P..5 * P, &[P..2 * P, 3 * P..5 * P]);
+    }
+
+    #[test]
+    fn a_page_that_could_not_be_fetched_is_fetched_by_the_next_one() {
+        let (pages, object) = (pages(2 * P), object(P));
+        let failed = pages.read(("o", P), 0, &mut [0], |_| Err("no answer"));
+        assert_eq!(failed, Err("no answer"));
+        Read { pages: &pages, object: &object, asked: RefCell::default() }.check(0..1, &[0..P]);
+    }
+
+    #[test]
+    fn who_needs_a_page_that_another_one_fetches_waits_for_it() {
+        let (pages, object) = (pages(2 * P), object(P));
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for at in 0..8u64 {
+                let (pages, object, asked) = (&pages, &object, &asked);
+                scope.spawn(move || {
+                    let mut buffer = [0];
+                    let fetch = |_| {
+                        asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        Ok::<_, ()>(Bytes::copy_from_slice(object))
+                    };
+                    pages.read(("o", P), at * 1000, &mut buffer, fetch).expect("reads");
+                    assert_eq!(buffer[0], object[at as usize * 1000]);
+                });
+            }
+        });
+        assert_eq!(asked.into_inner(), 1);
+    }
+}
