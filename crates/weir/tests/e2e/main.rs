@@ -13,6 +13,7 @@ mod exemplars;
 mod grafana;
 mod histograms;
 mod mission;
+mod objects;
 mod one_address;
 mod one_process;
 mod power_loss;

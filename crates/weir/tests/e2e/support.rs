@@ -2,6 +2,8 @@
 
 #[path = "../../../runtime/tests/support/port.rs"]
 mod port;
+#[path = "../../../runtime/tests/support/s3.rs"]
+pub(crate) mod s3;
 #[path = "../../../runtime/tests/support/sink.rs"]
 mod sink;
 

@@ -19,6 +19,8 @@ mod grafana;
 mod histograms;
 #[path = "../e2e/mission.rs"]
 mod mission;
+#[path = "../e2e/objects.rs"]
+mod objects;
 #[path = "../e2e/one_address.rs"]
 mod one_address;
 mod one_disk;
