@@ -189,3 +189,31 @@ selector:
   matchLabels:
     {{- include "weir.selector" . | nindent 4 }}
 {{- end -}}
+
+{{/* Flags of blocks in object storage: called with (list $ COMPONENT SHARE), where one in SHARE of the volume is for local blocks. */}}
+{{- define "weir.objectsArgs" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.objects -}}
+{{- if .url }}
+- --storage-objects={{ .url }}
+- --storage-cache-bytes={{ div (include "weir.bytes" (index $root.Values (index $ 1)).persistence.size | int64) (index $ 2) }}
+{{- with .endpoint }}
+- --storage-objects-endpoint={{ . }}
+{{- end }}
+{{- with .region }}
+- --storage-objects-region={{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The keys for it. */}}
+{{- define "weir.objectsEnv" -}}
+{{- with .Values.objects }}
+{{- if and .url .existingSecret }}
+envFrom:
+  - secretRef:
+      name: {{ .existingSecret }}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -145,6 +145,12 @@ const CASES: &[Case] = &[
         quiet: &[(r#"weir_storage_failed_writes_total{instance="a:1",operation="flush"}"#, 8.0, 0.0)],
     },
     Case {
+        rule: "weir-object-storage-behind",
+        fires: &[(r#"weir_storage_objects_failing{instance="a:1"}"#, 1.0, 0.0)],
+        alerts: 1,
+        quiet: &[(r#"weir_storage_objects_failing{instance="a:1"}"#, 0.0, 0.0)],
+    },
+    Case {
         rule: "weir-storage-lost-records",
         fires: &[(r#"weir_storage_lost_positions_total{instance="a:1"}"#, 0.0, 1.0)],
         alerts: 1,
