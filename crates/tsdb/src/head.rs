@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use hashbrown::{HashMap, HashSet};
 use model::{
-    Columns, CountRequest, Labels, LabelsRef, LabelsRequest, Listing, METRIC_NAME, Metadata, Samples, SelectRequest,
-    Series, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+    Columns, CountRequest, Labels, LabelsRef, LabelsRequest, Listing, Metadata, Samples, SelectRequest, Series,
+    SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
 };
 
 use crate::Error;
-use crate::postings::{self, LabelIndex as _, add_names, each_value};
+use crate::postings::{self, add_names, each_value};
 pub(crate) use buffer::Snapshot;
 pub(crate) use generation::{Frozen, Generation};
 use shard::Shard;
@@ -250,14 +250,6 @@ impl Head {
         };
         self.each_index(frozen, request.range, |index| each_value(index, name, &request.matcher_sets, &mut see));
         values
-    }
-
-    /// Whether a series of this name is in it.
-    pub(crate) fn has_metric(&self, frozen: Option<&Frozen>, name: &str) -> bool {
-        self.shards().enumerate().any(|(at, shard)| {
-            let index = shard.index(frozen.map(|frozen| &*frozen.shards[at]));
-            !index.equal(METRIC_NAME, name).is_empty()
-        })
     }
 
     fn each_index(&self, frozen: Option<&Frozen>, range: TimeRange, mut see: impl FnMut(&shard::Index<'_>)) {

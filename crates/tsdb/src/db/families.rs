@@ -1,14 +1,12 @@
 //! What is known of metric families, and when it goes.
 
-use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use model::{Labels, METRIC_NAME, Metadata};
+use model::{Cancel, Labels, LabelsRequest, METRIC_NAME, Metadata, SeriesSource as _, TimeRange};
 
 use super::{Db, lock};
 use crate::families::names;
-use crate::postings::LabelIndex as _;
 
 impl Db {
     /// Forgets what was not said for as long as samples are kept, unless it is the last word on a family of which there are series; returns what is left.
@@ -21,22 +19,20 @@ impl Db {
         if now_ms > i64::MIN {
             let stale = lock(&self.families).stale(now_ms, floor);
             // Whoever appends has the head and then the families: so not both at once here.
-            let gone = stale.into_iter().filter(|(m, is_outdated)| *is_outdated || !self.has_series_of(&m.family));
+            let there = if stale.iter().all(|(_, is_outdated)| *is_outdated) { None } else { self.metric_names() };
+            let has_series =
+                |family: &str| there.as_ref().is_none_or(|there| names(family).any(|name| there.contains(&name)));
+            let gone = stale.into_iter().filter(|(m, is_outdated)| *is_outdated || !has_series(&m.family));
             let gone: Vec<Metadata> = gone.map(|(metadata, _)| metadata).collect();
             lock(&self.families).forget(&gone, floor);
         }
         lock(&self.families).told().clone()
     }
 
-    /// Whether there are series that a family may have, in head or blocks.
-    fn has_series_of(&self, family: &str) -> bool {
-        let _one_moment = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let view = self.view();
-        names(family).any(|name| {
-            self.head.has_metric(view.frozen.as_deref(), &name)
-                // What is in a block that cannot be read is not known.
-                || !view.quarantined.is_empty()
-                || view.blocks.iter().any(|(_, block)| !block.index.equal(METRIC_NAME, &name).is_empty())
-        })
+    /// The names of the series that may have samples which are not expired; `None` where that is not known, as a block cannot be read.
+    fn metric_names(&self) -> Option<BTreeSet<String>> {
+        let all = LabelsRequest { matcher_sets: Vec::new(), range: TimeRange::ALL, cancel: Cancel::default() };
+        let names = self.label_values(METRIC_NAME, &all).ok().filter(|names| names.warnings.is_empty());
+        names.map(|names| names.items.into_iter().collect())
     }
 }

@@ -257,7 +257,8 @@ async fn the_same_exemplars_are_answered_in_the_bytes_of_a_real_prometheus() {
     let dir = tempfile::tempdir().expect("directory");
     let weir = Launch::new(&dir.path().join("weir")).start().await;
     let prometheus = Prometheus::start(&bin, dir.path(), &weir.http).await;
-    let now = now_ms();
+    // Times that end in a zero, and some that do not.
+    let now = now_ms() / 1000 * 1000 - 500;
     for (version, name) in ["first", "second"].into_iter().enumerate() {
         let all = sent(now, name);
         let theirs = send(&weir.http, &prometheus.address, version, &all).await;
