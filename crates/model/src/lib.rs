@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
+pub mod outline;
 pub mod sample;
 pub mod source;
 pub mod time;
@@ -23,6 +24,7 @@ pub use histogram::{Buckets, Counts, Histogram, HistogramSample, InvalidHistogra
 pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
 pub use matcher::{InvalidRegex, MatchOp, Matcher, Shape};
 pub use metadata::{Metadata, MetricType};
+pub use outline::{Aspect, Edges, Outline, OutlineRequest};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use source::{
     Cancel, CountRequest, LabelsRequest, Listing, SelectRequest, Series, SeriesCounts, SeriesData, SeriesSet,

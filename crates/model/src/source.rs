@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Columns, Kind, Labels, Matcher, Metadata, TimeRange};
+use crate::{Columns, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
 
 /// Tells work in progress that nobody waits for it any more. Clones share the flag.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +89,18 @@ pub struct SeriesCounts {
 pub trait SeriesData: Send + Sync {
     /// Appends the samples in the range to `out`, floats and histograms, each ascending, each time once over both.
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError>;
+
+    /// Appends to `out` what is enough of the samples in the range for what is asked of them: all, or less where that spares decoding them.
+    ///
+    /// A sample may stand for floats of which none is a NaN, and between which none of the edges is. For [`Aspect::Min`] and the like it is one with the
+    /// value that is asked for, for a sum the sum; else two, the first and the last of them, where there is nothing to tell of those in between. Starts may be left out.
+    ///
+    /// [`Aspect::Min`]: crate::Aspect::Min
+    fn outline(&self, request: &OutlineRequest<'_>, out: &mut Outline) -> Result<(), SourceError> {
+        self.read(request.range, &mut out.columns)?;
+        out.pad();
+        Ok(())
+    }
 }
 
 /// One series of an answer.

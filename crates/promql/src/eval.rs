@@ -84,7 +84,7 @@ pub enum Value {
 /// What an evaluation took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Samples that were decoded.
+    /// Samples that were looked at: those that stand for others count once.
     pub samples_read: u64,
     /// Series that selectors yielded; one that two selectors yield counts twice.
     pub series: u64,

@@ -43,6 +43,9 @@ pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag
     )
 }
 
+const TIMES_FORGOTTEN: &str =
+    "Columns of times that series share and that were forgotten while blocks were written, for want of memory.";
+
 /// The metrics of the component; clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -69,6 +72,7 @@ pub(crate) struct Metrics {
     pub(crate) block_bytes: IntGauge,
     pub(crate) block_samples: IntGauge,
     pub(crate) quarantined: IntGauge,
+    pub(crate) times_forgotten: IntGauge,
     pub(crate) annotations: Annotations,
 }
 
@@ -138,13 +142,14 @@ impl Metrics {
             block_bytes: IntGauge::new("weir_storage_block_bytes", "Size of the blocks.")?,
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
+            times_forgotten: IntGauge::new("weir_storage_forgotten_time_columns", TIMES_FORGOTTEN)?,
             annotations: Annotations::new()?,
         };
         metrics.begin(registry)?;
         Ok(metrics)
     }
 
-    /// Shows them, and those with labels with every value.
+    /// Registers all, and shows those with labels from the start, with every value.
     fn begin(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         for operation in ["flush", "merge", "expire", "rebuild", "commit"] {
             self.failures.with_label_values(&[operation]);
@@ -183,6 +188,7 @@ impl Metrics {
             &self.block_bytes,
             &self.block_samples,
             &self.quarantined,
+            &self.times_forgotten,
         ];
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
@@ -200,6 +206,7 @@ impl Metrics {
         self.block_bytes.set(stats.block_bytes as i64);
         self.block_samples.set(stats.block_samples as i64);
         self.quarantined.set(stats.quarantined as i64);
+        self.times_forgotten.set(stats.times_forgotten as i64);
         self.annotations.tell(&stats);
     }
 }

@@ -19,6 +19,7 @@ const CORPORA: [&str; 6] = ["gauge 2 decimals", "counter", "idle counter", "cpu 
 
 fn main() {
     sizes();
+    scrape_sizes();
     divan::main();
 }
 
@@ -52,6 +53,66 @@ fn sizes() {
         }
         let _ = writeln!(out);
     }
+}
+
+/// Series of targets that are scraped late by up to some milliseconds, in one block.
+struct Scrapes {
+    targets: usize,
+    /// Of each target.
+    series: usize,
+    samples: usize,
+    jitter_ms: i64,
+}
+
+const SCRAPES: Scrapes = Scrapes { targets: 20, series: 50, samples: 5760, jitter_ms: 5 };
+
+impl Scrapes {
+    fn block(&self, dir: &Path) -> Db {
+        let db = Db::open(dir, Options { block_span_ms: 1000 * 86_400_000, ..Options::default() }).expect("opens");
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut batch = db.begin();
+        for target in 0..self.targets {
+            let late = |i| i * STEP + random.i64(-self.jitter_ms..=self.jitter_ms);
+            let times: Vec<i64> = (0..self.samples as i64).map(late).map(|t| START + t).collect();
+            for n in 0..self.series {
+                let name = format!("metric_{n:03}");
+                let instance = format!("10.1.0.{target}:9090");
+                let labels = Labels::new(&[("__name__", name.as_str()), ("instance", &instance)]).expect("valid");
+                let (_, v) = corpus(CORPORA[n % CORPORA.len()], self.samples);
+                let samples: Vec<Sample> = times.iter().zip(v).map(|(t, v)| Sample { t: *t, v }).collect();
+                batch.append(labels.as_ref(), &samples);
+            }
+        }
+        batch.finish(0, 1);
+        db.flush().expect("flushes");
+        db
+    }
+}
+
+fn scrape_sizes() {
+    let mut out = std::io::stdout().lock();
+    for jitter_ms in [0, SCRAPES.jitter_ms] {
+        let dir = tempfile::tempdir().expect("directory");
+        let stats = Scrapes { jitter_ms, ..SCRAPES }.block(dir.path()).stats();
+        let bytes = stats.block_bytes as f64 / stats.block_samples as f64;
+        let _ = writeln!(out, "block of scrapes, up to {jitter_ms} ms early or late: {bytes:.3} B a sample");
+    }
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn read_1000_series_of_20_targets(bencher: divan::Bencher) {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = SCRAPES.block(dir.path());
+    bencher
+        .counter(ItemsCount::new(SCRAPES.targets * SCRAPES.series * SCRAPES.samples))
+        .bench_local(|| read_all(&db, ""));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn read_1_series_of_20_targets(bencher: divan::Bencher) {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = SCRAPES.block(dir.path());
+    bencher.counter(ItemsCount::new(SCRAPES.targets * SCRAPES.samples)).bench_local(|| read_all(&db, "metric_041"));
 }
 
 #[divan::bench(args = CORPORA)]
@@ -144,19 +205,22 @@ fn read_all_of_a_block(bencher: divan::Bencher) {
     let dir = tempfile::tempdir().expect("directory");
     let db = filled(dir.path());
     db.flush().expect("flushes");
+    bencher.counter(ItemsCount::new(SERIES * 120)).bench_local(|| read_all(&db, ""));
+}
+
+/// Reads the series of a metric, or all.
+fn read_all(db: &Db, metric: &str) -> Columns {
     let request = SelectRequest {
-        matchers: vec![Matcher::equal("job", "checkout")],
+        matchers: if metric.is_empty() { Vec::new() } else { vec![Matcher::equal("__name__", metric)] },
         range: TimeRange::ALL,
         want: Want::Samples,
         series_max: usize::MAX,
         cancel: Cancel::default(),
     };
-    bencher.counter(ItemsCount::new(SERIES * 120)).bench_local(|| {
-        let mut out = Columns::default();
-        for series in db.select(&request).expect("selects").series {
-            out.clear();
-            series.data.read(TimeRange::ALL, &mut out).expect("reads");
-        }
-        out
-    });
+    let mut out = Columns::default();
+    for series in db.select(&request).expect("selects").series {
+        out.clear();
+        series.data.read(TimeRange::ALL, &mut out).expect("reads");
+    }
+    out
 }

@@ -3,11 +3,15 @@
 //! A block holds series in the order of their labels, with chunks that lie together. Its index (symbols, series, an FST of the values of each label
 //! with postings) is read into memory when the block is opened, compressed as it lies; labels are put together when a query finds the
 //! series. Chunks are read by position when they are decoded, each with a checksum. FORMAT.md draws the bytes.
+//!
+//! Times that several chunks have are stored once, before the chunks of the series that had them first, so a series is read at two places, its own and that
+//! of the times of its scrapes. The price: what damages those costs the samples of all series that share them.
 
 mod index;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod times;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{Cancel, Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
 use roaring::RoaringBitmap;
 
-use crate::chunk;
+use crate::chunk::{self, Facts, Times};
 use crate::deletes::{Cuts, is_cut};
 use crate::disk::{Disk, Input, io};
 use crate::head::too_many;
@@ -25,23 +29,28 @@ use crate::{Error, deletes, postings};
 use index::NEWEST_SERIES;
 pub(crate) use index::{Entry, Index};
 pub use tail::tail_bytes;
+pub(crate) use times::Place;
 pub(crate) use write::Writer;
 
 /// First bytes of a block.
-pub(crate) const MAGIC: &[u8; 8] = b"weirblk2";
+pub(crate) const MAGIC: &[u8; 8] = b"weirblk3";
 /// Last bytes of a block.
-pub(crate) const END: &[u8; 8] = b"weirend2";
+pub(crate) const END: &[u8; 8] = b"weirend3";
 /// Position and length of the index, its checksum, number of samples, first and last time, checksum of these, [`END`].
 pub(crate) const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
 
 /// Where a chunk lies, and what is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ChunkRef {
     pub(crate) at: u64,
     pub(crate) bytes: u32,
     pub(crate) range: TimeRange,
     pub(crate) samples: u32,
     pub(crate) last: Last,
+    /// Where its times are, if they are not in it.
+    pub(crate) times: Option<Place>,
+    /// What is known of its values, where that is worth it.
+    pub(crate) facts: Option<Facts>,
 }
 
 /// What the last sample of a chunk is.
@@ -53,8 +62,8 @@ pub(crate) enum Last {
 }
 
 impl Last {
-    pub(crate) fn of(code: u8) -> Option<Last> {
-        [Last::Float, Last::StaleFloat, Last::Histogram].get(usize::from(code)).copied()
+    pub(crate) fn of(code: u64) -> Option<Last> {
+        [Last::Float, Last::StaleFloat, Last::Histogram].get(code as usize).copied()
     }
 }
 
@@ -207,24 +216,63 @@ impl Block {
     /// Decodes chunks in the order in which they lie, and keeps the samples in the range.
     pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
-        let size = (last.at + u64::from(last.bytes) - first.at) as usize;
-        let mut bytes = vec![0; size];
-        let context = || format!("reading {size} bytes at {} of {}", first.at, self.path.display());
-        self.file.read_exact_at(&mut bytes, first.at).map_err(io(context()))?;
-        for reference in chunks {
-            let start = (reference.at - first.at) as usize;
-            let stored = bytes.get(start..start + reference.bytes as usize);
-            let (chunk, checksum) = stored
-                .and_then(|s| s.split_last_chunk::<4>())
-                .ok_or_else(|| self.corrupt(reference.at, "chunk is too short"))?;
-            if crc32c::crc32c(chunk).to_le_bytes() != *checksum {
-                return Err(self.corrupt(reference.at, "checksum of the chunk is wrong"));
-            }
+        let bytes = self.read_at(first.at, last.at + u64::from(last.bytes) - first.at)?;
+        let mut run = Run::default();
+        for (n, reference) in chunks.iter().enumerate() {
+            let chunk = self.checked(&bytes, first.at, Place { at: reference.at, bytes: reference.bytes })?;
+            let times = match reference.times {
+                None => Times::Within,
+                Some(place) => {
+                    if !run.has(place) {
+                        run = self.read_run(&chunks[n..])?;
+                    }
+                    run.times.clear();
+                    let column = self.checked(&run.bytes, run.at, place)?;
+                    let decoded = chunk::decode_times(column, &mut run.times);
+                    decoded.map_err(|reason| self.corrupt(place.at, reason))?;
+                    Times::Beside(&run.times)
+                }
+            };
             let before = out.mark();
-            chunk::decode(chunk, out).map_err(|reason| self.corrupt(reference.at, reason))?;
+            let decoded = chunk::decode_beside(chunk, times, out);
+            decoded.map_err(|reason| self.corrupt(reference.at, reason))?;
             out.clip(before, range);
         }
         Ok(())
+    }
+
+    /// Reads the times of the first of these chunks, and with them those of others that lie behind them.
+    fn read_run(&self, chunks: &[ChunkRef]) -> Result<Run, Error> {
+        let mut places = chunks.iter().map_while(|chunk| chunk.times);
+        let Some(first) = places.next() else { return Ok(Run::default()) };
+        let mut end = first.end();
+        for place in places {
+            if place.at != end {
+                break;
+            }
+            end = place.end();
+        }
+        Ok(Run { at: first.at, bytes: self.read_at(first.at, end - first.at)?, times: Vec::new() })
+    }
+
+    fn read_at(&self, at: u64, size: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; size as usize];
+        let context = || format!("reading {size} bytes at {at} of {}", self.path.display());
+        self.file.read_exact_at(&mut bytes, at).map_err(io(context()))?;
+        Ok(bytes)
+    }
+
+    /// What lies at a place, without the checksum, which must be right. `bytes` begins at `from`.
+    fn checked<'a>(&self, bytes: &'a [u8], from: u64, place: Place) -> Result<&'a [u8], Error> {
+        let start = place.at.wrapping_sub(from) as usize;
+        let stored = start.checked_add(place.bytes as usize).and_then(|end| bytes.get(start..end));
+        let (content, checksum) = stored
+            .and_then(|s| s.split_last_chunk::<4>())
+            .ok_or_else(|| self.corrupt(place.at, "chunk is too short"))?;
+        if crc32c::crc32c(content).to_le_bytes() != *checksum {
+            return Err(self.corrupt(place.at, "checksum of the chunk is wrong"));
+        }
+        Ok(content)
     }
 
     /// Whether a read found bytes that are not what was written; the block is then left out, and answers say so.
@@ -238,6 +286,21 @@ impl Block {
     }
 }
 
+/// Columns of times that lie one behind the other.
+#[derive(Default)]
+struct Run {
+    at: u64,
+    bytes: Vec<u8>,
+    /// Those of one of them.
+    times: Vec<i64>,
+}
+
+impl Run {
+    fn has(&self, place: Place) -> bool {
+        self.at <= place.at && place.end() <= self.at + self.bytes.len() as u64
+    }
+}
+
 /// One series of a block.
 #[derive(Debug)]
 pub(crate) struct Piece {
@@ -248,13 +311,21 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    /// The chunks that may have a sample in the range.
+    fn chunks_in(&self, range: TimeRange) -> &[ChunkRef] {
+        let from = self.chunks.partition_point(|c| c.range.end_ms < range.start_ms);
+        let to = self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms);
+        self.chunks.get(from..to).unwrap_or(&[])
+    }
+
+    /// Whether it may have a sample in the range.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        !self.chunks_in(range).is_empty()
+    }
+
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        let (from, to) = (
-            self.chunks.partition_point(|c| c.range.end_ms < range.start_ms),
-            self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms),
-        );
         let start = out.mark();
-        self.block.read(self.chunks.get(from..to).unwrap_or(&[]), range, out)?;
+        self.block.read(self.chunks_in(range), range, out)?;
         deletes::apply(&self.cuts, start, out);
         Ok(())
     }

@@ -7,20 +7,26 @@
 //! and decode several times faster; the price is two passes over the values when encoding.
 //!
 //! Floats with start times and native histograms have chunks of kinds of their own ([`Piece`]), so that a chunk of floats is what it would be without them.
+//!
+//! The times of a chunk may lie outside of it ([`Times`]), where others have the same. A chunk does not say so itself: whoever keeps it knows where they are.
 
 pub(crate) mod bits;
+mod facts;
 mod histogram;
 mod ints;
 mod pieces;
 mod starts;
 #[cfg(test)]
 mod tests;
+mod times;
 mod unpack;
 mod xor;
 
 use model::Columns;
 
+pub(crate) use facts::Facts;
 pub use pieces::{Piece, Pieces, pieces};
+pub(crate) use times::{Column, Times, decode_times, encode_times, is_column};
 
 use bits::{put_varint, varint};
 
@@ -59,9 +65,13 @@ pub struct Scratch {
 
 /// Appends the chunk of these floats to `out`. Times must ascend; there must be from one to [`SAMPLES_MAX`].
 pub fn encode(t: &[i64], v: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
+    encode_floats(t, v, Column::New, scratch, out);
+}
+
+fn encode_floats(t: &[i64], v: &[f64], times: Column<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
     debug_assert!(t.len() == v.len() && !t.is_empty() && t.len() <= SAMPLES_MAX && t.is_sorted());
     put_varint(out, t.len() as u64);
-    ints::encode(t, &mut scratch.ints, out);
+    times.encode(t, &mut scratch.ints, out);
     encode_values(v, scratch, out);
 }
 
@@ -90,24 +100,29 @@ fn encode_values(v: &[f64], scratch: &mut Scratch, out: &mut Vec<u8>) {
 
 /// Appends the samples of a chunk of any kind to `out`, and returns how many bytes it took. The error says what is wrong; `out` is then of no use.
 pub fn decode(bytes: &[u8], out: &mut Columns) -> Result<usize, &'static str> {
+    decode_beside(bytes, Times::Within, out)
+}
+
+/// As [`decode`], of a chunk whose times may be elsewhere.
+pub(crate) fn decode_beside(bytes: &[u8], times: Times<'_>, out: &mut Columns) -> Result<usize, &'static str> {
     let mut at = 0;
     if bytes.first() == Some(&RICH) {
         at = 2;
         match *bytes.get(1).ok_or("ends too early")? {
-            WITH_STARTS => starts::decode(bytes, &mut at, out)?,
-            HISTOGRAMS => histogram::decode(bytes, &mut at, out)?,
+            WITH_STARTS => starts::decode(bytes, &mut at, times, out)?,
+            HISTOGRAMS => histogram::decode(bytes, &mut at, times, out)?,
             _ => return Err("unknown kind of chunk"),
         }
         return Ok(at);
     }
-    decode_floats(bytes, &mut at, out)?;
+    decode_floats(bytes, &mut at, times, out)?;
     out.pad_starts();
     Ok(at)
 }
 
-fn decode_floats(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<(), &'static str> {
+fn decode_floats(bytes: &[u8], at: &mut usize, times: Times<'_>, out: &mut Columns) -> Result<(), &'static str> {
     let count = samples(bytes, at)?;
-    ints::decode(bytes, at, count, &mut out.t)?;
+    times.decode(bytes, at, count, &mut out.t)?;
     decode_values(bytes, at, count, &mut out.v)
 }
 
@@ -144,7 +159,7 @@ fn decode_values(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<f64>)
 
 /// How the bytes of a chunk are spent: the name of the encoding of its values, and how many bytes are before them; of a chunk that is not of
 /// floats alone, its kind and none.
-pub(crate) fn anatomy(bytes: &[u8]) -> Result<(&'static str, usize), &'static str> {
+pub(crate) fn anatomy(bytes: &[u8], times: Times<'_>) -> Result<(&'static str, usize), &'static str> {
     match bytes {
         [RICH, WITH_STARTS, ..] => return Ok(("with starts", 0)),
         [RICH, HISTOGRAMS, ..] => return Ok(("histograms", 0)),
@@ -152,7 +167,9 @@ pub(crate) fn anatomy(bytes: &[u8]) -> Result<(&'static str, usize), &'static st
     }
     let mut at = 0;
     let count = samples(bytes, &mut at)?;
-    ints::decode_to(bytes, &mut at, count, |_| {})?;
+    if let Times::Within = times {
+        ints::decode_to(bytes, &mut at, count, |_| {})?;
+    }
     let name = match *bytes.get(at).ok_or("ends too early")? {
         CONSTANT => "constant",
         DECIMAL => "decimal",

@@ -1,6 +1,6 @@
 //! Operations on columns of samples that everything which reads shares: views of a part, and merging newer samples in.
 
-use model::{Columns, HistogramSample, Mark, Sample};
+use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
 
 /// A part of columns.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +38,12 @@ impl<'a> View<'a> {
         (own, rest)
     }
 
+    /// What is in a range.
+    pub(crate) fn within(self, range: TimeRange) -> Self {
+        let own = self.split_after(range.end_ms).0;
+        range.start_ms.checked_sub(1).map_or(own, |before| own.split_after(before).1)
+    }
+
     /// So many floats, and everything else.
     pub(crate) fn split_floats(self, at: usize) -> (Self, Self) {
         let ((t, later_t), (v, later_v)) = (self.t.split_at(at), self.v.split_at(at));
@@ -51,7 +57,7 @@ impl<'a> View<'a> {
 pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
     let Some(first) = View::of(newer).first_t() else { return };
     if out.range(from).is_none_or(|range| range.end_ms < first) {
-        append(out, newer);
+        append(out, View::of(newer));
         return;
     }
     let mut older = Columns {
@@ -106,15 +112,15 @@ fn merge_histograms(out: &mut Columns, older: &mut Columns, newer: &Columns) {
 }
 
 /// Appends samples that are later than all there are.
-fn append(out: &mut Columns, newer: &Columns) {
+pub(crate) fn append(out: &mut Columns, newer: View<'_>) {
     if !newer.starts.is_empty() {
         out.starts.resize(out.t.len(), 0);
-        out.starts.extend_from_slice(&newer.starts);
+        out.starts.extend_from_slice(newer.starts);
     }
-    out.t.extend_from_slice(&newer.t);
-    out.v.extend_from_slice(&newer.v);
+    out.t.extend_from_slice(newer.t);
+    out.v.extend_from_slice(newer.v);
     out.pad_starts();
-    out.histograms.extend_from_slice(&newer.histograms);
+    out.histograms.extend_from_slice(newer.histograms);
 }
 
 /// Floats in the order in which they were written, as columns: ascending, of equal times the one written last.

@@ -9,6 +9,7 @@ mod exemplars;
 mod families;
 mod flush;
 mod load;
+mod outline;
 mod read;
 mod rebuild;
 mod retain;
@@ -93,6 +94,7 @@ pub struct Db {
     now_ms: AtomicI64,
     flushes: AtomicU64,
     merges: AtomicU64,
+    times_forgotten: AtomicU64,
 }
 
 /// A block with its entry in the manifest.
@@ -169,6 +171,8 @@ pub struct Stats {
     pub families: usize,
     /// How often one more was not kept since the engine was opened, as there were too many.
     pub refused_families: u64,
+    /// Columns of times that were forgotten for want of memory while blocks were written: chunks that share one may not have found it.
+    pub times_forgotten: u64,
 }
 
 /// Appends what one record holds: all of it becomes part of the same flush. While it is open its thread asks nothing else of
@@ -259,6 +263,7 @@ impl Db {
             now_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
+            times_forgotten: AtomicU64::new(0),
         })
     }
 
@@ -303,6 +308,7 @@ impl Db {
             evicted_exemplars: exemplars.all.evicted(),
             families: families.len(),
             refused_families: families.refused(),
+            times_forgotten: self.times_forgotten.load(Ordering::Relaxed),
         }
     }
 

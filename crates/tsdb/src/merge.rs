@@ -20,6 +20,8 @@ pub(crate) struct Merged {
     pub(crate) is_empty: bool,
     /// Nothing was expired or deleted of what the blocks held.
     pub(crate) is_whole: bool,
+    /// Columns of times that the writer forgot.
+    pub(crate) times_forgotten: u64,
 }
 
 /// Chooses among blocks of one span, given by their sizes from old to new: the newest ones, as long as each is no larger than twice
@@ -76,8 +78,8 @@ pub(crate) fn merge(
         writer.push(&next, View::of(&samples))?;
     }
     let is_empty = writer.is_empty();
-    writer.finish()?;
-    Ok(Merged { is_empty, is_whole })
+    let times_forgotten = writer.finish()?;
+    Ok(Merged { is_empty, is_whole, times_forgotten })
 }
 
 type Current = Option<(Labels, Vec<crate::block::ChunkRef>)>;

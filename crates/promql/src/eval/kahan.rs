@@ -71,7 +71,12 @@ impl Mean {
 
     /// The mean.
     pub(super) fn value(self) -> f64 {
-        if self.running { self.sum.total() } else { self.sum.sum / self.count + self.sum.c / self.count }
+        self.value_of(self.count)
+    }
+
+    /// The mean of so many values, of which some were added as their sum. There are more than were added only where no sum overflows.
+    pub(super) fn value_of(self, count: f64) -> f64 {
+        if self.running { self.sum.total() } else { self.sum.sum / count + self.sum.c / count }
     }
 }
 

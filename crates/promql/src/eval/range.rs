@@ -2,6 +2,7 @@
 //! them with two indices that only grow; nothing is searched, and a series is dropped as soon as it is reduced.
 
 mod counters;
+mod outline;
 mod over_time;
 mod trend;
 
@@ -16,6 +17,7 @@ use super::{Context, EvalError, notes};
 use crate::ast::Span;
 use crate::eval::call::absent_labels;
 use crate::eval::node::Val;
+use outline::{Memory, Reader, Samples};
 
 /// The functions over windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +108,9 @@ pub(super) fn eval(
     };
     let numbers = args.iter().map(|arg| scalar(context, arg, grid)).collect::<Result<Vec<_>, _>>()?;
     let windows = Windows { grid, when: range.when, range: range.range, args: &numbers };
-    let one = |labels: &Labels, drop_name: bool, columns: &Columns, out: &mut Matrix| -> Result<(), EvalError> {
+    let one = |labels: &Labels, drop_name: bool, samples: Samples<'_>, out: &mut Matrix| -> Result<(), EvalError> {
         let cells = out.add(labels.clone(), drop_name)?;
-        reduce(function, &windows, columns, cells);
+        reduce(function, &windows, samples, cells);
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
         } else if matches!(function, RangeFn::Rate | RangeFn::Increase) {
@@ -122,14 +124,13 @@ pub(super) fn eval(
         RangeOf::Matchers(matchers) => {
             let reach = reach(range.when, grid, range.range);
             let series = select(context, matchers, reach)?;
+            let reader = Reader::new(context, function, &windows, reach);
             let parts = each(
                 context,
                 &series,
-                |chunk, out, columns| {
+                |chunk, out, memory: &mut Memory| {
                     for series in chunk {
-                        read(context, series, reach, columns)?;
-                        drop_stale(columns);
-                        one(&series.labels, false, columns, out)?;
+                        one(&series.labels, false, reader.read(series, memory)?, out)?;
                     }
                     Ok(())
                 },
@@ -142,7 +143,7 @@ pub(super) fn eval(
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
                     context.check_cancelled()?;
-                    one(labels, drop_name, &columns, &mut out)?;
+                    one(labels, drop_name, Samples::all(&columns), &mut out)?;
                 }
             }
             out
@@ -218,11 +219,12 @@ fn subquery(
     Ok(Some((matrix, inner_grid)))
 }
 
-fn reduce(function: RangeFn, windows: &Windows, columns: &Columns, cells: &mut [f64]) {
+fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64]) {
+    let columns = samples.columns;
     match function {
-        RangeFn::Rate => counters::extrapolated(windows, columns, cells, counters::Of::Rate),
-        RangeFn::Increase => counters::extrapolated(windows, columns, cells, counters::Of::Increase),
-        RangeFn::Delta => counters::extrapolated(windows, columns, cells, counters::Of::Delta),
+        RangeFn::Rate => counters::extrapolated(windows, samples, cells, counters::Of::Rate),
+        RangeFn::Increase => counters::extrapolated(windows, samples, cells, counters::Of::Increase),
+        RangeFn::Delta => counters::extrapolated(windows, samples, cells, counters::Of::Delta),
         RangeFn::Irate => counters::last_two(windows, columns, cells, true),
         RangeFn::Idelta => counters::last_two(windows, columns, cells, false),
         RangeFn::Resets => counters::resets(windows, columns, cells),
@@ -230,7 +232,7 @@ fn reduce(function: RangeFn, windows: &Windows, columns: &Columns, cells: &mut [
         RangeFn::Deriv => trend::deriv(windows, columns, cells),
         RangeFn::PredictLinear => trend::predict_linear(windows, columns, cells),
         RangeFn::Smooth => trend::smooth(windows, columns, cells),
-        _ => over_time::reduce(function, windows, columns, cells),
+        _ => over_time::reduce(function, windows, samples, cells),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{Columns, SelectRequest, Series, TimeRange, Want, is_stale};
+use model::{Columns, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale};
 use rayon::prelude::*;
 
 use super::grid::Grid;
@@ -37,7 +37,7 @@ fn instants(
     let parts = each(
         context,
         &series,
-        |chunk, out, columns| {
+        |chunk, out, columns: &mut Columns| {
             for series in chunk {
                 read(context, series, range, columns)?;
                 let cells = out.add(series.labels.clone(), false)?;
@@ -103,17 +103,17 @@ pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) 
 }
 
 /// Runs over all series in parallel; the parts come back in order.
-pub(super) fn each(
+pub(super) fn each<M: Default>(
     context: &Context,
     series: &[Series],
-    work: impl Fn(&[Series], &mut Matrix, &mut Columns) -> Result<(), EvalError> + Sync,
+    work: impl Fn(&[Series], &mut Matrix, &mut M) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
     series
         .par_chunks(SERIES_A_TASK)
         .map(|chunk| {
             let mut out = Matrix::new(context, n);
-            work(chunk, &mut out, &mut Columns::default())?;
+            work(chunk, &mut out, &mut M::default())?;
             Ok(out)
         })
         .collect()
@@ -129,6 +129,24 @@ pub(super) fn read(
     context.check_cancelled()?;
     columns.clear();
     series.data.read(range, columns).map_err(|error| fault(context, error))?;
+    use_floats(context, series, columns)
+}
+
+/// As [`read`], of less than all samples.
+pub(super) fn read_outline(
+    context: &Context,
+    series: &Series,
+    request: &OutlineRequest<'_>,
+    outline: &mut Outline,
+) -> Result<(), EvalError> {
+    context.check_cancelled()?;
+    outline.clear();
+    series.data.outline(request, outline).map_err(|error| fault(context, error))?;
+    use_floats(context, series, &mut outline.columns)
+}
+
+/// Leaves nothing but floats, and counts them.
+fn use_floats(context: &Context, series: &Series, columns: &mut Columns) -> Result<(), EvalError> {
     // Native histograms and start times are not of the language yet: selectors pass them over. Nobody misses a start.
     if !columns.histograms.is_empty() {
         let name = series.labels.metric_name();

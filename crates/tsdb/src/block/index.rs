@@ -4,9 +4,17 @@ use fst::{IntoStreamer, Streamer};
 use model::{Labels, LabelsRef, TimeRange, piece_text};
 use roaring::{MultiOps as _, RoaringBitmap};
 
-use super::{ChunkRef, Last};
+use super::{ChunkRef, Last, Place};
+use crate::chunk::Facts;
 use crate::chunk::bits::{unzigzag, varint};
 use crate::postings::LabelIndex;
+
+/// Added to sixteen times the number of a chunk's samples: its times lie elsewhere.
+pub(super) const TIMES_BESIDE: u64 = 1;
+/// The same: what is known of its values follows.
+pub(super) const FACTS: u64 = 2;
+/// The same, shifted by so much: what its last sample is.
+pub(super) const LAST: u32 = 2;
 
 /// The parts of an index, as places in its bytes.
 pub(crate) struct Index {
@@ -209,17 +217,28 @@ impl Index {
 fn read_chunks(cursor: &mut Cursor<'_>) -> Result<Vec<ChunkRef>, &'static str> {
     let count = cursor.length()?;
     let mut chunks = Vec::with_capacity(count);
-    let (mut place, mut time) = (0u64, 0i64);
+    let (mut place, mut time, mut times_end) = (0u64, 0i64, None);
     for _ in 0..count {
         let start = place.wrapping_add(cursor.number()?);
         let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of a chunk")?;
         let start_ms = time.wrapping_add(unzigzag(cursor.number()?));
         let end_ms = start_ms.wrapping_add(cursor.number()? as i64);
-        let told = cursor.number()?;
-        let samples = u32::try_from(told >> 2).map_err(|_| "samples of a chunk")?;
-        let last = Last::of((told & 3) as u8).ok_or("last sample of a chunk")?;
+        let form = cursor.number()?;
+        let samples = u32::try_from(form >> 4).map_err(|_| "samples of a chunk")?;
+        let last = Last::of(form >> LAST & 3).ok_or("last sample of a chunk")?;
+        let times = if form & TIMES_BESIDE != 0 {
+            let at = times_end.unwrap_or(start).wrapping_add(unzigzag(cursor.number()?) as u64);
+            let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of times")?;
+            let times = Place { at, bytes };
+            times_end = Some(times.end());
+            Some(times)
+        } else {
+            None
+        };
+        let facts =
+            if form & FACTS != 0 { Some(Facts::decode(samples as usize, cursor.bytes, &mut cursor.at)?) } else { None };
         (place, time) = (start.wrapping_add(u64::from(bytes)), end_ms);
-        chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples, last });
+        chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples, last, times, facts });
     }
     Ok(chunks)
 }

@@ -1,8 +1,9 @@
-use model::{Cancel, Matcher, Want};
+use model::{Cancel, Mark, Matcher, Want};
 
 use super::*;
 use crate::View;
 use crate::disk::simulated::Simulated;
+use crate::testing::Family;
 
 fn write(disk: &dyn Disk) {
     let mut writer = Writer::create(disk, "b").expect("creates");
@@ -21,12 +22,105 @@ fn block_is_golden() {
     let hex: String = disk.read("b").expect("there").iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
 }
-const GOLDEN: &str = "77656972626c6b3203d00f0de807020101140405010102004bcfa72303d00f0de807020101140405010102004bcfa7230514\
-    085f5f6e616d655f5f027570036a6f6201610162021a0200010203010814d00fd00f0c0200010204011c14d00fd00f0c0d0d\
-    f02e0002085f5f6e616d655f5f2803000000000000000000000000000000001089d301000000000000001300000000000000\
-    6332d0a015003a30000001000000000001001000000000000100036a6f622c03000000000000000000000000000000010000\
-    0062611102020000000000000017000000000000005f5913b2010001013000000000000000b500000000000000966ff1be06\
-    00000000000000e803000000000000b80b000000000000eb9a0ed277656972656e6432";
+const GOLDEN: &str = "77656972626c6b3303d00f0de807020101140405010102004bcfa72303d00f0de807020101140405010102004bcfa723\
+    0514085f5f6e616d655f5f027570036a6f6201610162021a0200010203010814d00fd00f300200010204011c14d00fd00f300d0d\
+    f02e0002085f5f6e616d655f5f2803000000000000000000000000000000001089d3010000000000000013000000000000006332\
+    d0a015003a30000001000000000001001000000000000100036a6f622c0300000000000000000000000000000001000000626111\
+    02020000000000000017000000000000005f5913b2010001013000000000000000b500000000000000c699793f06000000000000\
+    00e803000000000000b80b000000000000abed98c477656972656e6433";
+
+/// Samples of every kind at the times of scrapes that are late by some milliseconds.
+fn scrapes(n: i64, kind: &str) -> Columns {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut family = Family::new(&mut fastrand::Rng::with_seed(4));
+    let mut out = Columns::default();
+    for i in 0..n {
+        let (t, v) = (i * 15_000 + random.i64(0..3000), (i * i % 97) as f64);
+        let t = if kind == "other in between" && (1000..1500).contains(&i) { t + 1 } else { t };
+        match kind {
+            "starts" => out.push_with_start(t, v, 7),
+            "histograms" => out.histograms.push(family.sample(t, &mut fastrand::Rng::with_seed(i as u64))),
+            _ => out.push(t, v),
+        }
+    }
+    out
+}
+
+/// A block of series that are scraped together.
+fn write_scrapes(disk: &dyn Disk, n: i64, kinds: &[&str]) {
+    let mut writer = Writer::create(disk, "b").expect("creates");
+    for kind in kinds {
+        let labels = Labels::new(&[("__name__", "up"), ("job", kind)]).expect("valid");
+        writer.push(&labels, View::of(&scrapes(n, kind))).expect("adds");
+    }
+    assert_eq!(writer.finish().expect("writes"), 0);
+}
+
+#[test]
+fn block_with_shared_times_is_golden() {
+    let disk = Simulated::new(1);
+    write_scrapes(&disk, 20, &["a", "b"]);
+    let hex: String = disk.read("b").expect("there").iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, GOLDEN_SHARED);
+}
+const GOLDEN_SHARED: &str = "77656972626c6b3314a01b01e0ca010ccef48cb02e46132a9000409dd782b7600c4a73c99b354959130579b30\
+    c81aaf4c9140100000002078001e28119c17e50c1c5750c787a5e501100fb2c08f5140100000002078001e28119c17e50c1c5750\
+    c787a5e501100fb2c08f50514085f5f6e616d655f5f027570036a6f62016101620223020001020301311da01bc5b611c10251290\
+    200010204014e1da01bc5b611c1028b01291112aa88230002085f5f6e616d655f5f2803000000000000000000000000000000001\
+    089d3010000000000000013000000000000006332d0a015003a30000001000000000001001000000000000100036a6f622c03000\
+    0000000000000000000000000000100000062611102020000000000000017000000000000005f5913b2010001016b00000000000\
+    000bf0000000000000017e5c07b2800000000000000d0060000000000001562040000000000838efd4f77656972656e6433";
+
+/// All chunks, by the series.
+fn chunks(block: &Block) -> Vec<Vec<ChunkRef>> {
+    (0..block.series() as u32).map(|id| block.index.entry(id).expect("there").chunks).collect()
+}
+
+#[test]
+fn the_times_of_a_scrape_are_stored_once_whatever_its_series_are_of() {
+    let disk = Simulated::new(1);
+    let kinds = ["gauges", "more gauges", "other in between", "starts"];
+    write_scrapes(&disk, 2500, &kinds);
+    let block = Arc::new(Block::open(&disk, "b").expect("opens"));
+    let all = chunks(&block);
+    let places: Vec<Place> = all[0].iter().filter_map(|chunk| chunk.times).collect();
+    assert_eq!(places.len(), 3);
+    // One behind the other, so that one read has them all.
+    assert!(places.windows(2).all(|pair| pair[0].end() == pair[1].at), "{places:?}");
+    let of = |n: usize| all[n].iter().filter_map(|chunk| chunk.times).collect::<Vec<Place>>();
+    assert_eq!([of(1), of(3)], [places.clone(), places.clone()]);
+    let other = of(2);
+    assert_eq!([other[0], other[2]], [places[0], places[2]]);
+    assert!(other[1].at > places[2].at, "{other:?}");
+    for (chunks, kind) in all.iter().zip(kinds) {
+        for (from, to) in [(0, 3), (0, 1), (1, 2), (1, 3), (2, 3)] {
+            let (range, chunks) = (TimeRange::ALL, &chunks[from..to]);
+            let (mut read, mut expect) = (Columns::default(), scrapes(2500, kind));
+            block.read(chunks, range, &mut read).expect("reads");
+            expect.clip(
+                Mark::default(),
+                TimeRange { start_ms: chunks[0].range.start_ms, end_ms: chunks[chunks.len() - 1].range.end_ms },
+            );
+            assert_eq!(read, expect, "{kind} {from}..{to}");
+        }
+    }
+}
+
+#[test]
+fn histograms_share_times_and_short_columns_stay_in_their_chunks() {
+    let disk = Simulated::new(1);
+    write_scrapes(&disk, 100, &["gauges", "histograms"]);
+    let block = Block::open(&disk, "b").expect("opens");
+    let all = chunks(&block);
+    assert!(all[0][0].times.is_some() && all[0][0].times == all[1][0].times, "{all:?}");
+    let mut read = Columns::default();
+    block.read(&all[1], TimeRange::ALL, &mut read).expect("reads");
+    // Sums may be not-a-number, which equals nothing.
+    assert_eq!(format!("{read:?}"), format!("{:?}", scrapes(100, "histograms")));
+    write(&disk);
+    let block = Block::open(&disk, "b").expect("opens");
+    assert!(chunks(&block).iter().flatten().all(|chunk| chunk.times.is_none()));
+}
 
 fn overwrite(disk: &dyn Disk, content: &[u8]) {
     disk.create("b").and_then(|mut out| out.write_all(content)).expect("written");
@@ -36,6 +130,12 @@ fn overwrite(disk: &dyn Disk, content: &[u8]) {
 fn every_flipped_byte_is_an_error_and_never_another_value() {
     let disk = Simulated::new(1);
     write(&disk);
+    check_flips(&disk);
+    write_scrapes(&disk, 20, &["a", "b"]);
+    check_flips(&disk);
+}
+
+fn check_flips(disk: &Simulated) {
     let whole = disk.read("b").expect("there");
     let all = SelectRequest {
         matchers: vec![Matcher::equal("__name__", "up")],
@@ -47,8 +147,8 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x04;
-        overwrite(&disk, &bytes);
-        let read = Block::open(&disk, "b").and_then(|block| {
+        overwrite(disk, &bytes);
+        let read = Block::open(disk, "b").and_then(|block| {
             let mut out = Columns::default();
             for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default())? {
                 piece.read_into(TimeRange::ALL, &mut out)?;
@@ -58,8 +158,8 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {at}: {read:?}");
     }
     for length in (0..whole.len()).step_by(9) {
-        overwrite(&disk, &whole[..length]);
-        assert!(Block::open(&disk, "b").is_err(), "{length} bytes");
+        overwrite(disk, &whole[..length]);
+        assert!(Block::open(disk, "b").is_err(), "{length} bytes");
     }
 }
 

@@ -7,11 +7,12 @@ use hashbrown::HashMap;
 use model::{Labels, TimeRange, is_stale};
 use roaring::RoaringBitmap;
 
-use super::index::{NEWEST_SERIES, Newest, symbol_text};
-use super::{END, Last, MAGIC};
+use super::index::{FACTS, LAST, NEWEST_SERIES, Newest, TIMES_BESIDE, symbol_text};
+use super::times::Recent;
+use super::{END, Last, MAGIC, Place};
 use crate::Error;
 use crate::chunk::bits::{put_varint, zigzag};
-use crate::chunk::{Piece, Scratch};
+use crate::chunk::{Column, Piece, Pieces, Scratch, encode_times};
 use crate::columns::View;
 use crate::disk::{Disk, Output, io};
 
@@ -38,6 +39,25 @@ pub(crate) struct Writer {
     range: TimeRange,
     scratch: Scratch,
     bytes: Vec<u8>,
+    facts: Vec<u8>,
+    recent: Recent,
+    times: Columns,
+}
+
+/// The times of the chunks of one series.
+#[derive(Default)]
+struct Columns {
+    of: Vec<Times>,
+    /// Those that go into the chunks, encoded, one after the other.
+    within: Vec<u8>,
+    /// Memory for those of histograms.
+    scratch: Vec<i64>,
+}
+
+enum Times {
+    /// So many bytes of what goes into the chunks.
+    Within(usize),
+    Beside(Place),
 }
 
 impl Writer {
@@ -60,6 +80,9 @@ impl Writer {
             range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },
             scratch: Scratch::default(),
             bytes: Vec::new(),
+            facts: Vec::new(),
+            recent: Recent::new(Recent::MEMORY_MAX),
+            times: Columns::default(),
         };
         writer.write(MAGIC)?;
         Ok(writer)
@@ -71,25 +94,44 @@ impl Writer {
         let id = self.lengths.len() as u32;
         let start = self.series.len();
         self.push_labels(labels, id);
-        let pieces = samples.pieces();
-        put_varint(&mut self.series, pieces.clone().count() as u64);
-        let (mut place, mut time, mut end) = (0u64, 0i64, Last::Float);
-        for piece in pieces {
+        let mut times = std::mem::take(&mut self.times);
+        self.write_times(samples.pieces(), &mut times)?;
+        put_varint(&mut self.series, times.of.len() as u64);
+        let (mut place, mut time, mut within) = (0u64, 0i64, times.within.as_slice());
+        let (mut times_end, mut end) = (None, Last::Float);
+        for (piece, times) in samples.pieces().zip(&times.of) {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
-            piece.encode(&mut self.scratch, &mut bytes);
-            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            let column = match times {
+                Times::Within(size) => within.split_off(..*size).expect("it is there as many as it says"),
+                Times::Beside(_) => &[],
+            };
+            piece.encode_with(Column::Ready(column), &mut self.scratch, &mut bytes);
+            end_with_checksum(&mut bytes);
             let TimeRange { start_ms: from, end_ms: to } = piece.range();
             put_varint(&mut self.series, self.at.wrapping_sub(place));
             put_varint(&mut self.series, bytes.len() as u64);
             put_varint(&mut self.series, zigzag(from.wrapping_sub(time)));
             put_varint(&mut self.series, to.wrapping_sub(from) as u64);
             end = last_of(&piece);
-            put_varint(&mut self.series, (piece.samples() as u64) << 2 | end as u64);
+            self.facts.clear();
+            let has_facts = piece.facts().is_some_and(|facts| facts.encode(piece.samples(), &mut self.facts));
+            let form = (piece.samples() as u64 * 16) | (end as u64) << LAST | if has_facts { FACTS } else { 0 };
+            match times {
+                Times::Within(_) => put_varint(&mut self.series, form),
+                Times::Beside(place) => {
+                    put_varint(&mut self.series, form | TIMES_BESIDE);
+                    put_varint(&mut self.series, zigzag(place.at.wrapping_sub(times_end.unwrap_or(self.at)) as i64));
+                    put_varint(&mut self.series, u64::from(place.bytes));
+                    times_end = Some(place.end());
+                }
+            }
+            self.series.extend_from_slice(&self.facts);
             self.write(&bytes)?;
             (place, time) = (self.at, to);
             self.bytes = bytes;
         }
+        self.times = times;
         self.lengths.push((self.series.len() - start) as u32);
         let own = Newest { first_ms: last, last_ms: last, live: end == Last::Float };
         match self.newest.last_mut().filter(|_| !(id as usize).is_multiple_of(NEWEST_SERIES)) {
@@ -111,8 +153,9 @@ impl Writer {
         self.lengths.is_empty()
     }
 
-    /// Writes index and footer; the file's content is durable when this returns, its directory entry is not.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    /// Writes index and footer; the file's content is durable when this returns, its directory entry is not. Returns how many columns of times were
+    /// forgotten for want of memory, which may then be there twice.
+    pub(crate) fn finish(mut self) -> Result<u64, Error> {
         let index = self.index()?;
         let mut footer = Vec::new();
         footer.extend_from_slice(&self.at.to_le_bytes());
@@ -126,7 +169,38 @@ impl Writer {
         self.write(&index)?;
         self.write(&footer)?;
         let context = || format!("writing {}", self.path.display());
-        self.out.flush().and_then(|()| self.out.get_mut().sync()).map_err(io(context()))
+        self.out.flush().and_then(|()| self.out.get_mut().sync()).map_err(io(context()))?;
+        Ok(self.recent.forgotten)
+    }
+
+    /// Writes the times of a series' chunks that are worth a place of their own and have none yet.
+    fn write_times(&mut self, pieces: Pieces<'_>, times: &mut Columns) -> Result<(), Error> {
+        times.of.clear();
+        times.within.clear();
+        for piece in pieces {
+            let t = piece.times(&mut times.scratch);
+            if let Some(place) = self.recent.find(t) {
+                times.of.push(Times::Beside(place));
+                continue;
+            }
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            let number = encode_times(t, &mut self.scratch, &mut bytes);
+            if bytes.len() < Recent::BYTES_MIN {
+                times.within.extend_from_slice(&bytes[number..]);
+                times.of.push(Times::Within(bytes.len() - number));
+            } else {
+                let at = self.at;
+                end_with_checksum(&mut bytes);
+                self.write(&bytes)?;
+                let place = Place { at, bytes: bytes.len() as u32 };
+                bytes.truncate(bytes.len() - 4);
+                self.recent.add(t, &bytes, place);
+                times.of.push(Times::Beside(place));
+            }
+            self.bytes = bytes;
+        }
+        Ok(())
     }
 
     fn push_labels(&mut self, labels: &Labels, id: u32) {
@@ -228,4 +302,8 @@ fn last_of(piece: &Piece<'_>) -> Last {
         Piece::Floats(_, v, _) if v.last().is_some_and(|v| is_stale(*v)) => Last::StaleFloat,
         Piece::Floats(..) => Last::Float,
     }
+}
+
+fn end_with_checksum(bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
 }

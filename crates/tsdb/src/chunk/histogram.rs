@@ -10,7 +10,7 @@ use model::histogram::BUCKETS_MAX;
 use model::{Buckets, Columns, Counts, Histogram, HistogramSample, Layout, ResetHint, Span};
 
 use super::bits::{put_varint, unzigzag, varint, zigzag};
-use super::{HISTOGRAMS, RICH, SAMPLES_MAX, Scratch, decode_values, encode_values, ints, samples};
+use super::{Column, HISTOGRAMS, RICH, SAMPLES_MAX, Scratch, Times, decode_values, encode_values, ints, samples};
 
 /// Numbers of observations in a chunk, some half a megabyte at most: 400 histograms of 160 buckets, and one of the largest.
 const COUNTS_MAX: usize = 1 << 16;
@@ -30,7 +30,7 @@ pub(super) fn samples_max(like: &Histogram) -> usize {
 }
 
 /// Appends the chunk of histograms that are laid out alike, at least one and no more than [`samples_max`].
-pub(super) fn encode(histograms: &[HistogramSample], scratch: &mut Scratch, out: &mut Vec<u8>) {
+pub(super) fn encode(histograms: &[HistogramSample], times: Column<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
     let first = &histograms[0].histogram;
     let float = matches!(first.counts, Counts::Float(_));
     let starts = histograms.iter().any(|sample| sample.start != 0);
@@ -39,7 +39,9 @@ pub(super) fn encode(histograms: &[HistogramSample], scratch: &mut Scratch, out:
     put_varint(out, histograms.len() as u64);
     out.push((if float { FLOAT } else { 0 }) | (if starts { STARTS } else { 0 }) | (if hints { HINTS } else { 0 }));
     encode_layout(&first.layout, out);
-    whole(histograms, scratch, out, |sample| sample.t);
+    scratch.wholes.clear();
+    scratch.wholes.extend(histograms.iter().map(|sample| sample.t));
+    times.encode(&scratch.wholes, &mut scratch.ints, out);
     if starts {
         whole(histograms, scratch, out, |sample| sample.start);
     }
@@ -108,7 +110,7 @@ fn encode_layout(layout: &Layout, out: &mut Vec<u8>) {
 }
 
 /// Reads what follows the kind.
-pub(super) fn decode(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<(), &'static str> {
+pub(super) fn decode(bytes: &[u8], at: &mut usize, times: Times<'_>, out: &mut Columns) -> Result<(), &'static str> {
     let count = samples(bytes, at)?;
     let form = byte(bytes, at)?;
     if form > (FLOAT | STARTS | HINTS) {
@@ -123,7 +125,7 @@ pub(super) fn decode(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<
         return Err("more buckets than a chunk has");
     }
     let (mut t, mut starts, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-    ints::decode(bytes, at, count, &mut t)?;
+    times.decode(bytes, at, count, &mut t)?;
     if form & STARTS != 0 {
         ints::decode(bytes, at, count, &mut starts)?;
     }

@@ -2,7 +2,7 @@
 
 use model::{Columns, HistogramSample, TimeRange};
 
-use super::{SAMPLES_MAX, Scratch, histogram, starts};
+use super::{Column, Facts, SAMPLES_MAX, Scratch, encode_floats, histogram, starts};
 use crate::View;
 
 /// Samples of one kind that become one chunk.
@@ -31,14 +31,39 @@ impl Piece<'_> {
         }
     }
 
+    /// Its times; those that do not lie in a column are put into `column`.
+    pub(crate) fn times<'a>(&'a self, column: &'a mut Vec<i64>) -> &'a [i64] {
+        match self {
+            Piece::Floats(t, ..) => t,
+            Piece::Histograms(histograms) => {
+                column.clear();
+                column.extend(histograms.iter().map(|sample| sample.t));
+                column
+            }
+        }
+    }
+
+    /// What is known of its values, if it is one of floats.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        match self {
+            Piece::Floats(_, v, _) => Facts::of(v),
+            Piece::Histograms(_) => None,
+        }
+    }
+
     /// Appends its chunk to `out`.
     pub fn encode(&self, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        self.encode_with(Column::New, scratch, out);
+    }
+
+    /// As [`Piece::encode`], with this in the place of its times.
+    pub(crate) fn encode_with(&self, times: Column<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
         match self {
             Piece::Floats(t, v, starts) if starts.iter().any(|start| *start != 0) => {
-                starts::encode(t, v, starts, scratch, out);
+                starts::encode((t, v, starts), times, scratch, out);
             }
-            Piece::Floats(t, v, _) => super::encode(t, v, scratch, out),
-            Piece::Histograms(histograms) => histogram::encode(histograms, scratch, out),
+            Piece::Floats(t, v, _) => encode_floats(t, v, times, scratch, out),
+            Piece::Histograms(histograms) => histogram::encode(histograms, times, scratch, out),
         }
     }
 }

@@ -4,18 +4,23 @@
 
 use model::Columns;
 
-use super::{RICH, Scratch, WITH_STARTS, decode_floats, ints};
+use super::{Column, RICH, Scratch, Times, WITH_STARTS, decode_floats, encode_floats, ints};
 
-pub(super) fn encode(t: &[i64], v: &[f64], starts: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
+pub(super) fn encode(
+    (t, v, starts): (&[i64], &[f64], &[i64]),
+    times: Column<'_>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(&[RICH, WITH_STARTS]);
-    super::encode(t, v, scratch, out);
+    encode_floats(t, v, times, scratch, out);
     ints::encode(starts, &mut scratch.ints, out);
 }
 
 /// Reads what follows the kind.
-pub(super) fn decode(bytes: &[u8], at: &mut usize, out: &mut Columns) -> Result<(), &'static str> {
+pub(super) fn decode(bytes: &[u8], at: &mut usize, times: Times<'_>, out: &mut Columns) -> Result<(), &'static str> {
     let before = out.len();
-    decode_floats(bytes, at, out)?;
+    decode_floats(bytes, at, times, out)?;
     out.starts.resize(before, 0);
     ints::decode(bytes, at, out.len() - before, &mut out.starts)
 }

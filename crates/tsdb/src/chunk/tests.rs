@@ -17,7 +17,26 @@ fn check(t: &[i64], v: &[f64]) -> usize {
     assert_eq!(read.t, t);
     let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&read.v), bits(v));
+    check_beside(t, v, &bytes);
     bytes.len()
+}
+
+/// The same with the times in a column of their own.
+fn check_beside(t: &[i64], v: &[f64], within: &[u8]) {
+    let (mut scratch, mut column, mut bytes) = (Scratch::default(), Vec::new(), Vec::new());
+    let number = encode_times(t, &mut scratch, &mut column);
+    assert!(is_column(&column, t) && !is_column(&column, &t[1..]));
+    Piece::Floats(t, v, &[]).encode_with(Column::Ready(&column[number..]), &mut scratch, &mut bytes);
+    assert_eq!(bytes, within);
+    bytes.clear();
+    Piece::Floats(t, v, &[]).encode_with(Column::Ready(&[]), &mut scratch, &mut bytes);
+    assert_eq!(bytes.len() + column.len(), within.len() + number);
+    let (mut times, mut read, mut expect) = (Vec::new(), Columns::default(), Columns::default());
+    decode_times(&column, &mut times).expect("decodes");
+    assert_eq!(decode_beside(&bytes, Times::Beside(&times), &mut read), Ok(bytes.len()));
+    decode(within, &mut expect).expect("decodes");
+    assert_eq!(format!("{read:?}"), format!("{expect:?}"));
+    assert!(decode_beside(&bytes, Times::Beside(&times[1..]), &mut read).is_err());
 }
 
 fn regular(n: usize) -> Vec<i64> {

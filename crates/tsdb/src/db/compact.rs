@@ -131,6 +131,7 @@ impl Db {
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect();
         let written = Writer::create(&*self.disk, &name).and_then(|writer| {
             let merged = merge::merge(&sources, &floors, writer, cancel)?;
+            self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
             let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name)?) };
             disk::sync(&*self.disk)?;
             Ok(block.map(|block| (block, merged.is_whole)))

@@ -74,7 +74,10 @@ impl<'a> Writers<'a> {
     /// Ends the blocks one after the other; what is not durable yet is their names.
     fn finish_each(&mut self, written: &mut Vec<Named>) -> Result<(), Error> {
         while let Some((_, (span, name, writer))) = self.of.pop_first() {
-            let finished = writer.finish().and_then(|()| Block::open(&*self.db.disk, &name));
+            let finished = writer.finish().and_then(|forgotten| {
+                self.db.times_forgotten.fetch_add(forgotten, Ordering::Relaxed);
+                Block::open(&*self.db.disk, &name)
+            });
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
             written.push((BlockEntry { name, span, from: self.from.clone() }, Arc::new(block)));
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{
-    Columns, CountRequest, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesCounts, SeriesData,
-    SeriesSet, SeriesSource, SourceError, TimeRange,
+    Columns, CountRequest, Labels, LabelsRequest, Listing, Metadata, Outline, OutlineRequest, SelectRequest, Series,
+    SeriesCounts, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 
 use super::{Db, Named, View, lock};
@@ -20,7 +20,7 @@ use crate::postings::{add_counts, add_names, each_value, select};
 
 /// What one source has of a series.
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     Block(Piece),
     Frozen(Arc<Generation>, u32),
     Head(Snapshot),
@@ -30,7 +30,12 @@ enum Part {
 type Assembled = (Labels, Vec<Part>);
 
 impl Part {
-    fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+    /// If it is one of a block.
+    pub(super) fn block(&self) -> Option<&Piece> {
+        if let Part::Block(piece) = self { Some(piece) } else { None }
+    }
+
+    pub(super) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         match self {
             Part::Block(piece) => piece.read_into(range, out),
             Part::Frozen(generation, id) => generation.get(*id).map_or(Ok(()), |buffer| buffer.read_into(range, out)),
@@ -40,9 +45,9 @@ impl Part {
 }
 
 /// The parts of a series, from the oldest written to the newest.
-struct Parts {
-    parts: Vec<Part>,
-    floor_ms: i64,
+pub(super) struct Parts {
+    pub(super) parts: Vec<Part>,
+    pub(super) floor_ms: i64,
 }
 
 impl SeriesData for Parts {
@@ -60,6 +65,10 @@ impl SeriesData for Parts {
             merge_newer(out, start, &piece);
         }
         Ok(())
+    }
+
+    fn outline(&self, request: &OutlineRequest<'_>, out: &mut Outline) -> Result<(), SourceError> {
+        self.outline_into(request, out)
     }
 }
 

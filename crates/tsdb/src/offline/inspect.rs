@@ -1,7 +1,7 @@
 //! What is in a directory: its blocks, what they take, and which names and labels make it large.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::Path;
 
 use fst::Streamer as _;
@@ -12,7 +12,7 @@ use super::raw::Raw;
 use super::verify::check_exemplars;
 use super::{Directory, Faults};
 use crate::Error;
-use crate::chunk;
+use crate::chunk::{self, Times};
 use crate::db::WIDE;
 use crate::deletes::{self, Cuts, Delete};
 
@@ -206,6 +206,8 @@ fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, 
         push(blocks, at, 0, &mut next, report);
     }
     let (mut before, mut bytes, mut samples) = (String::new(), Vec::new(), Columns::default());
+    // Columns of times that chunks share, each of which is counted once.
+    let mut shared = BTreeSet::new();
     while let Some(Reverse((text, at, id))) = next.pop() {
         push(blocks, at, id + 1, &mut next, report);
         let (cuts, raw) = &blocks[at];
@@ -218,7 +220,8 @@ fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, 
         let (name, cuts) = (report.blocks[at].name.clone(), cuts.of(id));
         for chunk in &entry.chunks {
             let read = raw.chunk(chunk, &mut bytes, &mut samples);
-            let anatomy = read.and_then(|()| chunk::anatomy(&bytes).map_err(str::to_owned));
+            let times = if chunk.times.is_some() { Times::Beside(&samples.t) } else { Times::Within };
+            let anatomy = read.and_then(|()| chunk::anatomy(&bytes, times).map_err(str::to_owned));
             let (encoding, before_values) = match anatomy {
                 Ok(anatomy) => anatomy,
                 Err(reason) => {
@@ -228,6 +231,9 @@ fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, 
             };
             let values = (bytes.len() - before_values) as u64;
             report.parts.times += before_values as u64;
+            if let Some(place) = chunk.times.filter(|place| shared.insert((at, place.at))) {
+                report.parts.times += u64::from(place.bytes);
+            }
             report.parts.values += values;
             metric.1 += bytes.len() as u64;
             let of = report.encodings.entry(encoding).or_default();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use model::{Columns, Labels, Mark, TimeRange};
 
 use super::Faults;
-use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC};
-use crate::chunk;
+use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC, Place};
+use crate::chunk::{self, Facts, Times};
 use crate::deletes::{Cuts, Delete};
 use crate::disk::{Disk, Input};
 
@@ -92,16 +92,16 @@ impl Raw {
     }
 
     fn try_chunk(&self, at: &ChunkRef, bytes: &mut Vec<u8>, out: &mut Columns) -> Result<(), String> {
-        let end = at.at.checked_add(u64::from(at.bytes)).filter(|end| *end <= self.index_at && at.bytes > 4);
-        if at.at < MAGIC.len() as u64 || end.is_none() {
-            return Err("it does not lie among the chunks".to_owned());
+        let mut column = Vec::new();
+        if let Some(place) = at.times {
+            let stored = self.checked(place, "times that it shares")?;
+            chunk::decode_times(&stored, &mut column)
+                .map_err(|reason| format!("the times that it shares cannot be decoded: {reason}"))?;
         }
-        *bytes = read(&*self.file, at.at, at.bytes as usize)?;
-        let checksum = bytes.split_off(bytes.len() - 4);
-        if crc32c::crc32c(bytes).to_le_bytes() != *checksum {
-            return Err("checksum of the chunk is wrong".to_owned());
-        }
-        let length = chunk::decode(bytes, out).map_err(|reason| format!("the chunk cannot be decoded: {reason}"))?;
+        *bytes = self.checked(Place { at: at.at, bytes: at.bytes }, "chunk")?;
+        let times = if at.times.is_some() { Times::Beside(&column) } else { Times::Within };
+        let length = chunk::decode_beside(bytes, times, out)
+            .map_err(|reason| format!("the chunk cannot be decoded: {reason}"))?;
         if length != bytes.len() {
             return Err("there is more in the chunk than its samples".to_owned());
         }
@@ -111,7 +111,24 @@ impl Raw {
         if (out.range(Mark::default()), out.samples()) != (Some(at.range), at.samples as usize) {
             return Err("the chunk's times are not those that the index has".to_owned());
         }
+        let is_of_it = |facts: Facts| out.histograms.is_empty() && facts.is_of(&out.v);
+        if at.facts.is_some_and(|facts| !is_of_it(facts)) {
+            return Err("the chunk's values are not those that the index tells of".to_owned());
+        }
         Ok(())
+    }
+
+    /// What lies at a place among the chunks, without its checksum, which is right.
+    fn checked(&self, place: Place, what: &str) -> Result<Vec<u8>, String> {
+        if place.at < MAGIC.len() as u64 || place.end() > self.index_at || place.bytes <= 4 {
+            return Err(format!("the {what} does not lie among the chunks"));
+        }
+        let mut bytes = read(&*self.file, place.at, place.bytes as usize)?;
+        let checksum = bytes.split_off(bytes.len() - 4);
+        if crc32c::crc32c(&bytes).to_le_bytes() != *checksum {
+            return Err(format!("checksum of the {what} is wrong"));
+        }
+        Ok(bytes)
     }
 }
 

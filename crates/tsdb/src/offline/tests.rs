@@ -19,18 +19,33 @@ fn labels(job: &str) -> Labels {
 
 /// A directory of two blocks, `a` and `b` in each, one chunk a series.
 fn directory() -> tempfile::TempDir {
+    directory_at(|n| n * 1000)
+}
+
+/// The same, with samples at other times.
+fn directory_at(time: impl Fn(i64) -> i64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("directory");
     let db = Db::open(dir.path(), Options::default()).expect("opens");
     for round in 0..2 {
         let mut batch = db.begin();
         for (job, scale) in [("a", 1.0), ("b", 10.0)] {
             let samples: Vec<Sample> =
-                (0..20).map(|n| Sample { t: round * 100_000 + n * 1000, v: n as f64 / scale }).collect();
+                (0..20).map(|n| Sample { t: round * 100_000 + time(n), v: n as f64 / scale }).collect();
             batch.append(labels(job).as_ref(), &samples);
         }
         batch.finish(3, round + 1);
         db.flush().expect("flushes");
     }
+    dir
+}
+
+/// The same at irregular times, which both series share.
+fn directory_of_scrapes() -> tempfile::TempDir {
+    let dir = directory_at(|n| n * 1000 + n * n * n % 991);
+    let directory = Directory::open(dir.path()).expect("opens");
+    let raw = raw::Raw::open(&directory.disk, "0000000000.block", &mut Faults::default()).expect("sound");
+    let times = |id| raw.index.entry(id).expect("there").chunks[0].times;
+    assert!(times(0).is_some() && times(0) == times(1));
     dir
 }
 
@@ -87,16 +102,21 @@ fn what_the_engine_wrote_is_sound() {
 
 #[test]
 fn every_flipped_byte_of_block_and_manifest_is_named_with_its_file() {
-    let dir = directory();
-    for (path, name) in [(block(&dir, 1), "0000000001.block"), (dir.path().join("manifest"), "manifest")] {
+    check_flips(&directory());
+    let dir = directory_of_scrapes();
+    check_flips(&dir);
+}
+
+fn check_flips(dir: &tempfile::TempDir) {
+    for (path, name) in [(block(dir, 1), "0000000001.block"), (dir.path().join("manifest"), "manifest")] {
         for at in 0..fs::read(&path).expect("read").len() {
             flip(&path, at);
-            let found = faults(&dir);
+            let found = faults(dir);
             assert!(found.iter().any(|fault| fault.starts_with(&format!("{name}: byte "))), "byte {at}: {found:?}");
             flip(&path, at);
         }
     }
-    assert_eq!(faults(&dir), [""; 0]);
+    assert_eq!(faults(dir), [""; 0]);
 }
 
 /// Where index and footer of a block begin.
@@ -127,11 +147,15 @@ fn bytes_that_belong_to_nothing_are_a_fault() {
 
 #[test]
 fn an_index_that_says_something_else_under_a_right_checksum_is_a_fault() {
-    let dir = directory();
-    let path = block(&dir, 0);
+    check_index(&directory());
+    check_index(&directory_of_scrapes());
+}
+
+fn check_index(dir: &tempfile::TempDir) {
+    let path = block(dir, 0);
     let sound = fs::read(&path).expect("read");
     let (index, footer) = places(&sound);
-    let expect = read(&dir);
+    let expect = read(dir);
     // Postings have some bytes that their reader does not look at.
     let mut unread = 0;
     for at in (index..footer + 16).chain(footer + 20..footer + FOOTER - 12) {
@@ -141,9 +165,9 @@ fn an_index_that_says_something_else_under_a_right_checksum_is_a_fault() {
             checksum(&mut bytes, index..footer, footer + 16);
             checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
             fs::write(&path, bytes).expect("written");
-            if verified(&dir).faults() == 0 {
+            if verified(dir).faults() == 0 {
                 unread += 1;
-                assert_eq!(read(&dir), expect, "bit {bit} of byte {at}; the index begins at {index}");
+                assert_eq!(read(dir), expect, "bit {bit} of byte {at}; the index begins at {index}");
             }
         }
     }
@@ -209,6 +233,25 @@ fn repair_keeps_what_can_be_read_and_names_what_is_lost() {
     let names: Vec<_> = verified(&dir).blocks.into_iter().map(|block| block.name).collect();
     assert_eq!(names, ["0000000002.block", "0000000001.block"], "in its place");
     assert!(dir.path().join("0000000000.block.damaged").exists(), "the engine leaves it where it is");
+}
+
+#[test]
+fn times_that_are_damaged_are_lost_with_the_chunks_that_share_them() {
+    let dir = directory_of_scrapes();
+    let mut expect = read(&dir);
+    flip(&block(&dir, 0), 12);
+    let reasons: Vec<_> =
+        faults(&dir).into_iter().map(|fault| fault.split_once(": ").expect("a place").1.to_owned()).collect();
+    assert!(
+        reasons.iter().all(|reason| reason.contains("checksum of the times that it shares is wrong")),
+        "{reasons:?}"
+    );
+    let repaired = repaired(&dir);
+    let lost: Vec<_> = repaired[0].lost.iter().map(|lost| (lost.labels.clone(), lost.samples)).collect();
+    assert_eq!(lost, [(Some(labels("a")), 20), (Some(labels("b")), 20)]);
+    expect.retain(|(_, t), _| *t >= 100_000);
+    assert_eq!(read(&dir), expect);
+    assert_eq!(verified(&dir).faults(), 0);
 }
 
 #[test]

@@ -184,6 +184,12 @@ impl<'a> Walk<'a> {
         for (name, value) in labels.iter() {
             self.postings.entry_ref(name).or_default().entry_ref(value).or_default().insert(id);
         }
+        // Times that no chunk before it has lie before the first of its chunks; whether others are times is seen when they are read.
+        for place in entry.chunks.iter().filter_map(|at| at.times) {
+            if place.at == self.place {
+                self.place = place.end();
+            }
+        }
         let mut last = None;
         for at in &entry.chunks {
             checked.chunks += 1;

@@ -4,6 +4,7 @@
 use model::Columns;
 
 use super::Windows;
+use super::outline::Samples;
 
 /// What an extrapolated difference is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +22,8 @@ const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
 
 /// `rate`, `increase` and `delta`: the difference of last and first sample with what counters lost in resets,
 /// extrapolated to the ends of the window where samples come close to them, and by half a distance where not.
-pub(super) fn extrapolated(windows: &Windows, columns: &Columns, cells: &mut [f64], of: Of) {
-    let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
+pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut [f64], of: Of) {
+    let (t, v) = (samples.columns.t.as_slice(), samples.columns.v.as_slice());
     let counter = of != Of::Delta;
     let resets = if counter { places(v, |before, v| v < before) } else { Vec::new() };
     let mut next_reset = 0;
@@ -42,7 +43,7 @@ pub(super) fn extrapolated(windows: &Windows, columns: &Columns, cells: &mut [f6
         let mut to_start = seconds(t[w.from] - (w.end - windows.range));
         let mut to_end = seconds(w.end - t[last]);
         let sampled = seconds(t[last] - t[w.from]);
-        let distance = sampled / (last - w.from) as f64;
+        let distance = sampled / samples.count(w.from, last);
         let threshold = distance * EXTRAPOLATION_THRESHOLD;
         if to_start >= threshold {
             to_start = distance / 2.0;

@@ -1,25 +1,24 @@
 //! Aggregation over the samples of a window.
 
-use model::Columns;
-
+use super::outline::Samples;
 use super::{RangeFn, Windows};
 use crate::eval::kahan::{Mean, Sum};
 use crate::eval::quantile::{median_deviation, quantile};
 
 /// Evaluates a function whose name ends in `_over_time`.
-pub(super) fn reduce(function: RangeFn, windows: &Windows, columns: &Columns, cells: &mut [f64]) {
-    let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
+pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64]) {
+    let (t, v) = (samples.columns.t.as_slice(), samples.columns.v.as_slice());
     let seconds = |at: usize| Some(t[at] as f64 / 1000.0);
     let mut scratch = Vec::new();
     match function {
-        RangeFn::Count => windows.slide(t, cells, |w| Some((w.to - w.from) as f64)),
+        RangeFn::Count => windows.slide(t, cells, |w| Some(samples.count(w.from, w.to))),
         RangeFn::Present | RangeFn::Absent => windows.slide(t, cells, |_| Some(1.0)),
         RangeFn::Last => windows.slide(t, cells, |w| Some(v[w.to - 1])),
         RangeFn::First => windows.slide(t, cells, |w| Some(v[w.from])),
         RangeFn::TimeOfFirst => windows.slide(t, cells, |w| seconds(w.from)),
         RangeFn::TimeOfLast => windows.slide(t, cells, |w| seconds(w.to - 1)),
         RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(&v[w.from..w.to]))),
-        RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(&v[w.from..w.to]))),
+        RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(&v[w.from..w.to], samples.count(w.from, w.to)))),
         RangeFn::Min => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v < best)])),
         RangeFn::Max => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v > best)])),
         RangeFn::TimeOfMin => windows.slide(t, cells, |w| seconds(best(v, w.from, w.to, |v, best| v <= best))),
@@ -46,10 +45,11 @@ fn sum(v: &[f64]) -> f64 {
     if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
-fn mean(v: &[f64]) -> f64 {
+/// The mean of so many samples. There are more than values only where their sum is exact.
+fn mean(v: &[f64], count: f64) -> f64 {
     let mut mean = Mean::at(v[0]);
     v[1..].iter().for_each(|v| mean.add(*v));
-    mean.value()
+    mean.value_of(count)
 }
 
 /// The index of the sample that is better than those before; anything is better than NaN.

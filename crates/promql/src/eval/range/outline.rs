@@ -1,0 +1,120 @@
+//! What a function needs of its windows, asked of the source as an outline where that is less than all samples.
+//!
+//! Every function yields the same bits from an outline as from the samples. A sum does so only where all it adds up are whole numbers and stay exact, which is
+//! looked at here; where it is not so the samples are read after all.
+
+use model::{Aspect, Columns, Edges, Outline, OutlineRequest, Series, TimeRange, is_stale};
+
+use super::{RangeFn, Windows};
+use crate::eval::select::{drop_stale, read, read_outline};
+use crate::eval::{Context, EvalError};
+
+/// Below this whole numbers are exact, and so are their sums; a sum that is not exact is not below it.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// The samples of a series, or some that stand for them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Samples<'a> {
+    pub(super) columns: &'a Columns,
+    /// For each place how many samples are before it, and at the end how many there are. Empty where none stands for others.
+    before: &'a [u64],
+}
+
+impl<'a> Samples<'a> {
+    /// All of them.
+    pub(super) fn all(columns: &'a Columns) -> Self {
+        Samples { columns, before: &[] }
+    }
+
+    /// How many samples are in a range of places.
+    #[inline]
+    pub(super) fn count(&self, from: usize, to: usize) -> f64 {
+        if self.before.is_empty() { (to - from) as f64 } else { (self.before[to] - self.before[from]) as f64 }
+    }
+}
+
+/// Reads what a function needs of one series after the other.
+pub(super) struct Reader<'a> {
+    context: &'a Context<'a>,
+    range: TimeRange,
+    /// What is enough, and where windows begin and end; `None` where all samples are needed.
+    less: Option<(Aspect, [Edges; 2])>,
+}
+
+/// Memory that is used again for the next series.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    outline: Outline,
+    before: Vec<u64>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(context: &'a Context<'a>, function: RangeFn, windows: &Windows, range: TimeRange) -> Self {
+        Reader { context, range, less: aspect(function).zip(edges(windows)) }
+    }
+
+    /// Reads a series, without staleness markers.
+    pub(super) fn read<'m>(&self, series: &Series, memory: &'m mut Memory) -> Result<Samples<'m>, EvalError> {
+        let Memory { outline, before } = memory;
+        outline.clear();
+        before.clear();
+        match &self.less {
+            None => read(self.context, series, self.range, &mut outline.columns)?,
+            Some((aspect, edges)) => {
+                let request = OutlineRequest { range: self.range, aspect: *aspect, edges };
+                read_outline(self.context, series, &request, outline)?;
+                if *aspect == Aspect::Sum && !outline.left_out.is_empty() && !adds_up(&outline.columns.v) {
+                    outline.clear();
+                    read(self.context, series, self.range, &mut outline.columns)?;
+                }
+            }
+        }
+        if outline.left_out.is_empty() {
+            drop_stale(&mut outline.columns);
+            return Ok(Samples::all(&outline.columns));
+        }
+        let mut is_stale = outline.columns.v.iter().map(|v| is_stale(*v));
+        outline.left_out.retain(|_| !is_stale.next().unwrap_or(false));
+        drop_stale(&mut outline.columns);
+        let mut all = 0;
+        before.push(all);
+        before.extend(outline.left_out.iter().map(|left_out| {
+            all += 1 + left_out;
+            all
+        }));
+        Ok(Samples { columns: &outline.columns, before })
+    }
+}
+
+/// What is enough for a function.
+fn aspect(function: RangeFn) -> Option<Aspect> {
+    match function {
+        RangeFn::Count | RangeFn::Present | RangeFn::Absent => Some(Aspect::Ends),
+        RangeFn::First | RangeFn::Last | RangeFn::TimeOfFirst | RangeFn::TimeOfLast => Some(Aspect::Ends),
+        RangeFn::Delta => Some(Aspect::Ends),
+        RangeFn::Rate | RangeFn::Increase | RangeFn::Resets => Some(Aspect::Falls),
+        RangeFn::Changes => Some(Aspect::Changes),
+        RangeFn::Min => Some(Aspect::Min),
+        RangeFn::Max => Some(Aspect::Max),
+        RangeFn::Sum | RangeFn::Avg => Some(Aspect::Sum),
+        _ => None,
+    }
+}
+
+/// Where windows end and where they begin; `None` at the ends of time, where they are cut.
+fn edges(windows: &Windows) -> Option<[Edges; 2]> {
+    let (grid, when) = (windows.grid, windows.when);
+    let (first, last) = (when.of(grid.start), when.of(grid.end()));
+    let number = if when.is_fixed() { 1 } else { grid.n };
+    if grid.step.checked_mul(number as i64 - 1).and_then(|all| first.checked_add(all)) != Some(last) {
+        return None;
+    }
+    let edges = |first_ms| Edges { first_ms, step_ms: grid.step, number };
+    Some([edges(first), edges(first.checked_sub(windows.range)?)])
+}
+
+/// Whether the sum of these, and of what whole numbers of one sign they stand for, is exact in any order.
+fn adds_up(v: &[f64]) -> bool {
+    let v = || v.iter().filter(|v| !is_stale(**v));
+    v().all(|v| v.trunc() == *v) && v().map(|v| v.abs()).sum::<f64>() < EXACT_MAX
+}
