@@ -62,7 +62,15 @@ pub(crate) async fn try_start(
     let log = queue::start(queue, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");
     let (storage_trigger, shutdown) = Shutdown::new();
     let deps = storage::Deps { log: log.log.clone() };
-    let started = storage::start(storage, deps, &registry, shutdown).await?;
+    let started = match storage::start(storage, deps, &registry, shutdown).await {
+        Ok(started) => started,
+        Err(error) => {
+            drop(log.log);
+            queue_trigger.ask();
+            log.component.drained.await.expect("log drains");
+            return Err(error);
+        }
+    };
     let reader = started.reader.clone();
     let component = match token {
         None => started.component,

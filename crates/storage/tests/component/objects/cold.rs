@@ -63,7 +63,7 @@ async fn the_log_keeps_what_the_bucket_lacks() {
 async fn queries_are_answered_with_the_local_disk_emptied_by_few_requests() {
     let Some(world) = World::new("objects_cold").await else { return };
     let running = world.start(NOTHING_LOCAL).await;
-    running.write_noise(400, 1000).await;
+    running.write_noise(800, 1000).await;
     let before = running.read().await;
     running.stop().await;
     assert_eq!(world.local_blocks(), 0);
@@ -71,14 +71,31 @@ async fn queries_are_answered_with_the_local_disk_emptied_by_few_requests() {
 
     let running = world.start(NOTHING_LOCAL).await;
     let bytes = world.object_bytes().await;
-    assert!(bytes.len() == 1 && bytes[0] > 2_500_000, "{bytes:?}: one block of several pages");
+    assert!(bytes.len() == 1 && bytes[0] > 5_000_000, "{bytes:?}: one block of several pages");
     let opened = gets(&world.proxy.seen());
     assert!((1..=2).contains(&opened), "{opened} requests to open a block");
     assert_eq!(running.read().await, before);
     let read = gets(&world.proxy.seen());
-    assert!((1..=4).contains(&read), "{read} requests for 400 series");
+    assert!((1..=4).contains(&read), "{read} requests for 800 series");
     assert_eq!(running.read().await, before);
     assert_eq!(gets(&world.proxy.seen()), 0, "they are in memory");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_several_pages_is_read_by_one_request() {
+    let Some(world) = World::new("objects_large_index").await else { return };
+    let running = world.start(NOTHING_LOCAL).await;
+    running.write_at_once(0..30_000).await;
+    let before = running.read().await;
+    running.stop().await;
+    let bytes = world.object_bytes().await;
+    assert!(bytes.len() == 1 && bytes[0] > 1_500_000, "{bytes:?}: an index of several pages");
+    world.proxy.seen();
+    let running = world.start(NOTHING_LOCAL).await;
+    let opened = gets(&world.proxy.seen());
+    assert!((1..=2).contains(&opened), "{opened} requests to open a block");
+    assert_eq!(running.read().await, before);
     running.stop().await;
 }
 
