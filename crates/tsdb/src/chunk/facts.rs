@@ -251,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn facts_are_golden() {
+        let hex = |v: &[f64]| {
+            let mut bytes = Vec::new();
+            Facts::of(v).expect("no NaN").encode_all(v.len(), &mut bytes);
+            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        };
+        // Whole, all the same, the sum known: 3.
+        assert_eq!(hex(&[3.0; 4]), "8006");
+        // Hundredths that fall and vary: 1.5, then 0.25 more; 0.5 below the first, 1 above the last.
+        assert_eq!(hex(&[1.5, 1.0, 2.75, 1.75]), "62ac02323264");
+        // Floats as they are; both extremes are the first of two that are equal.
+        assert_eq!(hex(&[0.0, -0.0]), "500000000000000000000000000000008005");
+    }
+
+    #[test]
     fn odd_values_are_told_bit_for_bit() {
         check(&[0.0, -0.0]);
         check(&[-0.0, 0.0, -0.0]);
