@@ -175,6 +175,31 @@ fn check_index(dir: &tempfile::TempDir) {
 }
 
 #[test]
+fn facts_that_are_not_those_of_their_chunk_are_a_fault() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), Options::default()).expect("opens");
+    let samples: Vec<Sample> = (0..100).map(|n| Sample { t: n * 1000, v: 3.0 }).collect();
+    let mut batch = db.begin();
+    batch.append(labels("a").as_ref(), &samples);
+    batch.finish(0, 1);
+    db.flush().expect("flushes");
+    drop(db);
+    assert_eq!(faults(&dir), [""; 0]);
+    let mut bytes = fs::read(block(&dir, 0)).expect("read");
+    let (index, footer) = places(&bytes);
+    // A hundred samples with facts: always the whole number 3, and their sum.
+    let facts = [0x92, 0x03, 0x80, 0x06];
+    let at = bytes[index..].windows(4).position(|w| w == facts).expect("there") + index + 3;
+    bytes[at] = 0x08;
+    checksum(&mut bytes, index..footer, footer + 16);
+    checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
+    fs::write(block(&dir, 0), bytes).expect("written");
+    let found = faults(&dir);
+    let reason = "0000000000.block: byte 8: the chunk's values are not those that the index tells of";
+    assert!(found.len() == 1 && found[0].starts_with(reason), "{found:?}");
+}
+
+#[test]
 fn blocks_and_manifest_that_do_not_know_each_other_are_told() {
     let dir = directory();
     fs::write(block(&dir, 7), fs::read(block(&dir, 0)).expect("read")).expect("written");
