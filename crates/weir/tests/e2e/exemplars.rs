@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use model::{Exemplar, Labels, Sample};
 use serde_json::json;
 
+use crate::prometheus::MESSAGES;
 use crate::support::{encode_form, field, free_port, labels, program, until, varint};
 use crate::weir::{Launch, Weir};
 
@@ -202,10 +203,11 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    /// One that keeps exemplars and takes remote write.
-    async fn start(bin: &std::path::Path, dir: &std::path::Path, http: &reqwest::Client) -> Prometheus {
+    /// One that keeps exemplars and takes remote write, with more of a configuration.
+    async fn start(bin: &std::path::Path, dir: &std::path::Path, http: &reqwest::Client, more: &str) -> Prometheus {
         let address = format!("127.0.0.1:{}", free_port());
-        std::fs::write(dir.join("prometheus.yml"), "storage: {exemplars: {max_exemplars: 1000}}\n").expect("written");
+        let config = format!("storage: {{exemplars: {{max_exemplars: 1000}}}}\n{more}");
+        std::fs::write(dir.join("prometheus.yml"), config).expect("written");
         let child = Command::new(bin)
             .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
@@ -256,7 +258,7 @@ async fn the_same_exemplars_are_answered_in_the_bytes_of_a_real_prometheus() {
     let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
     let dir = tempfile::tempdir().expect("directory");
     let weir = Launch::new(&dir.path().join("weir")).start().await;
-    let prometheus = Prometheus::start(&bin, dir.path(), &weir.http).await;
+    let prometheus = Prometheus::start(&bin, dir.path(), &weir.http, "").await;
     // Times that end in a zero, and some that do not.
     let now = now_ms() / 1000 * 1000 - 500;
     for (version, name) in ["first", "second"].into_iter().enumerate() {
@@ -268,6 +270,46 @@ async fn the_same_exemplars_are_answered_in_the_bytes_of_a_real_prometheus() {
         assert_eq!((theirs.0, theirs.1.as_deref()), (204, [None, Some("6")][version]), "{name}");
     }
     agree(&weir, &prometheus, now).await;
+}
+
+/// A target of a counter with an exemplar; it ends with the test's runtime.
+async fn target(now: i64) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (seconds, millis) = (now / 1000, now % 1000);
+    let page = format!(
+        "# TYPE requests counter\nrequests_total{{code=\"200\"}} 1 # {{trace_id=\"4bf9\"}} 0.5 {seconds}.{millis:03}\n# EOF\n"
+    );
+    let content_type = [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let router = axum::Router::new().route("/metrics", axum::routing::get(async move || (content_type, page)));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test]
+async fn exemplars_that_a_real_prometheus_scrapes_come_in_by_both_versions() {
+    let test = "exemplars_that_a_real_prometheus_scrapes_come_in_by_both_versions";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    for message in MESSAGES {
+        let dir = tempfile::tempdir().expect("directory");
+        let weir = Launch::new(&dir.path().join("weir")).start().await;
+        let config = format!(
+            "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
+             scrape_configs: [{{job_name: traced, static_configs: [{{targets: ['{}']}}]}}]\n\
+             remote_write: [{{url: '{}', protobuf_message: {message}, send_exemplars: true, queue_config: {{batch_send_deadline: 100ms}}}}]\n",
+            target(now_ms()).await,
+            weir.url("/api/v1/write"),
+        );
+        let prometheus = Prometheus::start(&bin, dir.path(), &weir.http, &config).await;
+        let form = [("query", "requests_total")];
+        until(async || {
+            let theirs = ask(&weir.http, &prometheus.address, &form).await;
+            let ours = ask(&weir.http, weir.address(PATH), &form).await;
+            let is_there = theirs.1.contains("4bf9") && ours == theirs;
+            if is_there { Ok(()) } else { Err(format!("{message}: {ours:?}, not {theirs:?}")) }
+        })
+        .await;
+    }
 }
 
 async fn agree(weir: &Weir, prometheus: &Prometheus, now: i64) {
