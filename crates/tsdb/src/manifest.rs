@@ -40,6 +40,8 @@ pub struct Summary {
     pub positions: BTreeMap<u32, i64>,
     /// The blocks that count, as file name and span of time, in the order in which they were written.
     pub blocks: Vec<(String, TimeRange)>,
+    /// The file of exemplars, where there are any.
+    pub exemplars: Option<String>,
 }
 
 /// A block that counts.
@@ -66,9 +68,9 @@ const FORMER: [&str; 2] = ["weir-manifest 1", "weir-manifest 2"];
 impl Summary {
     /// Reads the content of a manifest; `None` where it is not whole.
     pub fn read(text: &str) -> Option<Summary> {
-        let Manifest { next_block, positions, blocks, .. } = parse(text, None)?;
+        let Manifest { next_block, positions, blocks, exemplars, .. } = parse(text, None)?;
         let blocks = blocks.into_iter().map(|block| (block.name, block.span)).collect();
-        Some(Summary { next_block, positions, blocks })
+        Some(Summary { next_block, positions, blocks, exemplars })
     }
 }
 
@@ -276,7 +278,9 @@ mod tests {
     fn a_summary_has_blocks_and_positions() {
         let summary = Summary::read(&example().print()).expect("whole");
         let blocks = vec![("00000007.block".to_owned(), span(-1, 1000))];
-        assert_eq!(summary, Summary { next_block: 8, positions: BTreeMap::from([(0, 17), (1, 0)]), blocks });
+        let exemplars = example().exemplars;
+        assert!(exemplars.is_some());
+        assert_eq!(summary, Summary { next_block: 8, positions: BTreeMap::from([(0, 17), (1, 0)]), blocks, exemplars });
         assert_eq!(Summary::read("weir-manifest 3\n"), None);
     }
 

@@ -136,7 +136,15 @@ impl Disk for Tiered {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.local.read(name)
+        match self.local.read(name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && lock(&self.objects).contains_key(name) => {
+                let input = self.open(name)?;
+                let mut content = vec![0; input.bytes() as usize];
+                input.read_exact_at(&mut content, 0)?;
+                Ok(content)
+            }
+            read => read,
+        }
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {

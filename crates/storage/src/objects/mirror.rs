@@ -180,7 +180,7 @@ impl Mirror {
 
     /// Uploads the blocks that object storage lacks.
     async fn upload(&self, state: &mut State, summary: &Summary) -> Result<Step, Error> {
-        let names = summary.blocks.iter().map(|(name, _)| name);
+        let names = files(summary);
         let lacking: Vec<&String> = names.filter(|name| !state.known.contains_key(*name)).collect();
         self.metrics.pending.set(lacking.len() as i64);
         for name in lacking {
@@ -192,7 +192,10 @@ impl Mirror {
                 Err(e) => return Err(Error::Objects(format!("opening {}: {e}", self.disk.path(name).display()))),
             };
             let key = format!("{:010}-{name}", state.catalog.epoch);
-            let tail = tail_bytes(&*input).map_err(|e| Error::Objects(format!("reading {name}: {e}")))?;
+            // Exemplars are read as a whole.
+            let is_block = summary.exemplars.as_ref() != Some(name);
+            let tail = if is_block { tail_bytes(&*input) } else { Ok(0) };
+            let tail = tail.map_err(|e| Error::Objects(format!("reading {name}: {e}")))?;
             self.bucket.upload(&format!("{BLOCKS}/{key}"), &*input).await?;
             state.known.insert(name.clone(), Object { key, bytes: input.bytes(), tail });
             self.metrics.pending.dec();
@@ -202,7 +205,7 @@ impl Mirror {
 
     /// Writes the catalog, if it would be another one.
     async fn publish(&self, state: &mut State, text: String, summary: &Summary) -> Result<(), Error> {
-        let named = summary.blocks.iter().filter_map(|(name, _)| Some((name.clone(), state.known.get(name)?.clone())));
+        let named = files(summary).filter_map(|name| Some((name.clone(), state.known.get(name)?.clone())));
         let objects: BTreeMap<String, Object> = named.collect();
         if text == state.catalog.manifest && objects == state.catalog.objects {
             return Ok(());
@@ -286,6 +289,11 @@ impl Mirror {
         self.metrics.cache_bytes.set(bytes as i64);
         Ok(())
     }
+}
+
+/// The files that object storage is to have.
+fn files(summary: &Summary) -> impl Iterator<Item = &String> {
+    summary.blocks.iter().map(|(name, _)| name).chain(&summary.exemplars)
 }
 
 impl From<Failure> for Error {

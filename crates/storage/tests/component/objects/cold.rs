@@ -15,6 +15,7 @@ async fn a_directory_that_is_lost_begins_again_from_the_bucket_and_the_log() {
     let Some(world) = World::new("objects_lost_directory").await else { return };
     let running = world.start(&[]).await;
     running.write_at_once(0..500).await;
+    running.write_exemplar(7).await;
     let before = running.read().await;
     assert_eq!(before.len(), 500);
     running.stop().await;
@@ -22,6 +23,7 @@ async fn a_directory_that_is_lost_begins_again_from_the_bucket_and_the_log() {
     world.empty_storage();
     let running = world.start(&[]).await;
     assert_eq!(running.read().await, before);
+    assert_eq!(running.exemplars().await, [7]);
     assert_eq!(running.metric("weir_storage_applied_records_total"), 0.0, "its positions are those of the bucket");
     running.write_at_once(500..600).await;
     let before = running.read().await;
@@ -31,6 +33,7 @@ async fn a_directory_that_is_lost_begins_again_from_the_bucket_and_the_log() {
     std::fs::remove_dir_all(world.dir.path().join("queue")).expect("removed");
     let running = world.start(&[]).await;
     assert_eq!(running.read().await, before, "what was flushed is in the bucket");
+    assert_eq!(running.exemplars().await, [7]);
     running.stop().await;
 }
 
@@ -86,7 +89,7 @@ async fn queries_are_answered_with_the_local_disk_emptied_by_few_requests() {
 async fn an_index_of_several_pages_is_read_by_one_request() {
     let Some(world) = World::new("objects_large_index").await else { return };
     let running = world.start(NOTHING_LOCAL).await;
-    running.write_at_once(0..30_000).await;
+    running.write_at_once(0..50_000).await;
     let before = running.read().await;
     running.stop().await;
     let bytes = world.object_bytes().await;
