@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
-use queue::{Lag, Log};
+use queue::{Bounds, Lag, Log};
 use runtime::{Component, Shutdown, Token, token};
 use tokio::sync::{Notify, watch};
 use tsdb::disk::{Disk, ELSEWHERE, Local};
@@ -187,7 +187,7 @@ async fn start_on(
     let work = Arc::new(Notify::new());
     let (flushed, _) = watch::channel(0u64);
     let (failed, failure) = watch::channel(None::<String>);
-    let places = places(replica, &db, deps.log.as_ref()).await?;
+    let places = places(replica, &db, deps.log.as_ref(), &metrics).await?;
     let lag = Arc::new(Lag::new(deps.log.clone(), places.iter().map(|place| (place.partition, place.next))));
     metrics::register_asked_for(registry, &args, &lag).map_err(|e| Error::Start(e.to_string()))?;
     let (mut applied, mut threads) = (Vec::new(), Vec::new());
@@ -256,11 +256,24 @@ struct Place {
 }
 
 /// The partitions that this replica reads.
-async fn places(replica: Replica, db: &Db, log: &dyn Log) -> Result<Vec<Place>, Error> {
+async fn places(replica: Replica, db: &Db, log: &dyn Log, metrics: &Metrics) -> Result<Vec<Place>, Error> {
     let (positions, mut places) = (db.positions(), Vec::new());
     for partition in (0..log.partitions()).filter(|partition| replica.owns(*partition)) {
         let bounds = log.bounds(partition).await?;
         let next = positions.get(&partition).copied().unwrap_or(bounds.start);
+        // Of a log that is gone. Known now, while there is nothing at the position: once there is, it looks like one that was read up to there.
+        if next > bounds.end {
+            metrics.skipped.inc();
+            let Bounds { start, end } = bounds;
+            tracing::error!(
+                partition,
+                next,
+                start,
+                end,
+                "the log ends before the position that was to be read; reading from its start"
+            );
+        }
+        let next = if next > bounds.end { bounds.start } else { next };
         places.push(Place { partition, next, end: bounds.end });
     }
     Ok(places)
