@@ -1,0 +1,97 @@
+//! What series cost that come and go: an hour of simulated time in which a million new series are written, as where every deployment of a cluster
+//! rolls a few times.
+//!
+//! `cargo bench -p tsdb --bench churn [-- SERIES]`: so many new series in the hour, a million by default. 100,000 are written at a time, a sample every 15 s;
+//! what ends is never written again. A line a simulated five minutes: memory of the process, what the engine counts, time of an append; in the end the size of
+//! the blocks by parts. Flushes and merges run between appends, on the same thread.
+
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures time, and prints what it measured")]
+
+use std::time::{Duration, Instant};
+
+use model::{Cancel, Labels, Sample};
+use tsdb::offline::inspect;
+use tsdb::{Db, Options};
+
+const ACTIVE: usize = 100_000;
+const STEP_MS: i64 = 15_000;
+const STEPS: i64 = 3_600_000 / STEP_MS;
+/// Steps between lines.
+const LINE: i64 = 20;
+const START_MS: i64 = 20_700 * 86_400_000;
+
+fn labels(number: usize) -> Labels {
+    let (pod, uid) =
+        (format!("app-{}-{number:x}", number % 500), format!("{:032x}", number as u128 * 0x9e37_79b9_7f4a_7c15));
+    let (namespace, node) = (format!("team-{}", number % 23), format!("host-{:05}", number % 360));
+    let pairs = [
+        ("__name__", "container_memory_working_set_bytes"),
+        ("cluster", "eu-1"),
+        ("container", "main"),
+        ("job", "kubelet"),
+        ("namespace", &namespace),
+        ("node", &node),
+        ("pod", &pod),
+        ("uid", &uid),
+    ];
+    Labels::new(&pairs).expect("valid")
+}
+
+/// Resident memory of this process.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn main() {
+    let new = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(1_000_000);
+    let dir = tempfile::tempdir().expect("directory");
+    let options = Options { head_bytes_max: 64 << 20, ..Options::default() };
+    let db = Db::open(dir.path(), options).expect("opens");
+    let mut active: Vec<Labels> = (0..ACTIVE).map(labels).collect();
+    let (mut next, mut samples, mut appending) = (ACTIVE, 0u64, Duration::ZERO);
+    println!("minute  series known  head MiB  resident MiB  blocks  flushes  merges  ns an append");
+    for step in 0..STEPS {
+        let replaced = (step + 1) as usize * new / STEPS as usize - step as usize * new / STEPS as usize;
+        for _ in 0..replaced {
+            active[next % ACTIVE] = labels(next);
+            next += 1;
+        }
+        let began = Instant::now();
+        for part in active.chunks(2000) {
+            let mut batch = db.begin();
+            for (at, labels) in part.iter().enumerate() {
+                let v = 1e8 + ((step * 31 + at as i64 * 17) % 4096 * 4096) as f64;
+                batch.append(labels.as_ref(), &[Sample { t: START_MS + step * STEP_MS, v }]);
+            }
+            batch.finish(0, step + 1);
+        }
+        appending += began.elapsed();
+        samples += ACTIVE as u64;
+        if db.should_flush() {
+            db.flush().expect("flushes");
+            while db.compact(&Cancel::default()).expect("merges") {}
+        }
+        if (step + 1) % LINE == 0 {
+            let stats = db.stats();
+            println!(
+                "{:6}  {:12}  {:8}  {:12}  {:6}  {:7}  {:6}  {:12}",
+                (step + 1) * STEP_MS / 60_000,
+                stats.head_series,
+                stats.head_bytes >> 20,
+                resident_mib(),
+                stats.blocks,
+                stats.flushes,
+                stats.merges,
+                appending.as_nanos() as u64 / samples,
+            );
+            (samples, appending) = (0, Duration::ZERO);
+        }
+    }
+    db.flush().expect("flushes");
+    drop(db);
+    let found = inspect::inspect(dir.path(), 0).expect("inspects");
+    let inspect::Report { series, samples, bytes, parts, .. } = found;
+    println!("{series} series, {samples} samples, {bytes} bytes: {parts:?}");
+}
