@@ -81,6 +81,7 @@ pub struct Db {
     gate: RwLock<()>,
     /// How far each partition is in the head.
     reached: Mutex<BTreeMap<u32, Reached>>,
+    /// This and the next are taken by whoever holds the head, so nobody who holds them asks anything of it.
     exemplars: Mutex<exemplars::Kept>,
     families: Mutex<Families>,
     view: RwLock<Arc<View>>,
@@ -292,11 +293,14 @@ impl Db {
     pub fn stats(&self) -> Stats {
         let (head, view) = (&self.head, self.view());
         let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
+        // Whoever appends has the head and then these: so the head before them, and not both at once.
+        let (head_series, head_samples) = (head.series(), head.samples());
+        let head_bytes = head.bytes() + head.registry_bytes() + frozen;
         let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
-            head_series: head.series(),
-            head_samples: head.samples(),
-            head_bytes: head.bytes() + head.registry_bytes() + frozen,
+            head_series,
+            head_samples,
+            head_bytes,
             blocks: view.blocks.len(),
             block_bytes: view.blocks.iter().map(|(_, b)| b.bytes()).sum(),
             block_samples: view.blocks.iter().map(|(_, b)| b.samples()).sum(),

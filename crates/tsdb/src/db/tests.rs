@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use model::{
-    Cancel, Columns, HistogramSample, Labels, LabelsRequest, MatchOp, Matcher, Sample, SelectRequest, SeriesSource,
-    TimeRange, Want,
+    Cancel, Columns, Exemplar, HistogramSample, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Sample,
+    SelectRequest, SeriesSource, TimeRange, Want,
 };
 
 use super::*;
@@ -421,4 +421,38 @@ fn a_snapshot_is_made_though_a_block_was_lost() {
     // One that goes missing while the engine runs is no quarantine that anybody was told of.
     fs::remove_file(dir.path().join("0000000001.block")).expect("removed");
     assert!(db.snapshot(&dir.path().join("second")).is_err());
+}
+
+#[test]
+fn figures_are_told_while_records_with_everything_in_them_are_applied() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = std::sync::Arc::new(Db::open(dir.path(), options()).expect("opens"));
+    let (done, wait) = std::sync::mpsc::sync_channel(2);
+    let (applied, asked) = (db.clone(), db);
+    let applying = done.clone();
+    std::thread::spawn(move || {
+        for n in 0..2000u64 {
+            let mut batch = applied.begin();
+            for series in 0..40 {
+                batch.append(labels(series).as_ref(), &[Sample { t: n as i64, v: 1.0 }]);
+            }
+            let exemplar = Exemplar::new(n as i64, 1.0, &[("trace", "x")]).expect("valid");
+            batch.exemplars(labels(1).as_ref(), &[exemplar]);
+            let family = format!("m{}", n % 10);
+            let told = Metadata { family, kind: MetricType::Gauge, help: String::new(), unit: String::new() };
+            batch.metadata(&told, n as i64);
+            batch.finish(0, n as i64 + 1);
+        }
+        applying.send(()).expect("waited for");
+    });
+    std::thread::spawn(move || {
+        for _ in 0..5000 {
+            asked.stats();
+        }
+        done.send(()).expect("waited for");
+    });
+    for _ in 0..2 {
+        // Only for two that wait for each other: they would for ever.
+        wait.recv_timeout(std::time::Duration::from_secs(120)).expect("both end");
+    }
 }
