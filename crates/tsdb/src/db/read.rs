@@ -155,11 +155,13 @@ impl SeriesSource for Db {
     }
 
     fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
-        let floors = self.floors();
+        if !self.floors().is_one() {
+            return Ok(None);
+        }
         let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
         let mut counts = HashMap::new();
         let (view, in_head) = self.with_head(|frozen| Ok(self.head.count(frozen, &request, &mut counts)))?;
-        let Some(mut found) = in_head.filter(|_| floors.is_one()) else { return Ok(None) };
+        let Some(mut found) = in_head else { return Ok(None) };
         for (entry, block) in view.readable(request.range) {
             let ids = select(&block.index, &request.matchers);
             // A series that is in two places would count twice.

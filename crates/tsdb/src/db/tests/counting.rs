@@ -3,6 +3,7 @@
 use model::{CountRequest, is_stale};
 
 use super::*;
+use crate::RetentionRule;
 
 /// The newest sample of each series in the range, and of those that are no stale markers how many there are of each half.
 fn counted_by_reading(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> BTreeMap<String, u64> {
@@ -84,4 +85,18 @@ fn counts_are_those_of_reading_wherever_the_index_can_tell() {
         db.delete(&[Matcher::equal("series", "7")], TimeRange { start_ms: 0, end_ms: 100 }).expect("deletes");
         compare(&db, &mut random, seed);
     }
+}
+
+#[test]
+fn series_that_expire_at_different_times_are_read() {
+    let dir = tempfile::tempdir().expect("directory");
+    let rule = RetentionRule { matchers: vec![Matcher::equal("half", "odd")], age_ms: Some(1000) };
+    let options = Options { retention_ms: Some(HOUR), retention_rules: vec![rule], ..options() };
+    let db = Db::open(dir.path(), options).expect("opens");
+    fill(&db, &mut fastrand::Rng::with_seed(1), 0, 1);
+    db.expire(20_000).expect("expires");
+    let all = [Matcher::equal("__name__", "m")];
+    let left = counted_by_reading(&db, &all, TimeRange::ALL, Some("half"));
+    assert!(left.contains_key("even") && !left.contains_key("odd"), "{left:?}");
+    assert_eq!(counted(&db, &all, TimeRange::ALL, Some("half")), None);
 }
