@@ -6,7 +6,7 @@ use roaring::{MultiOps as _, RoaringBitmap};
 
 use super::{ChunkRef, Last, Place};
 use crate::chunk::Facts;
-use crate::chunk::bits::{unzigzag, varint};
+use crate::chunk::bits::{Cursor, unzigzag};
 use crate::postings::LabelIndex;
 
 /// Added to sixteen times the number of a chunk's samples: its times lie elsewhere.
@@ -57,30 +57,6 @@ pub(crate) struct Entry {
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Index({} series, {} bytes)", self.series.len(), self.bytes.len())
-    }
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn number(&mut self) -> Result<u64, &'static str> {
-        varint(self.bytes, &mut self.at)
-    }
-
-    /// A number of things of which each takes at least a byte.
-    fn length(&mut self) -> Result<usize, &'static str> {
-        let n = self.number()?;
-        let left = self.bytes.len() - self.at;
-        usize::try_from(n).ok().filter(|n| *n <= left).ok_or("length is beyond the end of the index")
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], &'static str> {
-        let taken = self.bytes.get(self.at..self.at + n).ok_or("index ends too early")?;
-        self.at += n;
-        Ok(taken)
     }
 }
 

@@ -21,6 +21,32 @@ pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, &'static str> 
     Err("number is too long")
 }
 
+/// Reads bytes one after the other.
+pub(crate) struct Cursor<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn number(&mut self) -> Result<u64, &'static str> {
+        varint(self.bytes, &mut self.at)
+    }
+
+    /// A number of things of which each takes at least a byte.
+    pub(crate) fn length(&mut self) -> Result<usize, &'static str> {
+        let n = self.number()?;
+        let left = self.bytes.len() - self.at;
+        usize::try_from(n).ok().filter(|n| *n <= left).ok_or("length is beyond the end")
+    }
+
+    pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], &'static str> {
+        let end = self.at.checked_add(n).ok_or("ends too early")?;
+        let taken = self.bytes.get(self.at..end).ok_or("ends too early")?;
+        self.at = end;
+        Ok(taken)
+    }
+}
+
 pub(crate) fn zigzag(n: i64) -> u64 {
     ((n << 1) ^ (n >> 63)) as u64
 }

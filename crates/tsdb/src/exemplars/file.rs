@@ -6,7 +6,7 @@ use model::{Exemplar, Labels};
 
 use super::Entry;
 use crate::Error;
-use crate::chunk::bits::{put_varint, unzigzag, varint, zigzag};
+use crate::chunk::bits::{Cursor, put_varint, unzigzag, zigzag};
 use crate::disk::{Disk, io};
 
 /// First bytes of the file.
@@ -82,39 +82,21 @@ fn decode(bytes: &[u8]) -> Result<BySeries, (usize, &'static str)> {
     if cursor.at == end { Ok(all) } else { Err((cursor.at, "there is more than the exemplars")) }
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn number(&mut self) -> Result<u64, &'static str> {
-        varint(self.bytes, &mut self.at)
-    }
-
-    fn take(&mut self, n: u64) -> Result<&'a [u8], &'static str> {
-        let end = usize::try_from(n).ok().and_then(|n| self.at.checked_add(n));
-        let taken = end.and_then(|end| self.bytes.get(self.at..end)).ok_or("ends too early")?;
-        self.at += taken.len();
-        Ok(taken)
-    }
-
-    fn pairs(&mut self) -> Result<Vec<(&'a str, &'a str)>, &'static str> {
-        let length = self.number()?;
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "labels are not UTF-8")?;
-        Ok(model::LabelsRef::from_canonical(text).iter().collect())
-    }
+fn pairs<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<(&'a str, &'a str)>, &'static str> {
+    let length = cursor.length()?;
+    let text = std::str::from_utf8(cursor.take(length)?).map_err(|_| "labels are not UTF-8")?;
+    Ok(model::LabelsRef::from_canonical(text).iter().collect())
 }
 
 fn read_all(cursor: &mut Cursor<'_>) -> Result<BySeries, &'static str> {
     let mut all = BySeries::new();
     for _ in 0..cursor.number()? {
-        let series = Labels::new(&cursor.pairs()?).map_err(|_| "the labels of a series are invalid")?;
+        let series = Labels::new(&pairs(cursor)?).map_err(|_| "the labels of a series are invalid")?;
         let (mut exemplars, mut t) = (Vec::new(), 0i64);
         for _ in 0..cursor.number()? {
             t = t.wrapping_add(unzigzag(cursor.number()?));
             let v = f64::from_le_bytes(cursor.take(8)?.try_into().expect("eight bytes were taken"));
-            exemplars.push(Exemplar::new(t, v, &cursor.pairs()?).map_err(|_| "the labels of an exemplar are invalid")?);
+            exemplars.push(Exemplar::new(t, v, &pairs(cursor)?).map_err(|_| "the labels of an exemplar are invalid")?);
         }
         if exemplars.is_empty() || !exemplars.is_sorted_by(|a, b| a < b) {
             return Err("the exemplars of a series do not ascend");
