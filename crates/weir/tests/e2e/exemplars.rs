@@ -24,6 +24,27 @@ fn point(out: &mut Vec<u8>, v: f64, t: i64, [value, time]: [u8; 2]) {
     varint(out, t as u64);
 }
 
+/// Samples, and exemplars in the field of this number with their labels as the version puts them.
+fn put_points(
+    out: &mut Vec<u8>,
+    samples: &[Sample],
+    exemplars: &[Exemplar],
+    number: u8,
+    mut put_labels: impl FnMut(&mut Vec<u8>, &Labels),
+) {
+    for sample in samples {
+        let mut message = Vec::new();
+        point(&mut message, sample.v, sample.t, [1, 2]);
+        field(out, 2, &message);
+    }
+    for exemplar in exemplars {
+        let mut message = Vec::new();
+        put_labels(&mut message, &exemplar.labels);
+        point(&mut message, exemplar.v, exemplar.t, [2, 3]);
+        field(out, number, &message);
+    }
+}
+
 /// A `prometheus.WriteRequest`, with what is said of a family.
 fn first(all: &[Series]) -> Vec<u8> {
     fn put_labels(out: &mut Vec<u8>, labels: &Labels) {
@@ -38,17 +59,7 @@ fn first(all: &[Series]) -> Vec<u8> {
     for (labels, samples, exemplars) in all {
         let mut one = Vec::new();
         put_labels(&mut one, labels);
-        for sample in samples {
-            let mut message = Vec::new();
-            point(&mut message, sample.v, sample.t, [1, 2]);
-            field(&mut one, 2, &message);
-        }
-        for exemplar in exemplars {
-            let mut message = Vec::new();
-            put_labels(&mut message, &exemplar.labels);
-            point(&mut message, exemplar.v, exemplar.t, [2, 3]);
-            field(&mut one, 3, &message);
-        }
+        put_points(&mut one, samples, exemplars, 3, put_labels);
         field(&mut request, 1, &one);
     }
     // A counter, its family and its help.
@@ -77,17 +88,7 @@ fn second(all: &[Series]) -> Vec<u8> {
     for (labels, samples, exemplars) in all {
         let mut one = Vec::new();
         put_refs(&mut one, labels);
-        for sample in samples {
-            let mut message = Vec::new();
-            point(&mut message, sample.v, sample.t, [1, 2]);
-            field(&mut one, 2, &message);
-        }
-        for exemplar in exemplars {
-            let mut message = Vec::new();
-            put_refs(&mut message, &exemplar.labels);
-            point(&mut message, exemplar.v, exemplar.t, [2, 3]);
-            field(&mut one, 4, &message);
-        }
+        put_points(&mut one, samples, exemplars, 4, &mut put_refs);
         field(&mut series, 5, &one);
     }
     let mut request = Vec::new();
