@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::is_stale;
 
+mod reduce;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -99,7 +99,7 @@ impl Raw {
             })
         };
         let histogram = Histogram { layout: self.layout.into(), hint, sum: self.sum, counts };
-        histogram.validate().map_err(|invalid| format!("is not valid: {invalid}"))?;
+        let histogram = histogram.accepted().map_err(|invalid| format!("is not valid: {invalid}"))?;
         Ok(HistogramSample { t: self.t, start: self.start, histogram })
     }
 }

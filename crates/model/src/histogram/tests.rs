@@ -120,3 +120,38 @@ fn hints_have_the_numbers_of_the_protocols() {
     }
     assert_eq!(ResetHint::from_number(4), None);
 }
+
+#[test]
+fn a_schema_that_is_too_fine_is_brought_down_to_the_finest() {
+    let fine = |schema: i32, of: &[(i32, u32)], counts: &[u64]| {
+        let layout = Layout { schema, positive: spans(of), ..Layout::default() };
+        let count = counts.iter().sum();
+        let counts = Counts::Integer(Buckets { count, positive: counts.to_vec(), ..Buckets::default() });
+        Histogram { layout: Arc::new(layout), hint: ResetHint::Unknown, sum: 1.0, counts }
+    };
+    // Of indices -3, -2, then 1, 2, 3, then 9 each is in the bucket of half of it, rounded up: -1, -1, 1, 1, 2, 5.
+    let of = [(-3, 2), (2, 3), (5, 1)];
+    let found = fine(9, &of, &[1, 2, 4, 8, 16, 32]).accepted().expect("valid");
+    assert_eq!(found, fine(8, &[(-1, 1), (1, 2), (2, 1)], &[3, 12, 16, 32]));
+    // An eighth of it: 0, 0, 1, 1, 1, 2.
+    let found = fine(11, &of, &[1, 2, 4, 8, 16, 32]).accepted().expect("valid");
+    assert_eq!(found, fine(8, &[(0, 3)], &[3, 28, 32]));
+    let far = fine(52, &[(i32::MAX - 1, 1)], &[7]).accepted().expect("valid");
+    assert_eq!(far, fine(8, &[(1, 1)], &[7]));
+    // The same of negative ones and of floats; and one that needs nothing stays as it is.
+    let both = changed(float(), |layout, _, _| layout.schema = 10);
+    let both = both.accepted().expect("valid");
+    assert_eq!(
+        (both.layout.schema, &both.layout.positive, &both.layout.negative),
+        (8, &spans(&[(0, 2)]), &spans(&[(0, 1)]))
+    );
+    let Counts::Float(counts) = &both.counts else { panic!("floats stay floats") };
+    assert_eq!((&counts.positive, &counts.negative, counts.count), (&vec![5.5, 2.0], &vec![3.0], 12.5));
+    assert_eq!(integer().accepted(), Ok(integer()));
+    for (schema, expect) in [(53, "schema 53"), (-5, "schema -5")] {
+        let error = fine(schema, &[], &[]).accepted().expect_err("refused").to_string();
+        assert!(error.starts_with(expect), "{error}");
+    }
+    let error = fine(9, &[(0, 2)], &[1]).accepted().expect_err("refused").to_string();
+    assert_eq!(error, "positive spans are of 2 buckets, and there are 1");
+}

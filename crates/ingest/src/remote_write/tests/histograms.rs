@@ -163,9 +163,18 @@ fn a_histogram_that_cannot_be_one_says_why() {
     check(&[number(1, 0), one(), bytes(12, &[1])], "is not valid: a positive bucket's count is negative");
     check(&[number(1, 0), bytes(9, &[1])], "is not valid: a negative bucket's count is negative");
     check(&[number(1, 1), one()], "is not valid: positive spans are of 1 buckets, and there are 0");
-    check(&[number(4, 18)], "is not valid: schema 9 is neither from -4 to 8 nor -53");
+    check(&[number(4, 106)], "is not valid: schema 53 is neither from -4 to 8 nor -53");
     let many = bytes(12, &vec![0; BUCKETS_MAX + 100]);
     check(&[many], "is not valid: 16385 buckets, at most 16384 are taken");
+}
+
+#[test]
+fn a_resolution_that_nobody_keeps_is_brought_down() {
+    let parts = [number(1, 3), number(4, zigzag(9)), spans(11, &[Span { offset: 1, length: 2 }]), deltas(12, &[1, 2])];
+    let read = histogram::read(&parts.concat(), 0).expect("is protobuf").expect("is a histogram").histogram;
+    assert_eq!((read.layout.schema, &read.layout.positive), (8, &vec![Span { offset: 1, length: 1 }]));
+    let Counts::Integer(counts) = read.counts else { panic!("whole numbers") };
+    assert_eq!((counts.count, counts.positive), (3, vec![3]));
 }
 
 #[test]
