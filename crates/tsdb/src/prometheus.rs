@@ -1,40 +1,39 @@
 //! Blocks of a Prometheus: read into an engine, and written from one.
 //!
 //! The formats are those of the documents under `tsdb/docs/format` of Prometheus: an index of version 2, segments of chunks, tombstones, and a
-//! `meta.json`. Numbers of fixed size are big-endian there, checksums are CRC-32C. Of the chunks, those of float samples are read (XOR, XOR2) and
-//! written (XOR); others are counted by name. The write-ahead log, in which a Prometheus keeps its last hours, is not read: its snapshot has them
-//! as a block.
+//! `meta.json`. Numbers of fixed size are big-endian there, checksums are CRC-32C. All encodings of chunks are read, with the start times that some have;
+//! written are those that every Prometheus reads, XOR for floats, and histograms of both kinds. The write-ahead log, in which a Prometheus keeps its
+//! last hours, is not read: its snapshot has them as a block.
 
 mod bits;
 pub mod export;
+mod histogram;
 pub mod import;
 mod index;
 mod meta;
 mod segments;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod tombstones;
 mod ulid;
+mod varbit;
 mod xor;
 mod xor2;
 
 use crate::chunk::bits::{unzigzag, varint};
 
-/// What is in chunks that are not read, by the numbers of their encodings.
-fn encoding_name(encoding: u8) -> String {
-    match encoding {
-        2 => "histogram".to_owned(),
-        3 => "float histogram".to_owned(),
-        5 => "histogram with start times".to_owned(),
-        6 => "float histogram with start times".to_owned(),
-        other => format!("encoding {other}"),
-    }
-}
-
 /// The encoding of float samples.
 const XOR: u8 = 1;
-/// A later one.
+/// Of histograms with whole counts.
+const HISTOGRAM: u8 = 2;
+/// Of histograms with float counts.
+const FLOAT_HISTOGRAM: u8 = 3;
+/// A later one of floats.
 const XOR2: u8 = 4;
+/// As those of histograms, with start times.
+const HISTOGRAM_STARTS: u8 = 5;
+const FLOAT_HISTOGRAM_STARTS: u8 = 6;
 
 /// What fails in a file, without its name.
 type Reason = &'static str;

@@ -33,6 +33,25 @@ pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
     out
 }
 
+/// All samples of all series; there must be no warning.
+pub(crate) fn everything(db: &Db) -> BTreeMap<Labels, Columns> {
+    let request = SelectRequest {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        want: Want::Samples,
+        series_max: usize::MAX,
+        cancel: Cancel::default(),
+    };
+    let set = db.select(&request).expect("selects");
+    assert_eq!(set.warnings, [""; 0]);
+    let read = |series: model::Series| {
+        let mut samples = Columns::default();
+        series.data.read(TimeRange::ALL, &mut samples).expect("reads");
+        (series.labels, samples)
+    };
+    set.series.into_iter().map(read).collect()
+}
+
 /// A layout and a kind of counts, of which histograms are drawn that are alike.
 pub(crate) struct Family {
     layout: Arc<Layout>,

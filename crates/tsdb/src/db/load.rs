@@ -79,8 +79,7 @@ impl Db {
 impl Loader<'_> {
     /// Adds a series; its times ascend. Returns how many of its samples were not there yet.
     pub fn push(&mut self, labels: &Labels, samples: &Columns) -> Result<u64, Error> {
-        let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) else { return Ok(0) };
-        let range = TimeRange { start_ms: *first, end_ms: *last };
+        let Some(range) = samples.range(Mark::default()) else { return Ok(0) };
         let [known, piece, new] = &mut self.scratch;
         known.clear();
         new.clear();
@@ -94,16 +93,26 @@ impl Loader<'_> {
             deletes::apply(&follower.deleted(), Mark::default(), piece);
             merge_newer(known, Mark::default(), piece);
         }
-        let mut at = 0;
-        for (t, v) in samples.t.iter().zip(&samples.v) {
-            at += known.t[at..].partition_point(|known| known < t);
-            if known.t.get(at) != Some(t) || known.v[at].to_bits() != v.to_bits() {
-                new.push(*t, *v);
+        let mut before = 0;
+        for (at, (t, v)) in samples.t.iter().zip(&samples.v).enumerate() {
+            before += known.t[before..].partition_point(|known| known < t);
+            let same = known.t.get(before) == Some(t)
+                && known.v[before].to_bits() == v.to_bits()
+                && known.start(before) == samples.start(at);
+            if !same {
+                new.push_with_start(*t, *v, samples.start(at));
+            }
+        }
+        let mut before = 0;
+        for sample in &samples.histograms {
+            before += known.histograms[before..].partition_point(|known| known.t < sample.t);
+            if known.histograms.get(before) != Some(sample) {
+                new.histograms.push(sample.clone());
             }
         }
         let (db, range) = (self.db, self.range);
         self.writers.push(labels, new, &|t| db.span(t, range))?;
-        Ok(new.len() as u64)
+        Ok((new.len() + new.histograms.len()) as u64)
     }
 
     /// Makes what was added part of the engine; durable when this returns.

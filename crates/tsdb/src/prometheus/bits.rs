@@ -36,6 +36,15 @@ impl<'a> BitReader<'a> {
         Ok(self.take(1)? == 1)
     }
 
+    /// How many ones come, with the zero after them where there are fewer than `most`.
+    pub(super) fn ones(&mut self, most: u32) -> Result<u32, Reason> {
+        let mut n = 0;
+        while n < most && self.bit()? {
+            n += 1;
+        }
+        Ok(n)
+    }
+
     /// A varint, whose bytes need not begin at a byte.
     pub(super) fn uvarint(&mut self) -> Result<u64, Reason> {
         let mut n = 0u64;

@@ -9,14 +9,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Counts, HistogramSample, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
 use super::segments::SegmentWriter;
 use super::ulid::ulid;
-use super::xor::{self, SAMPLES_MAX};
-use super::{XOR, tombstones};
+use super::{FLOAT_HISTOGRAM, HISTOGRAM, XOR, histogram, tombstones, xor};
 use crate::Error;
 use crate::block::{Block, Piece};
 use crate::columns::merge_newer;
@@ -95,8 +94,7 @@ pub fn export(
             end_ms: span.saturating_add(1).saturating_mul(options.span_ms).saturating_sub(1).min(options.range.end_ms),
         };
         let chance = u128::from(options.chance) << 16 | summary.blocks.len() as u128;
-        let export =
-            Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems, histograms: 0 };
+        let export = Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems };
         let series = find(&blocks, range, options, cancel)?;
         if let Some(written) = export.block(&series, range)? {
             each(&written);
@@ -164,8 +162,6 @@ struct Export<'a> {
     name: String,
     cancel: &'a Cancel,
     problems: &'a mut Vec<String>,
-    /// Native histograms that were met. They are not exported.
-    histograms: u64,
 }
 
 impl Export<'_> {
@@ -194,37 +190,28 @@ impl Export<'_> {
         let mut segments = SegmentWriter::create(dir)?;
         let mut stats = Stats::default();
         let mut times = TimeRange { start_ms: i64::MAX, end_ms: i64::MIN };
-        let (mut samples, mut data, mut chunks) = (Columns::default(), Vec::new(), Vec::new());
+        let (mut samples, mut chunks) = (Columns::default(), Vec::new());
         for (labels, pieces) in series {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             self.read(pieces, range, &mut samples);
-            let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) else { continue };
-            times = TimeRange { start_ms: times.start_ms.min(*first), end_ms: times.end_ms.max(*last) };
+            let Some(read) = samples.range(Mark::default()) else { continue };
+            times = TimeRange { start_ms: times.start_ms.min(read.start_ms), end_ms: times.end_ms.max(read.end_ms) };
             chunks.clear();
-            for (t, v) in samples.t.chunks(SAMPLES_MAX).zip(samples.v.chunks(SAMPLES_MAX)) {
-                data.clear();
-                xor::encode(t, v, &mut data);
-                let reference = segments.push(XOR, &data)?;
-                chunks.push(ChunkMeta { start_ms: t[0], end_ms: t[t.len() - 1], reference });
-            }
+            push_chunks(&samples, &mut segments, &mut chunks)?;
             index.push(labels, &chunks)?;
             stats.series += 1;
             stats.chunks += chunks.len() as u64;
-            stats.samples += samples.len() as u64;
-        }
-        if self.histograms > 0 {
-            let of = self.histograms;
-            self.problems
-                .push(format!("block {}: {of} native histograms are left out, which are not exported yet", self.name));
+            stats.float_samples += samples.len() as u64;
+            stats.histogram_samples += samples.histograms.len() as u64;
         }
         if stats.series == 0 {
             return Ok(None);
         }
         segments.finish()?;
         index.finish()?;
-        stats.float_samples = stats.samples;
+        stats.samples = stats.float_samples + stats.histogram_samples;
         let meta = Meta {
             ulid: self.name.clone(),
             min_time: times.start_ms,
@@ -247,12 +234,47 @@ impl Export<'_> {
         for piece in pieces {
             let mut newer = Columns::default();
             match piece.read_into(range, &mut newer) {
-                Ok(()) => {
-                    self.histograms += newer.histograms.len() as u64;
-                    merge_newer(samples, Mark::default(), &newer);
-                }
+                Ok(()) => merge_newer(samples, Mark::default(), &newer),
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
     }
+}
+
+/// Writes the samples of a series as chunks, in the order of their times: each of floats or of histograms, and of these of such as go on.
+fn push_chunks(samples: &Columns, to: &mut SegmentWriter, chunks: &mut Vec<ChunkMeta>) -> Result<(), Error> {
+    let (mut t, mut v, mut histograms) = (&samples.t[..], &samples.v[..], &samples.histograms[..]);
+    let mut data = Vec::new();
+    loop {
+        data.clear();
+        let (encoding, start_ms, end_ms) = match (t.first(), histograms.first()) {
+            (Some(first), next) if next.is_none_or(|next| *first < next.t) => {
+                let before = next.map_or(t.len(), |next| t.partition_point(|t| *t < next.t));
+                let length = before.min(xor::SAMPLES_MAX);
+                let (own_t, later_t) = t.split_at(length);
+                let (own_v, later_v) = v.split_at(length);
+                (t, v) = (later_t, later_v);
+                xor::encode(own_t, own_v, &mut data);
+                (XOR, own_t[0], own_t[length - 1])
+            }
+            (float, Some(first)) => {
+                let length = run(histograms, float.copied());
+                let (own, later) = histograms.split_at(length);
+                histograms = later;
+                histogram::encode(own, &mut data);
+                let float = matches!(first.histogram.counts, Counts::Float(_));
+                (if float { FLOAT_HISTOGRAM } else { HISTOGRAM }, first.t, own[length - 1].t)
+            }
+            _ => return Ok(()),
+        };
+        chunks.push(ChunkMeta { start_ms, end_ms, reference: to.push(encoding, &data)? });
+    }
+}
+
+/// How many histograms, at least one, make a chunk before a float comes.
+fn run(histograms: &[HistogramSample], float: Option<i64>) -> usize {
+    let goes_on = |pair: &[HistogramSample]| {
+        float.is_none_or(|float| pair[1].t < float) && histogram::continues(&pair[0].histogram, &pair[1].histogram)
+    };
+    1 + histograms.windows(2).take(histogram::SAMPLES_MAX - 1).take_while(|pair| goes_on(pair)).count()
 }

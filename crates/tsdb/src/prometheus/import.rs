@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Cancel, Columns, Sample, TimeRange};
+use model::{Cancel, Columns, Mark, Sample, TimeRange};
 
 use super::index::{ChunkMeta, Entry, Index};
 use super::meta::{self, Meta};
 use super::segments::Segments;
 use super::tombstones::{self, Tombstones};
 use super::ulid::is_ulid;
-use super::{XOR, XOR2, encoding_name, xor, xor2};
-use crate::columns::sorted_last_wins;
+use super::{FLOAT_HISTOGRAM, FLOAT_HISTOGRAM_STARTS, HISTOGRAM, HISTOGRAM_STARTS, XOR, XOR2, histogram, xor, xor2};
+use crate::columns::{One, View, sorted_last_wins_of_any};
 use crate::disk::io;
 use crate::{Db, Error};
 
@@ -236,12 +236,12 @@ impl Import<'_> {
             }
             self.read(source, entry, &mut samples)?;
             self.summary.series += 1;
-            self.summary.samples += samples.len() as u64;
+            self.summary.samples += View::of(&samples).samples() as u64;
             self.summary.new += loader.push(&entry.labels, &samples)?;
-            if let (Some(first), Some(last)) = (samples.t.first(), samples.t.last()) {
-                let range = self.summary.range.get_or_insert(TimeRange { start_ms: *first, end_ms: *last });
-                range.start_ms = range.start_ms.min(*first);
-                range.end_ms = range.end_ms.max(*last);
+            if let Some(read) = samples.range(Mark::default()) {
+                let range = self.summary.range.get_or_insert(read);
+                range.start_ms = range.start_ms.min(read.start_ms);
+                range.end_ms = range.end_ms.max(read.end_ms);
             }
             *gone_over += 1;
             // The end is told by the caller.
@@ -262,26 +262,27 @@ impl Import<'_> {
     fn read(&mut self, source: &Source, entry: &Entry, samples: &mut Columns) -> Result<(), Error> {
         samples.clear();
         for chunk in &entry.chunks {
-            let before = samples.len();
+            let before = samples.mark();
             if let Err(error) = self.chunk(source, entry, chunk, samples) {
-                samples.t.truncate(before);
-                samples.v.truncate(before);
+                samples.truncate(before);
                 self.summary.note(error)?;
             }
         }
         // Chunks that overlap come from samples out of order.
-        if !samples.t.is_sorted_by(|a, b| a < b) {
-            let all = samples.t.iter().zip(&samples.v).map(|(t, v)| Sample { t: *t, v: *v });
-            *samples = sorted_last_wins(all.collect());
+        if !entry.chunks.is_sorted_by(|a, b| a.end_ms < b.start_ms) {
+            let all = std::mem::take(samples);
+            let float = |at: usize| One::Float(Sample { t: all.t[at], v: all.v[at] }, all.start(at));
+            let histograms = all.histograms.iter().cloned().map(One::Histogram);
+            *samples = sorted_last_wins_of_any((0..all.len()).map(float).chain(histograms).collect());
         }
-        let Some(deleted) = source.stones.get(&entry.reference) else { return Ok(()) };
-        let is_deleted = |t: i64| deleted.iter().any(|range| range.contains(t));
-        let mut left = Columns::default();
-        for (t, v) in samples.t.iter().zip(&samples.v).filter(|(t, _)| !is_deleted(**t)) {
-            left.push(*t, *v);
-        }
-        self.summary.deleted += (samples.len() - left.len()) as u64;
-        *samples = left;
+        let all = View::of(samples).samples();
+        source
+            .stones
+            .get(&entry.reference)
+            .into_iter()
+            .flatten()
+            .for_each(|range| samples.cut(Mark::default(), *range));
+        self.summary.deleted += (all - View::of(samples).samples()) as u64;
         Ok(())
     }
 
@@ -291,22 +292,30 @@ impl Import<'_> {
             Error::Invalid(format!("{path}: chunk {:#x} of {labels}: {reason}", chunk.reference))
         };
         let (encoding, data) = source.segments.read(chunk.reference, &mut self.buffer)?;
-        if !matches!(encoding, XOR | XOR2) {
-            let skipped = self.summary.skipped.entry(encoding_name(encoding)).or_default();
-            skipped.chunks += 1;
-            // Every encoding that there is begins with the number of samples.
-            skipped.samples += data.first_chunk().map_or(0, |count| u64::from(u16::from_be_bytes(*count)));
-            if skipped.metrics.len() < NAMES_MAX {
-                skipped.metrics.insert(entry.labels.metric_name().to_owned());
+        let from = out.mark();
+        let histograms = |float, starts| histogram::Kind { float, starts };
+        let read = match encoding {
+            XOR => xor::decode(data, out),
+            XOR2 => xor2::decode(data, out),
+            HISTOGRAM => histogram::decode(data, histograms(false, false), out),
+            FLOAT_HISTOGRAM => histogram::decode(data, histograms(true, false), out),
+            HISTOGRAM_STARTS => histogram::decode(data, histograms(false, true), out),
+            FLOAT_HISTOGRAM_STARTS => histogram::decode(data, histograms(true, true), out),
+            other => {
+                let skipped = self.summary.skipped.entry(format!("encoding {other}")).or_default();
+                skipped.chunks += 1;
+                // Every encoding that there is begins with the number of samples.
+                skipped.samples += data.first_chunk().map_or(0, |count| u64::from(u16::from_be_bytes(*count)));
+                if skipped.metrics.len() < NAMES_MAX {
+                    skipped.metrics.insert(entry.labels.metric_name().to_owned());
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
-        let from = out.len();
-        let decode = if encoding == XOR { xor::decode } else { xor2::decode };
-        decode(data, out).map_err(&damaged)?;
-        let times = &out.t[from..];
+        };
+        read.map_err(&damaged)?;
+        let sorted = out.t[from.floats..].is_sorted() && out.histograms[from.histograms..].is_sorted_by_key(|h| h.t);
         // Also what bounds the spans of time that are written to at once.
-        if times.first() != Some(&chunk.start_ms) || times.last() != Some(&chunk.end_ms) || !times.is_sorted() {
+        if out.range(from) != Some(TimeRange { start_ms: chunk.start_ms, end_ms: chunk.end_ms }) || !sorted {
             return Err(damaged("its times are not those that the index has"));
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(super) struct Stats {
     pub(super) samples: u64,
     #[serde(rename = "numFloatSamples", default)]
     pub(super) float_samples: u64,
+    #[serde(rename = "numHistogramSamples", default)]
+    pub(super) histogram_samples: u64,
     #[serde(rename = "numSeries", default)]
     pub(super) series: u64,
     #[serde(rename = "numChunks", default)]

@@ -17,11 +17,9 @@ pub(super) fn encode(t: &[i64], v: &[f64], out: &mut Vec<u8>) {
     debug_assert!(t.len() == v.len() && (1..=SAMPLES_MAX).contains(&t.len()));
     out.extend_from_slice(&(t.len() as u16).to_be_bytes());
     let mut writer = BitWriter::new(out);
-    let (mut delta, mut before) = (0u64, 0u64);
-    // Leading zeros and width of the bits that are written; none yet.
-    let mut window: Option<(u32, u32)> = None;
+    let mut delta = 0u64;
+    let mut values = Xored::default();
     for (at, (time, value)) in t.iter().zip(v).enumerate() {
-        let bits = value.to_bits();
         match at {
             0 => writer.uvarint(zigzag(*time)),
             1 => {
@@ -35,11 +33,10 @@ pub(super) fn encode(t: &[i64], v: &[f64], out: &mut Vec<u8>) {
             }
         }
         if at == 0 {
-            writer.put(bits, 64);
+            values.put_first(&mut writer, *value);
         } else {
-            put_value(&mut writer, bits ^ before, &mut window);
+            values.put(&mut writer, *value);
         }
-        before = bits;
     }
 }
 
@@ -60,37 +57,91 @@ fn put_time(writer: &mut BitWriter<'_>, n: i64) {
     writer.put(n as u64, 64);
 }
 
-fn put_value(writer: &mut BitWriter<'_>, xor: u64, window: &mut Option<(u32, u32)>) {
-    if xor == 0 {
-        writer.put(0, 1);
-        return;
+/// Values each XORed with the one before: of what differs, the bits between the zeros at both ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Xored {
+    /// The last value.
+    pub(super) bits: u64,
+    /// Zeros before the bits that are written, and how many these are. None are yet where that is zero.
+    leading: u32,
+    width: u32,
+}
+
+impl Xored {
+    /// Appends the first value, whole.
+    pub(super) fn put_first(&mut self, writer: &mut BitWriter<'_>, value: f64) {
+        self.bits = value.to_bits();
+        writer.put(self.bits, 64);
     }
-    writer.put(1, 1);
-    // Five bits have room for 31.
-    let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
-    if let Some((lead, width)) = *window
-        && leading >= lead
-        && trailing >= 64 - lead - width
-    {
-        writer.put(0, 1);
-        writer.put(xor >> (64 - lead - width), width);
-        return;
+
+    /// Appends a further value.
+    pub(super) fn put(&mut self, writer: &mut BitWriter<'_>, value: f64) {
+        let xor = value.to_bits() ^ self.bits;
+        self.bits ^= xor;
+        if xor == 0 {
+            writer.put(0, 1);
+            return;
+        }
+        writer.put(1, 1);
+        // Five bits have room for 31.
+        let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+        if self.width > 0 && leading >= self.leading && trailing >= 64 - self.leading - self.width {
+            writer.put(0, 1);
+            writer.put(xor >> (64 - self.leading - self.width), self.width);
+            return;
+        }
+        (self.leading, self.width) = (leading, 64 - leading - trailing);
+        writer.put(1, 1);
+        writer.put(u64::from(leading), 5);
+        // Six bits have no room for 64, which is written as 0.
+        writer.put(u64::from(self.width), 6);
+        writer.put(xor >> trailing, self.width);
     }
-    let width = 64 - leading - trailing;
-    *window = Some((leading, width));
-    writer.put(1, 1);
-    writer.put(u64::from(leading), 5);
-    // Six bits have no room for 64, which is written as 0.
-    writer.put(u64::from(width), 6);
-    writer.put(xor >> trailing, width);
+
+    /// What [`Xored::put_first`] appended.
+    pub(super) fn take_first(&mut self, reader: &mut BitReader<'_>) -> Result<f64, Reason> {
+        self.bits = reader.take(64)?;
+        Ok(f64::from_bits(self.bits))
+    }
+
+    /// What [`Xored::put`] appended.
+    pub(super) fn take(&mut self, reader: &mut BitReader<'_>) -> Result<f64, Reason> {
+        let bits = match reader.ones(2)? {
+            0 => self.bits,
+            1 => self.take_within(reader)?,
+            _ => self.take_elsewhere(reader)?,
+        };
+        Ok(f64::from_bits(bits))
+    }
+
+    /// The bits of a value of which it is told where they differ.
+    pub(super) fn take_elsewhere(&mut self, reader: &mut BitReader<'_>) -> Result<u64, Reason> {
+        self.leading = reader.take(5)? as u32;
+        self.width = match reader.take(6)? as u32 {
+            0 => 64,
+            width => width,
+        };
+        if self.leading + self.width > 64 {
+            return Err("the bits of a value do not fit");
+        }
+        self.take_within(reader)
+    }
+
+    /// The bits of a value that differs where the one before did.
+    pub(super) fn take_within(&mut self, reader: &mut BitReader<'_>) -> Result<u64, Reason> {
+        // Where nothing was told yet, all of them.
+        let width = if self.width == 0 { 64 } else { self.width };
+        self.bits ^= reader.take(width)? << (64 - self.leading - width);
+        Ok(self.bits)
+    }
 }
 
 /// Appends the samples of a chunk's data to `out`.
 pub(super) fn decode(bytes: &[u8], out: &mut Columns) -> Result<(), Reason> {
     let (count, stream) = bytes.split_first_chunk::<2>().ok_or("the chunk ends too early")?;
     let mut reader = BitReader::new(stream);
-    let (mut time, mut delta, mut value) = (0i64, 0u64, 0u64);
-    let (mut leading, mut width) = (0u32, 64u32);
+    let (mut time, mut delta) = (0i64, 0u64);
+    let mut values = Xored::default();
     for at in 0..u16::from_be_bytes(*count) {
         match at {
             0 => time = unzigzag(reader.uvarint()?),
@@ -98,23 +149,10 @@ pub(super) fn decode(bytes: &[u8], out: &mut Columns) -> Result<(), Reason> {
             _ => delta = delta.wrapping_add(take_time(&mut reader)? as u64),
         }
         time = time.wrapping_add(delta as i64);
-        if at == 0 {
-            value = reader.take(64)?;
-        } else if reader.bit()? {
-            if reader.bit()? {
-                leading = reader.take(5)? as u32;
-                width = match reader.take(6)? as u32 {
-                    0 => 64,
-                    width => width,
-                };
-                if leading + width > 64 {
-                    return Err("the bits of a value do not fit");
-                }
-            }
-            value ^= reader.take(width)? << (64 - leading - width);
-        }
-        out.push(time, f64::from_bits(value));
+        let value = if at == 0 { values.take_first(&mut reader)? } else { values.take(&mut reader)? };
+        out.push(time, value);
     }
+    out.pad_starts();
     Ok(())
 }
 
