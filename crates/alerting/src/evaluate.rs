@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use model::{Cancel, Labels, METRIC_NAME, SeriesSource};
-use promql::{Params, Value};
+use promql::{Element, Params, Value};
 use rules::{Data, Rule, Template};
 
 use crate::state::Active;
@@ -50,9 +50,9 @@ pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setti
     };
     let evaluation = promql::evaluate(&rule.expr, &params, source).map_err(|e| e.to_string())?;
     let no_data = evaluation.stats.series == 0;
-    let elements = match evaluation.value {
-        Value::Vector(elements) => elements,
-        Value::Scalar(sample) => vec![(Labels::empty(), sample)],
+    let elements: Vec<(Labels, f64)> = match evaluation.value {
+        Value::Vector(elements) => elements.into_iter().map(|(labels, point)| (labels, number(&point.v))).collect(),
+        Value::Scalar(sample) => vec![(Labels::empty(), sample.v)],
         Value::String(_) | Value::Matrix(_) => return Err("rule result is not a vector or scalar".to_owned()),
     };
     let limit = if rule.limit == 0 { ALERTS_MAX } else { rule.limit.min(ALERTS_MAX) };
@@ -60,12 +60,20 @@ pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setti
         return Err(format!("exceeded limit of {limit} with {} alerts", elements.len()));
     }
     let active: Vec<Active> =
-        elements.into_iter().map(|(labels, sample)| alert(rule, &labels, sample.v, setting)).collect();
+        elements.into_iter().map(|(labels, value)| alert(rule, &labels, value, setting)).collect();
     let mut labels = HashSet::with_capacity(active.len());
     if !active.iter().all(|a| labels.insert(&a.labels)) {
         return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());
     }
     Ok(Found { active, no_data })
+}
+
+/// The value of an alert, which is a number: of a histogram zero, as in Prometheus.
+fn number(element: &Element) -> f64 {
+    match element {
+        Element::Float(v) => *v,
+        Element::Histogram(_) => 0.0,
+    }
 }
 
 fn alert(rule: &Rule, found: &Labels, value: f64, setting: &Setting) -> Active {

@@ -6,17 +6,17 @@
 //! selector lets through and no operation yields. The price of dense columns is memory where series are sparse; the
 //! budget of samples counts cells, so it stays bounded.
 //!
-//! Deliberately not here: clocks, timeouts (the caller cancels), threads of its own (the caller's rayon pool is used),
-//! native histograms. What is not evaluated yet is refused by name before any series is read.
+//! Deliberately not here: clocks, timeouts (the caller cancels), threads of its own (the caller's rayon pool is used).
+//! What is not evaluated yet is refused by name before any series is read.
 
 mod aggregate;
 mod binary;
 mod budget;
 mod call;
 mod error;
-mod format;
+pub(crate) mod format;
 mod grid;
-mod kahan;
+pub(crate) mod kahan;
 mod labels;
 mod matrix;
 mod node;
@@ -31,8 +31,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{Cancel, Columns, Labels, Sample, SeriesSource};
 
-use crate::Features;
 use crate::ast::Expr;
+use crate::{Features, FloatHistogram};
 
 pub use error::EvalError;
 
@@ -68,6 +68,24 @@ pub struct Text {
     pub text: String,
 }
 
+/// The value of a series at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Unix milliseconds.
+    pub t: i64,
+    /// The value.
+    pub v: Element,
+}
+
+/// A float or a native histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Element {
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<FloatHistogram>),
+}
+
 /// What an expression is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -76,8 +94,8 @@ pub enum Value {
     /// Of an instant query for a text.
     String(Text),
     /// Of an instant query for an instant vector; the order means something after `sort` and `topk` only.
-    Vector(Vec<(Labels, Sample)>),
-    /// Of every range query, and of an instant query for a range vector; ascending by labels.
+    Vector(Vec<(Labels, Point)>),
+    /// Of every range query, and of an instant query for a range vector; ascending by labels. Histograms have float counts, but in the latter case.
     Matrix(Vec<(Labels, Columns)>),
 }
 

@@ -9,6 +9,7 @@ mod error;
 pub mod eval;
 mod features;
 pub mod functions;
+mod histogram;
 mod lexer;
 mod parser;
 mod printer;
@@ -16,7 +17,8 @@ mod selectors;
 
 pub use confine::confine;
 pub use error::ParseError;
-pub use eval::{EvalError, Evaluation, Params, Stats, Text, Value, evaluate, evaluate_text};
+pub use eval::{Element, EvalError, Evaluation, Params, Point, Stats, Text, Value, evaluate, evaluate_text};
 pub use features::Features;
+pub use histogram::{Bucket, FloatHistogram};
 pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};
 pub use selectors::{Selector, selectors};

@@ -1,8 +1,8 @@
 //! Results of the language as JSON, written straight to bytes: a large answer is mostly digits, and a tree of values
 //! would cost a multiple of it in memory.
 
-use model::{Columns, Labels, LabelsRef, Sample};
-use promql::Value;
+use model::{Columns, Labels, LabelsRef};
+use promql::{Bucket, Element, FloatHistogram, Point, Value};
 
 use crate::number::{write_fixed, write_float, write_label, write_string, write_timestamp};
 use crate::respond::write_list;
@@ -33,7 +33,7 @@ pub(crate) fn write_value(out: &mut Vec<u8>, value: &Value) {
             write_string(out, &text.text);
             out.push(b']');
         }
-        Value::Vector(vector) => write_list(out, vector, |out, (labels, sample)| write_sample(out, labels, *sample)),
+        Value::Vector(vector) => write_list(out, vector, |out, (labels, point)| write_element(out, labels, point)),
         Value::Matrix(matrix) => write_list(out, matrix, |out, (labels, columns)| write_series(out, labels, columns)),
     }
 }
@@ -52,22 +52,69 @@ pub(crate) fn write_labels(out: &mut Vec<u8>, labels: LabelsRef<'_>) {
     out.push(b'}');
 }
 
-fn write_sample(out: &mut Vec<u8>, labels: &Labels, sample: Sample) {
+fn write_element(out: &mut Vec<u8>, labels: &Labels, point: &Point) {
     out.extend_from_slice(b"{\"metric\":");
     write_labels(out, labels.as_ref());
-    out.extend_from_slice(b",\"value\":");
-    write_point(out, sample.t, sample.v);
+    match &point.v {
+        Element::Float(v) => {
+            out.extend_from_slice(b",\"value\":");
+            write_point(out, point.t, *v);
+        }
+        Element::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            write_histogram_point(out, point.t, histogram);
+        }
+    }
     out.push(b'}');
 }
 
 fn write_series(out: &mut Vec<u8>, labels: &Labels, columns: &Columns) {
     out.extend_from_slice(b"{\"metric\":");
     write_labels(out, labels.as_ref());
-    if !columns.is_empty() {
+    if !columns.t.is_empty() {
         out.extend_from_slice(b",\"values\":");
         write_list(out, columns.t.iter().zip(&columns.v), |out, (t, v)| write_point(out, *t, *v));
     }
+    if !columns.histograms.is_empty() {
+        out.extend_from_slice(b",\"histograms\":");
+        write_list(out, &columns.histograms, |out, sample| {
+            write_histogram_point(out, sample.t, &FloatHistogram::new(&sample.histogram));
+        });
+    }
     out.push(b'}');
+}
+
+fn write_histogram_point(out: &mut Vec<u8>, t: i64, histogram: &FloatHistogram) {
+    out.push(b'[');
+    write_timestamp(out, t);
+    out.extend_from_slice(b",{\"count\":\"");
+    write_float(out, histogram.count());
+    out.extend_from_slice(b"\",\"sum\":\"");
+    write_float(out, histogram.sum());
+    out.push(b'"');
+    let mut buckets = histogram.buckets().filter(|bucket| bucket.count != 0.0).peekable();
+    if buckets.peek().is_some() {
+        out.extend_from_slice(b",\"buckets\":");
+        write_list(out, buckets, |out, bucket| write_bucket(out, &bucket));
+    }
+    out.extend_from_slice(b"}]");
+}
+
+/// Writes which bounds belong to a bucket (0 the upper one, 1 the lower one, 2 neither, 3 both), the bounds, and how many observations it has.
+fn write_bucket(out: &mut Vec<u8>, bucket: &Bucket) {
+    let bounds = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+        (false, true) => b'0',
+        (true, false) => b'1',
+        (false, false) => b'2',
+        (true, true) => b'3',
+    };
+    out.extend_from_slice(&[b'[', bounds]);
+    for number in [bucket.lower, bucket.upper, bucket.count] {
+        out.extend_from_slice(b",\"");
+        write_float(out, number);
+        out.push(b'"');
+    }
+    out.push(b']');
 }
 
 fn write_point(out: &mut Vec<u8>, t: i64, v: f64) {

@@ -8,7 +8,7 @@ use model::{
     Buckets, Cancel, Counts, Histogram, HistogramSample, Labels, Matcher, Sample, Samples, SeriesSource, TimeRange,
     stale_nan,
 };
-use promql::{Features, Params, Value};
+use promql::{Element, Features, Params, Value};
 use tsdb::{Db, Options};
 
 use decoded::Decoded;
@@ -60,7 +60,10 @@ fn evaluate(text: &str, times: [i64; 3], source: &dyn SeriesSource) -> (Bits, Ve
     let evaluation = promql::evaluate(&expr, &params, source).expect("evaluates");
     let mut bits = Bits::new();
     match evaluation.value {
-        Value::Vector(all) => bits.extend(all.into_iter().map(|(labels, s)| ((labels, s.t), s.v.to_bits()))),
+        Value::Vector(all) => bits.extend(all.into_iter().map(|(labels, point)| match point.v {
+            Element::Float(v) => ((labels, point.t), v.to_bits()),
+            Element::Histogram(histogram) => panic!("{labels} {histogram}"),
+        })),
         Value::Matrix(all) => {
             for (labels, columns) in all {
                 let values = columns.t.iter().zip(&columns.v);

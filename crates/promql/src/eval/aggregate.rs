@@ -2,6 +2,7 @@
 //! its series always in the same order, since sums depend on it.
 
 mod count;
+mod histograms;
 mod pick;
 
 use model::Labels;
@@ -17,10 +18,10 @@ use super::notes::bad_quantile;
 use super::plan::{Group, Plan};
 use super::quantile::quantile;
 use super::{Context, EvalError};
-use crate::ast::AggregateOp;
+use crate::ast::{AggregateOp, Span};
 
 /// Evaluates an aggregation.
-pub(super) fn eval(context: &Context, group: &Group, grid: Grid) -> Result<Matrix, EvalError> {
+pub(super) fn eval(context: &Context, group: &Group, span: Span, grid: Grid) -> Result<Matrix, EvalError> {
     if group.op == AggregateOp::CountValues {
         return count_values(context, group, grid);
     }
@@ -36,20 +37,20 @@ pub(super) fn eval(context: &Context, group: &Group, grid: Grid) -> Result<Matri
     let members = members(&matrix, &key);
     match group.op {
         AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK => {
-            pick::k(context, group.op, &matrix, &members, &param)
+            pick::k(context, group.op, &matrix, &members, &param, span)
         }
         AggregateOp::LimitRatio => pick::ratio(context, &matrix, &param, param_span(group)),
         _ => {
             if group.op == AggregateOp::Quantile {
                 warn_of_bad_quantile(context, group, &param);
             }
-            reduce(context, group.op, &matrix, &members, &key, &param)
+            reduce(context, group, &matrix, &members, &key, &param)
         }
     }
 }
 
-fn param_span(group: &Group) -> crate::ast::Span {
-    group.param.as_deref().map_or_else(crate::ast::Span::default, |param: &Plan| param.span)
+fn param_span(group: &Group) -> Span {
+    group.param.as_deref().map_or_else(Span::default, |param: &Plan| param.span)
 }
 
 /// The series of each group, in order.
@@ -90,7 +91,7 @@ fn bounds(values: &[f64]) -> (f64, f64) {
 /// The aggregations that make one series of each group.
 fn reduce(
     context: &Context,
-    op: AggregateOp,
+    group: &Group,
     matrix: &Matrix,
     members: &[Vec<usize>],
     key: &Key,
@@ -103,8 +104,12 @@ fn reduce(
             let mut out = Matrix::new(context, matrix.steps());
             let drop_name = rows.iter().any(|row| matrix.drop_name(*row));
             let cells = out.add(key.labels(matrix.labels(rows[0]).as_ref()), drop_name)?;
-            reduce_group(op, matrix, rows, param, cells);
-            if !cells.iter().any(|v| is_present(*v)) {
+            if matrix.has_histograms() {
+                histograms::reduce(context, group, matrix, rows, param, &mut out)?;
+            } else {
+                reduce_group(group.op, matrix, rows, param, cells);
+            }
+            if !out.row(0).iter().any(|v| is_present(*v)) {
                 out.pop();
             }
             Ok(out)
@@ -216,10 +221,12 @@ fn count_values(context: &Context, group: &Group, grid: Grid) -> Result<Matrix, 
         context.check_cancelled()?;
         let mut before: Option<(u64, usize)> = None;
         for (k, v) in matrix.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
+            let histogram = matrix.histogram(row, k);
             let number = match before {
-                Some((bits, number)) if bits == v.to_bits() => number,
+                Some((bits, number)) if bits == v.to_bits() && histogram.is_none() => number,
                 _ => {
-                    let labels: Labels = matrix.labels(row).with(label, &plain(*v));
+                    let text = histogram.map_or_else(|| plain(*v), ToString::to_string);
+                    let labels: Labels = matrix.labels(row).with(label, &text);
                     let number = numbers.number(&key, labels.as_ref());
                     if number == out.len() {
                         out.add(key.labels(labels.as_ref()), false)?.fill(ABSENT);

@@ -1,6 +1,7 @@
 //! Binary operators. Which series meet is found once, by the key of their matching labels; a step only asks which of
 //! them have a value.
 
+mod histograms;
 mod join;
 mod sets;
 
@@ -9,10 +10,10 @@ use super::matrix::{ABSENT, Matrix, is_present};
 use super::node::{Val, scalar, vector};
 use super::plan::Join;
 use super::{Context, EvalError};
-use crate::ast::{BinaryOp, ValueType};
+use crate::ast::{BinaryOp, Span, ValueType};
 
 /// Evaluates a binary operation.
-pub(super) fn eval(context: &Context, join: &Join, grid: Grid) -> Result<Val, EvalError> {
+pub(super) fn eval(context: &Context, join: &Join, span: Span, grid: Grid) -> Result<Val, EvalError> {
     match (join.left.value, join.right.value) {
         (ValueType::Scalar, ValueType::Scalar) => {
             let (left, right) = (scalar(context, &join.left, grid)?, scalar(context, &join.right, grid)?);
@@ -23,16 +24,16 @@ pub(super) fn eval(context: &Context, join: &Join, grid: Grid) -> Result<Val, Ev
             let (left, right) = (vector(context, &join.left, grid)?, vector(context, &join.right, grid)?);
             Ok(Val::Vector(match join.op {
                 BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => sets::eval(context, join, &left, &right)?,
-                _ => join::eval(context, join, &left, &right)?,
+                _ => join::eval(context, join, span, &left, &right)?,
             }))
         }
         (ValueType::InstantVector, _) => {
             let (left, right) = (vector(context, &join.left, grid)?, scalar(context, &join.right, grid)?);
-            Ok(Val::Vector(with_numbers(context, join, left, &right, false)?))
+            Ok(Val::Vector(with_numbers(context, join, span, left, (&right, false))?))
         }
         (_, ValueType::InstantVector) => {
             let (left, right) = (scalar(context, &join.left, grid)?, vector(context, &join.right, grid)?);
-            Ok(Val::Vector(with_numbers(context, join, right, &left, true)?))
+            Ok(Val::Vector(with_numbers(context, join, span, right, (&left, true))?))
         }
         _ => Err(EvalError::Execution("binary operators take numbers and instant vectors".to_owned())),
     }
@@ -42,12 +43,17 @@ pub(super) fn eval(context: &Context, join: &Join, grid: Grid) -> Result<Val, Ev
 fn with_numbers(
     context: &Context,
     join: &Join,
+    span: Span,
     matrix: Matrix,
-    numbers: &[f64],
-    swapped: bool,
+    (numbers, swapped): (&[f64], bool),
 ) -> Result<Matrix, EvalError> {
     let mut matrix = matrix;
     let n = matrix.steps();
+    if matrix.has_histograms() || histograms::trims(join.op) {
+        matrix = histograms::with_numbers(context, join, span, matrix, (numbers, swapped))?;
+        let renamed = join.return_bool || changes_metric(join.op);
+        return if renamed { matrix.drop_names(context, false) } else { Ok(matrix) };
+    }
     let f = element(join.op, join.return_bool);
     let compares = is_comparison(join.op) && !join.return_bool;
     for row in matrix.cells_mut().chunks_exact_mut(n) {
@@ -88,7 +94,7 @@ fn number(op: BinaryOp) -> fn(f64, f64) -> f64 {
         BinaryOp::LessEqual => |a, b| f64::from(a <= b),
         BinaryOp::Greater => |a, b| f64::from(a > b),
         BinaryOp::GreaterEqual => |a, b| f64::from(a >= b),
-        // Set operators are between vectors, and trimming is refused by the plan.
+        // Set operators are between vectors, and trimming is of histograms.
         BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => |_, _| ABSENT,
     }
 }

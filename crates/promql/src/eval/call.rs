@@ -8,14 +8,15 @@ mod sort;
 use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use super::grid::Grid;
-use super::matrix::{ABSENT, Matrix, is_present};
+use super::matrix::{ABSENT, Matrix, is_float, is_present};
 use super::node::{Val, eval as eval_node, scalar, vector};
 use super::plan::{Kind, Plan, go_max, go_min};
 use super::{Context, EvalError, select};
+use crate::FloatHistogram;
 use crate::ast::Span;
 
 /// The functions of instant vectors and numbers that are more than a function of each value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum InstantFn {
     Clamp,
     ClampMin,
@@ -29,25 +30,39 @@ pub(super) enum InstantFn {
     MinOf,
     Date(dates::Part),
     Absent,
-    Sort { descending: bool },
-    SortByLabel { descending: bool },
+    Sort {
+        descending: bool,
+    },
+    SortByLabel {
+        descending: bool,
+    },
     LabelReplace,
     LabelJoin,
     HistogramQuantile,
     HistogramQuantiles,
     HistogramFraction,
+    /// A number of a native histogram.
+    OfHistogram(fn(&FloatHistogram) -> f64),
 }
 
-/// Applies a function to every value.
+/// Applies a function to every value that is a float; the others go.
 pub(super) fn map(context: &Context, matrix: Matrix, f: impl Fn(f64) -> f64) -> Result<Matrix, EvalError> {
-    let mut matrix = matrix;
+    let mut matrix = matrix.floats();
     matrix.cells_mut().iter_mut().filter(|v| is_present(**v)).for_each(|v| *v = f(*v));
     matrix.drop_names(context, false)
 }
 
-/// Applies a function to every value, with the number of its step; absent results are allowed.
-fn map_steps(context: &Context, matrix: Matrix, f: impl Fn(usize, f64) -> f64) -> Result<Matrix, EvalError> {
+/// Changes the sign of every value.
+pub(super) fn negate(context: &Context, matrix: Matrix) -> Result<Matrix, EvalError> {
     let mut matrix = matrix;
+    matrix.cells_mut().iter_mut().filter(|v| is_float(**v)).for_each(|v| *v = -*v);
+    matrix.change_histograms(|histogram| histogram.multiply(-1.0));
+    matrix.drop_names(context, false)
+}
+
+/// As [`map`], with the number of its step; absent results are allowed.
+fn map_steps(context: &Context, matrix: Matrix, f: impl Fn(usize, f64) -> f64) -> Result<Matrix, EvalError> {
+    let mut matrix = matrix.floats();
     let n = matrix.steps();
     for row in matrix.cells_mut().chunks_exact_mut(n) {
         row.iter_mut().enumerate().filter(|(_, v)| is_present(**v)).for_each(|(k, v)| *v = f(k, *v));
@@ -102,6 +117,7 @@ pub(super) fn eval(
         InstantFn::HistogramQuantile => Val::Vector(histogram::quantile(context, args, grid)?),
         InstantFn::HistogramQuantiles => Val::Vector(histogram::quantiles(context, args, grid)?),
         InstantFn::HistogramFraction => Val::Vector(histogram::fraction(context, args, grid)?),
+        InstantFn::OfHistogram(f) => Val::Vector(series(0)?.map_histograms(f).drop_names(context, false)?),
     })
 }
 
@@ -115,7 +131,7 @@ fn only(matrix: &Matrix) -> Vec<f64> {
     let mut values = vec![f64::NAN; matrix.steps()];
     let mut seen = vec![false; matrix.steps()];
     for row in matrix.rows() {
-        for (k, v) in row.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+        for (k, v) in row.iter().enumerate().filter(|(_, v)| is_float(**v)) {
             values[k] = if seen[k] { f64::NAN } else { *v };
             seen[k] = true;
         }
@@ -128,7 +144,8 @@ fn timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalEr
     if let Kind::Select(selector) = &arg.kind {
         return select::times(context, selector, grid)?.drop_names(context, false);
     }
-    let matrix = vector(context, arg, grid)?;
+    // Of histograms as of floats.
+    let matrix = vector(context, arg, grid)?.all_as_floats();
     map_steps(context, matrix, |k, _| grid.at(k) as f64 / 1000.0)
 }
 

@@ -1,12 +1,12 @@
 //! Numbers in texts as Go prints them, since warnings and label values carry them.
 
 /// `%g`: the shortest digits that read back, with an exponent below -4 and from 21 or more digits on, `1e+06`.
-pub(super) fn general(v: f64) -> String {
+pub(crate) fn general(v: f64) -> String {
     exponent_from(v, 6)
 }
 
 /// `%.2g`: two significant digits.
-pub(super) fn two_digits(v: f64) -> String {
+pub(crate) fn two_digits(v: f64) -> String {
     if !v.is_finite() {
         return plain(v);
     }
@@ -16,7 +16,7 @@ pub(super) fn two_digits(v: f64) -> String {
 }
 
 /// `FormatFloat(v, 'f', -1, 64)`: the shortest digits without an exponent.
-pub(super) fn plain(v: f64) -> String {
+pub(crate) fn plain(v: f64) -> String {
     if v.is_nan() {
         "NaN".to_owned()
     } else if v.is_infinite() {
@@ -27,7 +27,7 @@ pub(super) fn plain(v: f64) -> String {
 }
 
 /// A number as OpenMetrics has it: `1.0`, `0.5`, `1e+06`.
-pub(super) fn open_metrics(v: f64) -> String {
+pub(crate) fn open_metrics(v: f64) -> String {
     if !v.is_finite() {
         return plain(v);
     }

@@ -3,22 +3,22 @@
 
 /// A sum and what it lost.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     /// The rounded sum.
-    pub(super) sum: f64,
+    pub(crate) sum: f64,
     /// The compensation.
-    pub(super) c: f64,
+    pub(crate) c: f64,
 }
 
 impl Sum {
     /// Starts at a value.
-    pub(super) fn at(value: f64) -> Self {
+    pub(crate) fn at(value: f64) -> Self {
         Sum { sum: value, c: 0.0 }
     }
 
     /// Adds a value.
     #[inline]
-    pub(super) fn add(self, value: f64) -> Self {
+    pub(crate) fn add(self, value: f64) -> Self {
         let sum = self.sum + value;
         let c = if sum.is_infinite() {
             0.0
@@ -32,14 +32,14 @@ impl Sum {
 
     /// The sum with the compensation.
     #[inline]
-    pub(super) fn total(self) -> f64 {
+    pub(crate) fn total(self) -> f64 {
         self.sum + self.c
     }
 }
 
 /// A mean that is a sum over a count until the sum overflows, and a running mean from there on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mean {
+pub(crate) struct Mean {
     sum: Sum,
     count: f64,
     running: bool,
@@ -47,13 +47,13 @@ pub(super) struct Mean {
 
 impl Mean {
     /// Starts with the first value.
-    pub(super) fn at(value: f64) -> Self {
+    pub(crate) fn at(value: f64) -> Self {
         Mean { sum: Sum::at(value), count: 1.0, running: false }
     }
 
     /// Takes one more value in.
     #[inline]
-    pub(super) fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         self.count += 1.0;
         if !self.running {
             let next = self.sum.add(value);
@@ -70,12 +70,12 @@ impl Mean {
     }
 
     /// The mean.
-    pub(super) fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         self.value_of(self.count)
     }
 
     /// The mean of so many values, of which some were added as their sum. There are more than were added only where no sum overflows.
-    pub(super) fn value_of(self, count: f64) -> f64 {
+    pub(crate) fn value_of(self, count: f64) -> f64 {
         if self.running { self.sum.total() } else { self.sum.sum / count + self.sum.c / count }
     }
 }

@@ -1,24 +1,59 @@
 //! Series as columns over the steps of a grid, one after the other in one allocation.
+//!
+//! A cell is a float, or says by its bits that it is absent or that its value is a native histogram, which lies beside. So whoever has only floats to do with
+//! pays nothing for histograms, and whoever only asks whether there is a value needs not know of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Columns, Labels, STALE_NAN_BITS};
+use model::{Columns, HistogramSample, Labels, STALE_NAN_BITS};
 
 use super::budget::Budget;
 use super::grid::Grid;
 use super::labels::is_metadata;
 use super::{Context, EvalError};
+use crate::FloatHistogram;
 
 /// The value of a cell without a value. Selectors drop staleness markers and arithmetic makes other NaNs of them, so
 /// that no series of an evaluation has these bits as a value.
 pub(super) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
+
+/// The value of a cell whose value is a histogram. No arithmetic makes these bits, and of samples that have them others are made ([`float_cell`]).
+pub(super) const HISTOGRAM: f64 = f64::from_bits(STALE_NAN_BITS + 2);
 
 /// Whether a cell has a value.
 #[inline]
 pub(super) fn is_present(v: f64) -> bool {
     v.to_bits() != STALE_NAN_BITS
 }
+
+/// Whether the value of a cell is a histogram.
+#[inline]
+pub(super) fn is_histogram(v: f64) -> bool {
+    v.to_bits() == HISTOGRAM.to_bits()
+}
+
+/// Whether the value of a cell is a float.
+#[inline]
+pub(super) fn is_float(v: f64) -> bool {
+    is_present(v) && !is_histogram(v)
+}
+
+/// The cell of a float that comes from a sample.
+#[inline]
+pub(super) fn float_cell(v: f64) -> f64 {
+    if is_histogram(v) { f64::NAN } else { v }
+}
+
+/// The value of a cell.
+#[derive(Debug, Clone)]
+pub(super) enum Cell {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// The histograms of a series, one place for each step.
+pub(super) type Histograms = Box<[Option<Arc<FloatHistogram>>]>;
 
 /// Series over the same steps. Gives its samples back to the budget when it is dropped.
 #[derive(Debug)]
@@ -29,11 +64,23 @@ pub(super) struct Matrix {
     /// Whether the name of a series goes at the end of the evaluation (only with delayed name removal).
     drop_name: Vec<bool>,
     cells: Vec<f64>,
+    /// Of series that have some.
+    histograms: Vec<Option<Histograms>>,
+    /// What the histograms count as in the budget.
+    held: usize,
 }
 
 impl Matrix {
     pub(super) fn new(context: &Context, n: usize) -> Self {
-        Matrix { budget: context.budget.clone(), n, labels: Vec::new(), drop_name: Vec::new(), cells: Vec::new() }
+        Matrix {
+            budget: context.budget.clone(),
+            n,
+            labels: Vec::new(),
+            drop_name: Vec::new(),
+            cells: Vec::new(),
+            histograms: Vec::new(),
+            held: 0,
+        }
     }
 
     /// Number of series.
@@ -53,7 +100,121 @@ impl Matrix {
         self.cells.resize(from + self.n, ABSENT);
         self.labels.push(labels);
         self.drop_name.push(drop_name);
+        self.histograms.push(None);
         Ok(&mut self.cells[from..])
+    }
+
+    /// Sets the value of a cell of a series to a histogram.
+    pub(super) fn put(&mut self, row: usize, step: usize, histogram: Arc<FloatHistogram>) -> Result<(), EvalError> {
+        let samples = histogram.samples();
+        self.budget.take(samples)?;
+        self.held += samples;
+        let n = self.n;
+        self.cells[row * n + step] = HISTOGRAM;
+        self.histograms[row].get_or_insert_with(|| vec![None; n].into_boxed_slice())[step] = Some(histogram);
+        Ok(())
+    }
+
+    /// Sets the value of a cell of a series.
+    pub(super) fn set(&mut self, row: usize, step: usize, value: Cell) -> Result<(), EvalError> {
+        match value {
+            Cell::Float(v) => self.cells[row * self.n + step] = v,
+            Cell::Histogram(histogram) => self.put(row, step, histogram)?,
+        }
+        Ok(())
+    }
+
+    /// The value of a cell.
+    pub(super) fn cell(&self, row: usize, step: usize) -> Option<Cell> {
+        let v = self.row(row)[step];
+        match self.histogram(row, step) {
+            Some(histogram) => Some(Cell::Histogram(histogram.clone())),
+            None => is_present(v).then_some(Cell::Float(v)),
+        }
+    }
+
+    /// The histogram of a cell that has one.
+    pub(super) fn histogram(&self, row: usize, step: usize) -> Option<&Arc<FloatHistogram>> {
+        if !is_histogram(self.row(row)[step]) {
+            return None;
+        }
+        self.histograms[row].as_ref().and_then(|row| row[step].as_ref())
+    }
+
+    /// Whether any series has histograms.
+    pub(super) fn has_histograms(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Takes the histograms away.
+    pub(super) fn floats(mut self) -> Self {
+        if self.has_histograms() {
+            self.cells.iter_mut().filter(|v| is_histogram(**v)).for_each(|v| *v = ABSENT);
+            self.forget_histograms();
+        }
+        self
+    }
+
+    /// Makes some float of each histogram, for who only asks whether there is a value.
+    pub(super) fn all_as_floats(mut self) -> Self {
+        self.cells.iter_mut().filter(|v| is_histogram(**v)).for_each(|v| *v = 0.0);
+        self.forget_histograms();
+        self
+    }
+
+    fn forget_histograms(&mut self) {
+        self.histograms.iter_mut().for_each(|row| *row = None);
+        self.budget.release(std::mem::take(&mut self.held));
+    }
+
+    /// Changes each value that is a histogram to a float, and takes the other ones away.
+    pub(super) fn map_histograms(mut self, f: impl Fn(&FloatHistogram) -> f64) -> Self {
+        for (cells, histograms) in self.cells.chunks_exact_mut(self.n).zip(&self.histograms) {
+            for (step, cell) in cells.iter_mut().enumerate() {
+                let histogram = histograms.as_ref().and_then(|row| row[step].as_ref()).filter(|_| is_histogram(*cell));
+                *cell = histogram.map_or(ABSENT, |histogram| f(histogram));
+            }
+        }
+        self.forget_histograms();
+        self
+    }
+
+    /// Changes each histogram.
+    pub(super) fn change_histograms(&mut self, change: impl Fn(&mut FloatHistogram)) {
+        for histogram in self.histograms.iter_mut().flatten().flatten().flatten() {
+            change(Arc::make_mut(histogram));
+        }
+    }
+
+    /// Copies the values of a series of another matrix to one of this, at the steps for which this holds.
+    pub(super) fn copy(
+        &mut self,
+        to: usize,
+        from: &Matrix,
+        row: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<bool, EvalError> {
+        let mut any = false;
+        for (step, v) in from.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
+            if !wanted(step) {
+                continue;
+            }
+            any = true;
+            match from.histogram(row, step) {
+                Some(histogram) => self.put(to, step, histogram.clone())?,
+                None => self.cells[to * self.n + step] = *v,
+            }
+        }
+        Ok(any)
+    }
+
+    /// Appends a series of another matrix.
+    fn add_copy(&mut self, from: &Matrix, row: usize) -> Result<(), EvalError> {
+        self.add(from.labels[row].clone(), from.drop_name[row])?.copy_from_slice(from.row(row));
+        if from.histograms[row].is_some() {
+            self.copy(self.len() - 1, from, row, |_| true)?;
+        }
+        Ok(())
     }
 
     /// Takes the last series away, where it turned out to have no value.
@@ -61,7 +222,12 @@ impl Matrix {
         self.labels.pop();
         self.drop_name.pop();
         self.cells.truncate(self.labels.len() * self.n);
-        self.budget.release(self.n);
+        let histograms = self.histograms.pop().flatten();
+        // Each was counted when it was put.
+        let held: usize = histograms.iter().flatten().flatten().map(|histogram| histogram.samples()).sum();
+        let held = held.min(self.held);
+        self.held -= held;
+        self.budget.release(self.n + held);
     }
 
     /// Appends the series of another over the same steps.
@@ -70,6 +236,8 @@ impl Matrix {
         self.drop_name.append(&mut other.drop_name);
         // What was counted for the other is now counted for this one.
         self.cells.append(&mut other.cells);
+        self.histograms.append(&mut other.histograms);
+        self.held += std::mem::take(&mut other.held);
     }
 
     /// Joins parts in their order.
@@ -92,7 +260,12 @@ impl Matrix {
         &self.cells[row * self.n..(row + 1) * self.n]
     }
 
-    /// All cells, series by series.
+    /// The cells of a series; none of them may become a histogram this way.
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        &mut self.cells[row * self.n..(row + 1) * self.n]
+    }
+
+    /// All cells, series by series, those of histograms among them.
     pub(super) fn cells_mut(&mut self) -> &mut [f64] {
         &mut self.cells
     }
@@ -113,7 +286,7 @@ impl Matrix {
     pub(super) fn pick(&self, context: &Context, order: &[usize]) -> Result<Matrix, EvalError> {
         let mut picked = Matrix::new(context, self.n);
         for &row in order {
-            picked.add(self.labels[row].clone(), self.drop_name[row])?.copy_from_slice(self.row(row));
+            picked.add_copy(self, row)?;
         }
         Ok(picked)
     }
@@ -124,6 +297,9 @@ impl Matrix {
         for row in 0..self.len() {
             let value = self.row(row)[0];
             spread.add(self.labels[row].clone(), self.drop_name[row])?.fill(value);
+            if let Some(histogram) = self.histogram(row, 0) {
+                (0..n).try_for_each(|step| spread.put(row, step, histogram.clone()))?;
+            }
         }
         Ok(spread)
     }
@@ -179,16 +355,14 @@ impl Matrix {
         for (row, labels) in self.labels.iter().enumerate() {
             let place = *places.entry(labels.canonical()).or_insert(merged.len());
             if place == merged.len() {
-                merged.add(labels.clone(), self.drop_name[row])?.copy_from_slice(self.row(row));
+                merged.add_copy(&self, row)?;
                 continue;
             }
-            let into = &mut merged.cells[place * self.n..(place + 1) * self.n];
-            for (to, from) in into.iter_mut().zip(self.row(row)).filter(|(_, from)| is_present(**from)) {
-                if is_present(*to) {
-                    return Err(EvalError::same_labelset());
-                }
-                *to = *from;
+            let both = |(a, b): (&f64, &f64)| is_present(*a) && is_present(*b);
+            if merged.row(place).iter().zip(self.row(row)).any(both) {
+                return Err(EvalError::same_labelset());
             }
+            merged.copy(place, &self, row, |_| true)?;
         }
         Ok(merged)
     }
@@ -211,7 +385,13 @@ impl Matrix {
         (0..self.len()).map(move |row| {
             let mut columns = Columns::default();
             for (k, v) in self.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
-                columns.push(grid.at(k), *v);
+                match self.histogram(row, k) {
+                    Some(histogram) => {
+                        let histogram = histogram.to_model();
+                        columns.histograms.push(HistogramSample { t: grid.at(k), start: 0, histogram });
+                    }
+                    None => columns.push(grid.at(k), *v),
+                }
             }
             (&self.labels[row], self.drop_name[row], columns)
         })
@@ -224,6 +404,6 @@ fn get(labels: &Labels, name: &str) -> String {
 
 impl Drop for Matrix {
     fn drop(&mut self) {
-        self.budget.release(self.cells.len());
+        self.budget.release(self.cells.len() + self.held);
     }
 }

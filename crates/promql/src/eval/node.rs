@@ -3,9 +3,9 @@
 use model::{Labels, Sample};
 
 use super::grid::Grid;
-use super::matrix::{Matrix, is_present};
+use super::matrix::{Cell, Matrix};
 use super::plan::{Kind, Plan};
-use super::{Context, EvalError, Text, Value, aggregate, binary, call, range, select};
+use super::{Context, Element, EvalError, Point, Text, Value, aggregate, binary, call, range, select};
 use crate::ast::ValueType;
 
 /// The value of a part of the expression over a grid.
@@ -39,8 +39,14 @@ pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) 
         Val::Vector(matrix) => matrix.drop_delayed_names(context)?,
     };
     if instant {
-        let row = |row: usize| (matrix.labels(row).clone(), Sample { t: grid.start, v: matrix.row(row)[0] });
-        return Ok(Value::Vector((0..matrix.len()).map(row).filter(|(_, sample)| is_present(sample.v)).collect()));
+        let row = |row: usize| {
+            let v = match matrix.cell(row, 0)? {
+                Cell::Float(v) => Element::Float(v),
+                Cell::Histogram(histogram) => Element::Histogram(histogram),
+            };
+            Some((matrix.labels(row).clone(), Point { t: grid.start, v }))
+        };
+        return Ok(Value::Vector((0..matrix.len()).filter_map(row).collect()));
     }
     let columns = matrix.columns(grid).map(|(labels, _, columns)| (labels.clone(), columns));
     Ok(Value::Matrix(sorted(columns.filter(|(_, columns)| !columns.is_empty()).collect())))
@@ -79,13 +85,13 @@ fn step_by_step(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalE
         Kind::Range(_) => Err(EvalError::Execution("a range vector is only an argument of a function".to_owned())),
         Kind::Plus(inner) => eval(context, inner, grid),
         Kind::Negate(inner) => match eval(context, inner, grid)? {
-            Val::Vector(matrix) => Ok(Val::Vector(call::map(context, matrix, |v| -v)?)),
+            Val::Vector(matrix) => Ok(Val::Vector(call::negate(context, matrix)?)),
             Val::Scalar(values) => Ok(Val::Scalar(values.into_iter().map(|v| -v).collect())),
             Val::Text(text) => Ok(Val::Text(text)),
         },
         Kind::Map(function, inner) => Ok(Val::Vector(call::map(context, vector(context, inner, grid)?, function)?)),
-        Kind::Join(join) => binary::eval(context, join, grid),
-        Kind::Group(group) => Ok(Val::Vector(aggregate::eval(context, group, grid)?)),
+        Kind::Join(join) => binary::eval(context, join, plan.span, grid),
+        Kind::Group(group) => Ok(Val::Vector(aggregate::eval(context, group, plan.span, grid)?)),
         Kind::Instant(function, args) => call::eval(context, *function, args, plan.span, grid),
         Kind::Window { function, range, args } => Ok(Val::Vector(range::eval(context, *function, range, args, grid)?)),
     }

@@ -113,6 +113,81 @@ pub(super) fn bad_quantile(q: f64) -> String {
     format!("quantile value should be between 0 and 1, got {}", general(q))
 }
 
+/// What is done with histograms.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Addition => "addition",
+            Operation::Subtraction => "subtraction",
+            Operation::Aggregation => "aggregation",
+        }
+    }
+}
+
+/// The warning of a range with both kinds of samples.
+pub(super) fn mixed_floats(metric: &str) -> String {
+    format!("encountered a mix of histograms and floats for metric name {metric:?}")
+}
+
+/// The warning of a group with both kinds of samples.
+pub(super) fn mixed_in_group() -> String {
+    "encountered a mix of histograms and floats for aggregation".to_owned()
+}
+
+/// The warning of histograms of which some have custom buckets.
+pub(super) fn mixed_schemas(metric: &str) -> String {
+    format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric:?}"
+    )
+}
+
+/// The warning of a histogram that is a gauge where a counter belongs.
+pub(super) fn not_counter(metric: &str) -> String {
+    format!("this native histogram metric is not a counter: {metric:?}")
+}
+
+/// The warning of a histogram that is a counter where a gauge belongs.
+pub(super) fn not_gauge(metric: &str) -> String {
+    format!("this native histogram metric is not a gauge: {metric:?}")
+}
+
+/// The info of histograms that a function of floats passes over.
+pub(super) fn ignored_in_range(metric: &str) -> String {
+    format!("ignored histograms in a range containing both floats and histograms for metric name {metric:?}")
+}
+
+/// The info of histograms that an aggregation of floats passes over.
+pub(super) fn ignored_in(aggregation: &str) -> String {
+    format!("ignored histogram in {aggregation} aggregation")
+}
+
+/// The warning of histograms whose hints contradict each other.
+pub(super) fn collision(operation: Operation) -> String {
+    format!("conflicting counter resets during histogram {}", operation.name())
+}
+
+/// The info of custom bounds that differ.
+pub(super) fn reconciled(operation: Operation) -> String {
+    format!("mismatched custom buckets were reconciled during {}", operation.name())
+}
+
+/// The info of operands that do not go together; the kinds are `float` and `histogram`.
+pub(super) fn mismatched_kinds(left: &str, operator: &str, right: &str) -> String {
+    format!("incompatible sample types encountered for binary operator {operator:?}: {left} {operator} {right}")
+}
+
+/// The warning of operands of which one has custom buckets.
+pub(super) fn mismatched_layouts(operator: &str) -> String {
+    format!("incompatible bucket layout encountered for binary operator {operator}")
+}
+
 fn detail(m: &Mended) -> String {
     format!(
         ", from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",

@@ -171,11 +171,6 @@ impl<'a> Planner<'a> {
     }
 
     fn binary(&self, binary: &Binary) -> Result<(Kind, ValueType, bool), EvalError> {
-        match binary.op {
-            BinaryOp::TrimUpper => return Err(EvalError::NotEvaluated("operator </".to_owned())),
-            BinaryOp::TrimLower => return Err(EvalError::NotEvaluated("operator >/".to_owned())),
-            _ => {}
-        }
         let (left, right) = (self.plan(&binary.left)?, self.plan(&binary.right)?);
         let scalars = left.value == ValueType::Scalar && right.value == ValueType::Scalar;
         let value = if scalars { ValueType::Scalar } else { ValueType::InstantVector };

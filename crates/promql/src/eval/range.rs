@@ -2,6 +2,7 @@
 //! them with two indices that only grow; nothing is searched, and a series is dropped as soon as it is reduced.
 
 mod counters;
+mod histograms;
 mod outline;
 mod over_time;
 mod trend;
@@ -9,7 +10,7 @@ mod trend;
 use model::{Columns, Labels};
 
 use super::grid::Grid;
-use super::matrix::{ABSENT, Matrix, is_present};
+use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::{eval as eval_node, scalar};
 use super::plan::{Kind, Plan, Range, RangeOf, When};
 use super::select::{drop_stale, each, reach, read, select};
@@ -111,9 +112,16 @@ pub(super) fn eval(
     let one = |labels: &Labels, drop_name: bool, samples: Samples<'_>, out: &mut Matrix| -> Result<(), EvalError> {
         let cells = out.add(labels.clone(), drop_name)?;
         reduce(function, &windows, samples, cells);
+        if yields_samples(function) {
+            cells.iter_mut().for_each(|v| *v = float_cell(*v));
+        }
+        if !samples.columns.histograms.is_empty() {
+            histograms::reduce(context, function, &windows, samples.columns, (labels, plan.span), out)?;
+        }
+        let cells = out.row(out.len() - 1);
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
-        } else if matches!(function, RangeFn::Rate | RangeFn::Increase) {
+        } else if matches!(function, RangeFn::Rate | RangeFn::Increase) && cells.iter().any(|v| is_float(*v)) {
             // Of a subquery Prometheus tells no place, which it writes as the first.
             let span = if matches!(range.of, RangeOf::Matchers(_)) { plan.span } else { Span { start: 0, end: 0 } };
             tell_non_counter(context, labels, span);
@@ -158,6 +166,11 @@ pub(super) fn eval(
         RangeFn::Last | RangeFn::First => unique(context, matrix),
         _ => matrix.drop_names(context, true),
     }
+}
+
+/// Whether a value may be that of a sample, as it is.
+fn yields_samples(function: RangeFn) -> bool {
+    matches!(function, RangeFn::Last | RangeFn::First | RangeFn::Min | RangeFn::Max | RangeFn::Sum | RangeFn::Avg)
 }
 
 fn unique(context: &Context, matrix: Matrix) -> Result<Matrix, EvalError> {

@@ -1,47 +1,66 @@
 //! Selectors: from a source to columns. Each selector is one request for the whole range of the query; its series are
 //! decoded by the threads of the pool, each into memory of its own that is used for one series after the other.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{Columns, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale};
+use model::{
+    Columns, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale,
+};
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::matrix::{Matrix, is_present};
+use super::matrix::{ABSENT, Cell, Matrix, float_cell};
 use super::plan::{Selector, When};
 use super::{Context, EvalError};
-use model::Matcher;
+use crate::FloatHistogram;
+use crate::histogram::Layouts;
 
 /// Series that one task of the pool takes: enough to make up for starting it, few enough to share evenly.
 const SERIES_A_TASK: usize = 64;
 
 /// The value of each series at each step: the newest sample in the time looked back to, if it is not a stale marker.
 pub(super) fn values(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
-    instants(context, selector, grid, |columns, at| columns.v[at])
+    instants(context, selector, grid, Of::Value)
 }
 
 /// As [`values`], but the times of those samples, in seconds.
 pub(super) fn times(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
-    instants(context, selector, grid, |columns, at| columns.t[at] as f64 / 1000.0)
+    instants(context, selector, grid, Of::Time)
 }
 
-fn instants(
-    context: &Context,
-    selector: &Selector,
-    grid: Grid,
-    what: impl Fn(&Columns, usize) -> f64 + Sync,
-) -> Result<Matrix, EvalError> {
+/// What of a sample is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Value,
+    Time,
+}
+
+/// Memory that is used again for the next series.
+#[derive(Default)]
+struct Memory {
+    columns: Columns,
+    layouts: Layouts,
+}
+
+fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Result<Matrix, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
     let range = reach(selector.when, grid, lookback);
     let series = select(context, &selector.matchers, range)?;
+    let newest = Newest { when: selector.when, grid, lookback, of };
     let parts = each(
         context,
         &series,
-        |chunk, out, columns: &mut Columns| {
+        |chunk, out, memory: &mut Memory| {
             for series in chunk {
+                let Memory { columns, layouts } = memory;
                 read(context, series, range, columns)?;
                 let cells = out.add(series.labels.clone(), false)?;
-                if !newest(columns, selector.when, grid, lookback, &what, cells) {
+                let mut any = newest.floats(columns, cells);
+                if !columns.histograms.is_empty() {
+                    any |= newest.histograms(columns, layouts, out)?;
+                }
+                if !any {
                     out.pop();
                 }
             }
@@ -52,28 +71,72 @@ fn instants(
     Ok(Matrix::concat(context, grid.n, parts))
 }
 
-/// Fills the cells of one series; whether there is a value at all.
-fn newest(
-    columns: &Columns,
+/// Finds the newest sample at each step.
+struct Newest {
     when: When,
     grid: Grid,
     lookback: i64,
-    what: impl Fn(&Columns, usize) -> f64,
-    cells: &mut [f64],
-) -> bool {
-    let (mut after, mut any) = (0, false);
-    for (t, cell) in grid.times().zip(cells) {
-        let t = when.of(t);
-        while after < columns.len() && columns.t[after] <= t {
-            after += 1;
+    of: Of,
+}
+
+impl Newest {
+    /// Fills the cells of one series with its floats; whether there is a value at all.
+    fn floats(&self, columns: &Columns, cells: &mut [f64]) -> bool {
+        let (mut after, mut any) = (0, false);
+        for (t, cell) in self.grid.times().zip(cells) {
+            let t = self.when.of(t);
+            while after < columns.len() && columns.t[after] <= t {
+                after += 1;
+            }
+            let Some(at) = after.checked_sub(1) else { continue };
+            if columns.t[at] > t.saturating_sub(self.lookback) && !is_stale(columns.v[at]) {
+                *cell = match self.of {
+                    Of::Value => float_cell(columns.v[at]),
+                    Of::Time => columns.t[at] as f64 / 1000.0,
+                };
+                any = true;
+            }
         }
-        let Some(at) = after.checked_sub(1) else { continue };
-        if columns.t[at] > t.saturating_sub(lookback) && !is_stale(columns.v[at]) {
-            *cell = what(columns, at);
-            any |= is_present(*cell);
-        }
+        any
     }
-    any
+
+    /// Puts histograms where they are newer than the floats, into the cells of the last series; whether one is.
+    fn histograms(&self, columns: &Columns, layouts: &mut Layouts, out: &mut Matrix) -> Result<bool, EvalError> {
+        let row = out.len() - 1;
+        let (mut floats, mut after, mut any) = (0, 0, false);
+        let mut last: Option<(usize, Arc<FloatHistogram>)> = None;
+        for step in 0..self.grid.n {
+            let t = self.when.of(self.grid.at(step));
+            while floats < columns.len() && columns.t[floats] <= t {
+                floats += 1;
+            }
+            while after < columns.histograms.len() && columns.histograms[after].t <= t {
+                after += 1;
+            }
+            let Some(at) = after.checked_sub(1) else { continue };
+            let sample = &columns.histograms[at];
+            let is_newer = floats.checked_sub(1).is_none_or(|float| columns.t[float] < sample.t);
+            if !is_newer || sample.t <= t.saturating_sub(self.lookback) {
+                continue;
+            }
+            if sample.histogram.is_stale() {
+                out.set(row, step, Cell::Float(ABSENT))?;
+                continue;
+            }
+            any = true;
+            if self.of == Of::Time {
+                out.set(row, step, Cell::Float(sample.t as f64 / 1000.0))?;
+                continue;
+            }
+            let histogram = match &last {
+                Some((before, histogram)) if *before == at => histogram.clone(),
+                _ => Arc::new(layouts.float(&sample.histogram)),
+            };
+            out.put(row, step, histogram.clone())?;
+            last = Some((at, histogram));
+        }
+        Ok(any)
+    }
 }
 
 /// The times of the samples that a grid looks at: left-open in the language, inclusive for the source.
@@ -129,7 +192,7 @@ pub(super) fn read(
     context.check_cancelled()?;
     columns.clear();
     series.data.read(range, columns).map_err(|error| fault(context, error))?;
-    use_floats(context, series, columns)
+    count(context, columns)
 }
 
 /// As [`read`], of less than all samples.
@@ -142,25 +205,27 @@ pub(super) fn read_outline(
     context.check_cancelled()?;
     outline.clear();
     series.data.outline(request, outline).map_err(|error| fault(context, error))?;
-    use_floats(context, series, &mut outline.columns)
+    count(context, &mut outline.columns)
 }
 
-/// Leaves nothing but floats, and counts them.
-fn use_floats(context: &Context, series: &Series, columns: &mut Columns) -> Result<(), EvalError> {
-    // Native histograms and start times are not of the language yet: selectors pass them over. Nobody misses a start.
-    if !columns.histograms.is_empty() {
-        let name = series.labels.metric_name();
-        context.notes.source(vec![format!("native histograms of {name} are left out: they are not evaluated yet")]);
-    }
-    columns.histograms.clear();
+/// Counts the samples that were read. When counting of them began is not asked by anything yet.
+fn count(context: &Context, columns: &mut Columns) -> Result<(), EvalError> {
     columns.starts.clear();
-    context.budget.allows(columns.len())?;
-    context.samples_read.fetch_add(columns.len() as u64, Ordering::Relaxed);
+    let held = |sample: &HistogramSample| {
+        let (positive, negative) = sample.histogram.layout.buckets();
+        FloatHistogram::samples_of(positive + negative)
+    };
+    let samples = columns.len() + columns.histograms.iter().map(held).sum::<usize>();
+    context.budget.allows(samples)?;
+    context.samples_read.fetch_add(samples as u64, Ordering::Relaxed);
     Ok(())
 }
 
 /// Takes stale markers out, which no window contains.
 pub(super) fn drop_stale(columns: &mut Columns) {
+    if !columns.histograms.is_empty() {
+        columns.histograms.retain(|sample| !sample.histogram.is_stale());
+    }
     if !columns.v.iter().any(|v| is_stale(*v)) {
         return;
     }

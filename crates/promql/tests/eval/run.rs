@@ -1,7 +1,7 @@
 //! Runs a script and says what did not hold.
 
-use model::{Columns, Labels, SeriesSource};
-use promql::{EvalError, Evaluation, Features, Params, Value};
+use model::{Columns, HistogramSample, Labels, SeriesSource};
+use promql::{Element, EvalError, Evaluation, Features, FloatHistogram, Params, Point, Value};
 
 use crate::script::{Command, Eval, Item, parse};
 use crate::source::{Counting, Memory};
@@ -64,8 +64,16 @@ pub(crate) fn run(text: &str, tolerance: f64) -> Report {
 fn load(source: &mut Memory, labels: Labels, items: &[Item], step_ms: i64) {
     let columns = source.series.entry(labels).or_default();
     for (at, item) in items.iter().enumerate() {
-        if let Item::Value(v) = item {
-            columns.push(at as i64 * step_ms, *v);
+        push(columns, at as i64 * step_ms, item);
+    }
+}
+
+fn push(columns: &mut Columns, t: i64, item: &Item) {
+    match item {
+        Item::Gap => {}
+        Item::Value(v) => columns.push(t, *v),
+        Item::Histogram(native) => {
+            columns.histograms.push(HistogramSample { t, start: 0, histogram: native.to_model() });
         }
     }
 }
@@ -114,7 +122,14 @@ fn check_value(eval: &Eval, value: &Value, tolerance: f64) -> Result<(), String>
             return if expect.string.as_ref() == Some(&text.text) { Ok(()) } else { Err(format!("got {text:?}")) };
         }
         Value::Vector(vector) => {
-            vector.iter().map(|(l, s)| (l.clone(), Columns::floats(vec![s.t], vec![s.v]))).collect()
+            let columns = |point: &Point| match &point.v {
+                Element::Float(v) => Columns::floats(vec![point.t], vec![*v]),
+                Element::Histogram(histogram) => Columns {
+                    histograms: vec![HistogramSample { t: point.t, start: 0, histogram: histogram.to_model() }],
+                    ..Columns::default()
+                },
+            };
+            vector.iter().map(|(labels, point)| (labels.clone(), columns(point))).collect()
         }
         Value::Matrix(matrix) => matrix.clone(),
     };
@@ -125,9 +140,6 @@ fn check_value(eval: &Eval, value: &Value, tolerance: f64) -> Result<(), String>
     }
     let (start, step) = expect.range.unwrap_or((eval.start_ms, eval.step_ms));
     for (labels, items) in &expect.series {
-        if items.contains(&Item::Histogram) {
-            return Err("expects a native histogram".to_owned());
-        }
         wanted.push((labels.clone(), columns(items, start, step)));
     }
     if !expect.ordered {
@@ -138,23 +150,41 @@ fn check_value(eval: &Eval, value: &Value, tolerance: f64) -> Result<(), String>
         && found
             .iter()
             .zip(&wanted)
-            .all(|(f, w)| f.0 == w.0 && f.1.t == w.1.t && f.1.v.iter().zip(&w.1.v).all(|(a, b)| same(*a, *b)));
+            .all(|(f, w)| f.0 == w.0 && f.1.t == w.1.t && f.1.v.iter().zip(&w.1.v).all(|(a, b)| same(*a, *b)))
+        && found.iter().zip(&wanted).all(|(f, w)| same_histograms(&f.1, &w.1, same));
     if equal { Ok(()) } else { Err(format!("got {}, expected {}", show(&found), show(&wanted))) }
+}
+
+/// Whether the histograms are the same but for empty buckets and hints.
+fn same_histograms(a: &Columns, b: &Columns, same: impl Fn(f64, f64) -> bool + Copy) -> bool {
+    let numbers = |sample: &HistogramSample| {
+        let histogram = FloatHistogram::new(&sample.histogram);
+        let buckets = histogram.buckets().filter(|bucket| bucket.count != 0.0);
+        let buckets: Vec<[f64; 3]> = buckets.map(|bucket| [bucket.lower, bucket.upper, bucket.count]).collect();
+        [vec![histogram.count(), histogram.sum()], buckets.concat()].concat()
+    };
+    let pairs = || a.histograms.iter().zip(&b.histograms);
+    a.histograms.len() == b.histograms.len()
+        && pairs().all(|(a, b)| {
+            let (x, y) = (numbers(a), numbers(b));
+            a.t == b.t && x.len() == y.len() && x.iter().zip(&y).all(|(x, y)| same(*x, *y))
+        })
 }
 
 fn columns(items: &[Item], start: i64, step: i64) -> Columns {
     let mut columns = Columns::default();
     for (at, item) in items.iter().enumerate() {
-        if let Item::Value(v) = item {
-            columns.push(start + at as i64 * step, *v);
-        }
+        push(&mut columns, start + at as i64 * step, item);
     }
     columns
 }
 
 fn show(series: &[(Labels, Columns)]) -> String {
     let one = |(labels, columns): &(Labels, Columns)| {
-        let values: Vec<String> = columns.t.iter().zip(&columns.v).map(|(t, v)| format!("{v}@{t}")).collect();
+        let floats = columns.t.iter().zip(&columns.v).map(|(t, v)| format!("{v}@{t}"));
+        let histograms =
+            columns.histograms.iter().map(|sample| format!("{}@{}", FloatHistogram::new(&sample.histogram), sample.t));
+        let values: Vec<String> = floats.chain(histograms).collect();
         format!("{labels} {}", values.join(" "))
     };
     let all: Vec<String> = series.iter().map(one).collect();

@@ -1,7 +1,10 @@
 //! The language of the scripts, that of Prometheus' own tests: `load`, `clear`, `eval instant`, `eval range`, `expect`.
 
-use model::Labels;
+use std::collections::BTreeMap;
+
+use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::time::parse_duration_ms;
+use model::{Buckets, Counts, Histogram, Labels, Layout, ResetHint, Span};
 
 /// A line of a script with the lines that are indented below it.
 #[derive(Debug)]
@@ -11,12 +14,103 @@ pub(crate) enum Command {
     Eval(Eval),
 }
 
-/// One value of a sequence; `None` is a gap, a text is a native histogram, which is skipped.
+/// One value of a sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Item {
     Gap,
     Value(f64),
-    Histogram,
+    Histogram(Box<Native>),
+}
+
+/// A native histogram as it is written: `{{schema:1 sum:5 count:4 buckets:[1 2 1]}}`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Native {
+    schema: i32,
+    zero_threshold: f64,
+    zero: f64,
+    count: f64,
+    sum: f64,
+    positive: BTreeMap<i32, f64>,
+    negative: BTreeMap<i32, f64>,
+    custom: Vec<f64>,
+    hint: ResetHint,
+}
+
+impl Native {
+    fn parse(text: &str) -> Self {
+        let mut native = Native::default();
+        let (mut offset, mut rest) = ([0; 2], text.trim());
+        let mut buckets = [Vec::new(), Vec::new()];
+        while !rest.is_empty() {
+            let (name, after) = rest.split_once(':').expect("a name");
+            let list = after.starts_with('[');
+            let end = after.find(if list { ']' } else { ' ' }).map_or(after.len(), |end| end + usize::from(list));
+            let (value, after) = after.split_at(end);
+            rest = after.trim_start();
+            let number = |text: &str| number(text).expect("a number");
+            let numbers = || value.trim_matches(['[', ']']).split_whitespace().map(number).collect::<Vec<f64>>();
+            match name {
+                "schema" => native.schema = value.parse().expect("a schema"),
+                "sum" => native.sum = number(value),
+                "count" => native.count = number(value),
+                "z_bucket" => native.zero = number(value),
+                "z_bucket_w" => native.zero_threshold = number(value),
+                "offset" => offset[0] = value.parse().expect("an offset"),
+                "n_offset" => offset[1] = value.parse().expect("an offset"),
+                "buckets" => buckets[0] = numbers(),
+                "n_buckets" => buckets[1] = numbers(),
+                "custom_values" => native.custom = numbers(),
+                "counter_reset_hint" => {
+                    let names = ["unknown", "reset", "not_reset", "gauge"];
+                    let at = names.iter().position(|name| *name == value).expect("a hint");
+                    native.hint = ResetHint::ALL[at];
+                }
+                other => panic!("{other:?} is nothing of a histogram"),
+            }
+        }
+        let [positive, negative] = buckets;
+        native.positive = (offset[0]..).zip(positive).collect();
+        native.negative = (offset[1]..).zip(negative).collect();
+        native
+    }
+
+    /// The one after, which differs by so much.
+    fn step(&self, by: &Native, sign: f64) -> Native {
+        let mut next = self.clone();
+        next.zero += sign * by.zero;
+        next.count += sign * by.count;
+        next.sum += sign * by.sum;
+        for (to, from) in [(&mut next.positive, &by.positive), (&mut next.negative, &by.negative)] {
+            from.iter().for_each(|(index, count)| *to.entry(*index).or_default() += sign * count);
+        }
+        next
+    }
+
+    pub(crate) fn to_model(&self) -> Histogram {
+        let spans = |side: &BTreeMap<i32, f64>| {
+            let mut next = 0;
+            let span = |index: &i32| {
+                let offset = index - next;
+                next = index + 1;
+                Span { offset, length: 1 }
+            };
+            side.keys().map(span).collect::<Vec<Span>>()
+        };
+        let layout = Layout {
+            schema: if self.custom.is_empty() { self.schema } else { CUSTOM_BUCKETS_SCHEMA },
+            zero_threshold: self.zero_threshold,
+            positive: spans(&self.positive),
+            negative: spans(&self.negative),
+            custom_values: self.custom.clone(),
+        };
+        let counts = Buckets {
+            count: self.count,
+            zero: self.zero,
+            positive: self.positive.values().copied().collect(),
+            negative: self.negative.values().copied().collect(),
+        };
+        Histogram { layout: layout.into(), hint: self.hint, sum: self.sum, counts: Counts::Float(counts) }
+    }
 }
 
 /// What is asked, and what is expected.
@@ -236,12 +330,12 @@ fn items(text: &str) -> Vec<Item> {
     let mut all = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let end = match rest.find("}}") {
-            Some(end) if rest.starts_with("{{") => {
-                end + 2 + rest[end + 2..].find(char::is_whitespace).unwrap_or(rest.len() - end - 2)
-            }
-            _ => rest.find(char::is_whitespace).unwrap_or(rest.len()),
-        };
+        let mut end = 0;
+        // Within a histogram, and within a second one that it grows by, there are spaces.
+        while let Some(inner) = rest[end..].find("{{").filter(|inner| !rest[end..][..*inner].contains(' ')) {
+            end += inner + rest[end + inner..].find("}}").expect("a histogram ends") + 2;
+        }
+        end += rest[end..].find(char::is_whitespace).unwrap_or(rest.len() - end);
         item(&rest[..end], &mut all);
         rest = rest[end..].trim_start();
     }
@@ -250,9 +344,21 @@ fn items(text: &str) -> Vec<Item> {
 
 fn item(text: &str, all: &mut Vec<Item>) {
     let repeat = |text: &str| text.rsplit_once('x').map(|(_, n)| n.parse::<usize>().expect("a count"));
-    if text.starts_with("{{") {
-        let times = text.rsplit_once("}}").and_then(|(_, tail)| repeat(tail)).map_or(1, |n| n + 1);
-        all.extend(std::iter::repeat_n(Item::Histogram, times));
+    if let Some(text) = text.strip_prefix("{{") {
+        let (first, tail) = text.split_once("}}").expect("a histogram ends");
+        let mut native = Native::parse(first);
+        let (step, sign, tail) = match tail.split_once("{{") {
+            Some((sign, step)) => {
+                let (step, tail) = step.split_once("}}").expect("a histogram ends");
+                (Native::parse(step), if sign == "-" { -1.0 } else { 1.0 }, tail)
+            }
+            None => (Native::default(), 1.0, tail),
+        };
+        all.push(Item::Histogram(Box::new(native.clone())));
+        for _ in 0..repeat(tail).unwrap_or(0) {
+            native = native.step(&step, sign);
+            all.push(Item::Histogram(Box::new(native.clone())));
+        }
     } else if let Some(tail) = text.strip_prefix('_') {
         all.extend(std::iter::repeat_n(Item::Gap, repeat(tail).unwrap_or(1)));
     } else if let Some(tail) = text.strip_prefix("stale") {

@@ -37,7 +37,11 @@ impl SeriesSource for Counting<'_> {
         let mut groups = BTreeMap::new();
         for (labels, columns) in &self.0.series {
             let newest = columns.t.iter().rposition(|t| request.range.contains(*t));
-            let is_live = newest.is_some_and(|at| !is_stale(columns.v[at]));
+            let histogram = columns.histograms.iter().rfind(|h| request.range.contains(h.t));
+            let is_live = match (newest, histogram) {
+                (Some(at), histogram) if histogram.is_none_or(|h| h.t < columns.t[at]) => !is_stale(columns.v[at]),
+                (_, histogram) => histogram.is_some_and(|h| !h.histogram.is_stale()),
+            };
             if is_live && request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or(""))) {
                 let value = request.by.as_deref().and_then(|name| labels.get(name)).unwrap_or("");
                 *groups.entry(value.to_owned()).or_default() += 1;

@@ -106,7 +106,7 @@ async fn what_is_missing_from_an_answer_is_said() {
 }
 
 #[tokio::test]
-async fn native_histograms_are_left_out_and_that_is_said() {
+async fn native_histograms_are_answered_with_their_buckets() {
     let server = Server::new();
     for (instance, t) in [("a", NOW_MS - 1), ("b", NOW_MS - 2)] {
         server.memory.add_histogram(&[("__name__", "h"), ("instance", instance)], t);
@@ -115,8 +115,22 @@ async fn native_histograms_are_left_out_and_that_is_said() {
     let response = server.component.router.clone().oneshot(request).await.expect("an answer");
     let warnings: Vec<_> = response.headers().get_all("x-weir-warning").iter().collect();
     assert_eq!(warnings, ["native histograms are left out"]);
-    let warning = "native histograms of h are left out: they are not evaluated yet";
+    let buckets = r#"{"count":"4","sum":"5","buckets":[[3,"-0.25","0.25","1"],[0,"0.5","1","1"],[0,"1","2","2"]]}"#;
+    let one = |instance: &str| {
+        format!(r#"{{"metric":{{"__name__":"h","instance":"{instance}"}},"histogram":[{},{buckets}]}}"#, NOW_MS / 1000)
+    };
     let expect =
-        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[]}},"warnings":["{warning}"]}}"#);
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{},{}]}}}}"#, one("a"), one("b"));
     check(&server, "/api/v1/query?query=h", &expect).await;
+    let expect = format!(
+        r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},"histograms":[[{},{}]]}}]}}}}"#,
+        NOW_MS / 1000,
+        buckets
+            .replace(r#""4""#, r#""8""#)
+            .replace(r#""5""#, r#""10""#)
+            .replace(r#""2"]"#, r#""4"]"#)
+            .replace(r#""1"]"#, r#""2"]"#)
+    );
+    let range = format!("start={0}&end={0}&step=1", NOW_MS / 1000);
+    check(&server, &format!("/api/v1/query_range?query=sum(h)&{range}"), &expect).await;
 }

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
     Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, Listing, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError, TimeRange,
+    LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesExemplars,
+    SeriesSet, SeriesSource, SourceError, Span, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -108,8 +108,10 @@ impl Memory {
 
     /// Adds a series with one native histogram, and nothing else.
     pub(super) fn add_histogram(&self, labels: &[(&str, &str)], t: i64) {
-        let counts = Counts::Integer(Buckets::default());
-        let histogram = Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
+        let counts = Counts::Integer(Buckets { count: 4, zero: 1, positive: vec![1, 2], ..Buckets::default() });
+        let positive = vec![Span { offset: 0, length: 2 }];
+        let layout = Layout { zero_threshold: 0.25, positive, ..Layout::default() };
+        let histogram = Histogram { layout: layout.into(), hint: Default::default(), sum: 5.0, counts };
         let histograms = vec![HistogramSample { t, start: 0, histogram }];
         let columns = Columns { histograms, ..Columns::default() };
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use crate::ast::{AggregateOp, Span};
 use crate::eval::format::general;
-use crate::eval::matrix::{ABSENT, Matrix, is_present};
+use crate::eval::matrix::{Matrix, is_histogram, is_present};
+use crate::eval::notes::ignored_in;
 use crate::eval::{Context, EvalError};
 
 /// `topk`, `bottomk` and `limitk`.
@@ -14,6 +15,7 @@ pub(super) fn k(
     matrix: &Matrix,
     members: &[Vec<usize>],
     param: &[f64],
+    span: Span,
 ) -> Result<Matrix, EvalError> {
     let (low, high) = super::bounds(param);
     let nan = param.iter().any(|v| v.is_nan());
@@ -40,6 +42,11 @@ pub(super) fn k(
             if op == AggregateOp::LimitK {
                 candidates.truncate(k);
             } else {
+                let all = candidates.len();
+                candidates.retain(|(v, _)| !is_histogram(*v));
+                if candidates.len() < all && k > 0 {
+                    context.notes.inform(ignored_in(op.as_str()), span);
+                }
                 best(&mut candidates, k, op == AggregateOp::TopK);
             }
             for (_, row) in &candidates {
@@ -102,12 +109,8 @@ fn keep(context: &Context, matrix: &Matrix, order: &[usize], kept: &[bool]) -> R
     let n = matrix.steps();
     let mut out = Matrix::new(context, n);
     for &row in order {
-        let cells = out.add(matrix.labels(row).clone(), matrix.drop_name(row))?;
-        let mut any = false;
-        for ((cell, v), kept) in cells.iter_mut().zip(matrix.row(row)).zip(&kept[row * n..(row + 1) * n]) {
-            *cell = if *kept { *v } else { ABSENT };
-            any |= is_present(*cell);
-        }
+        out.add(matrix.labels(row).clone(), matrix.drop_name(row))?;
+        let any = out.copy(out.len() - 1, matrix, row, |step| kept[row * n + step])?;
         if !any {
             out.pop();
         }

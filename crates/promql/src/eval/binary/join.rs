@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 
 use model::Labels;
 
-use super::{changes_metric, element};
-use crate::ast::Cardinality;
+use super::{changes_metric, element, histograms};
+use crate::ast::{Cardinality, Span};
 use crate::eval::labels::{Key, Numbering, is_metadata};
-use crate::eval::matrix::{Matrix, is_present};
+use crate::eval::matrix::{ABSENT, Cell, Matrix, is_present};
 use crate::eval::plan::Join;
 use crate::eval::{Context, EvalError};
 
@@ -17,7 +17,13 @@ use crate::eval::{Context, EvalError};
 const NONE: usize = usize::MAX;
 
 /// Evaluates an operator between vectors.
-pub(super) fn eval(context: &Context, join: &Join, left: &Matrix, right: &Matrix) -> Result<Matrix, EvalError> {
+pub(super) fn eval(
+    context: &Context,
+    join: &Join,
+    span: Span,
+    left: &Matrix,
+    right: &Matrix,
+) -> Result<Matrix, EvalError> {
     let swapped = join.matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (right, left) } else { (left, right) };
     let on = join.matching.on;
@@ -42,6 +48,8 @@ pub(super) fn eval(context: &Context, join: &Join, left: &Matrix, right: &Matrix
         key: &key,
         swapped,
         f: element(join.op, join.return_bool),
+        span,
+        mixed: left.has_histograms() || right.has_histograms() || histograms::trims(join.op),
         asked: OnceCell::new(),
     };
     let mut out = Matrix::new(context, left.steps());
@@ -66,6 +74,9 @@ struct Matching<'a> {
     key: &'a Key,
     swapped: bool,
     f: fn(f64, f64) -> f64,
+    span: Span,
+    /// Whether some values are histograms.
+    mixed: bool,
     /// At which steps anything can match at all; worked out when it is asked for.
     asked: OnceCell<Vec<bool>>,
 }
@@ -92,7 +103,12 @@ impl Matching<'_> {
             let mut rows = HashMap::new();
             for step in (0..met.len()).filter(|step| ones[*step] != NONE && !met[*step]) {
                 let row = self.row(&mut rows, (NONE, ones[step]), out)?;
-                self.set(out, row, step, (fill, self.one.row(ones[step])[step]));
+                if self.mixed {
+                    let one = self.one.cell(ones[step], step);
+                    self.set_mixed(out, row, step, (Some(Cell::Float(fill)), one))?;
+                } else {
+                    self.set(out, row, step, (fill, self.one.row(ones[step])[step]));
+                }
             }
         }
         Ok(())
@@ -111,11 +127,9 @@ impl Matching<'_> {
         let mut rows = HashMap::new();
         let mut last = None;
         for (step, v) in self.many.row(many).iter().enumerate().filter(|(_, v)| is_present(**v)) {
-            let other = match (ones[step], fill_one) {
-                (NONE, None) => continue,
-                (NONE, Some(fill)) => fill,
-                (row, _) => self.one.row(row)[step],
-            };
+            if ones[step] == NONE && fill_one.is_none() {
+                continue;
+            }
             if std::mem::replace(&mut met[step], true) && one_to_one {
                 let reason =
                     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
@@ -126,14 +140,36 @@ impl Matching<'_> {
                 _ => self.row(&mut rows, (many, ones[step]), out)?,
             };
             last = Some((ones[step], row));
-            self.set(out, row, step, (*v, other));
+            if !self.mixed {
+                let other =
+                    if ones[step] == NONE { fill_one.unwrap_or(ABSENT) } else { self.one.row(ones[step])[step] };
+                self.set(out, row, step, (*v, other));
+                continue;
+            }
+            let other = if ones[step] == NONE { fill_one.map(Cell::Float) } else { self.one.cell(ones[step], step) };
+            self.set_mixed(out, row, step, (self.many.cell(many, step), other))?;
         }
         Ok(())
     }
 
     fn set(&self, out: &mut Matrix, row: usize, step: usize, (many, one): (f64, f64)) {
-        let steps = self.many.steps();
-        out.cells_mut()[row * steps + step] = if self.swapped { (self.f)(one, many) } else { (self.f)(many, one) };
+        out.row_mut(row)[step] = if self.swapped { (self.f)(one, many) } else { (self.f)(many, one) };
+    }
+
+    /// As `set`, of values of which some are histograms.
+    fn set_mixed(
+        &self,
+        out: &mut Matrix,
+        row: usize,
+        step: usize,
+        (many, one): (Option<Cell>, Option<Cell>),
+    ) -> Result<(), EvalError> {
+        let (Some(many), Some(one)) = (many, one) else { return Ok(()) };
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        match histograms::of(self.context, self.join, self.span, &left, &right) {
+            Some(value) => out.set(row, step, value),
+            None => Ok(()),
+        }
     }
 
     /// The series of the result for a pair; labels are worked out when it first meets.

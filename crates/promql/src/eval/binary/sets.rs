@@ -63,14 +63,8 @@ fn copy(
 ) -> Result<(), EvalError> {
     for row in 0..from.len() {
         context.check_cancelled()?;
-        let cells = out.add(from.labels(row).clone(), from.drop_name(row))?;
-        let mut any = false;
-        for (step, v) in from.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
-            if wanted(row, step) {
-                cells[step] = *v;
-                any = true;
-            }
-        }
+        out.add(from.labels(row).clone(), from.drop_name(row))?;
+        let any = out.copy(out.len() - 1, from, row, |step| wanted(row, step))?;
         if !any {
             out.pop();
         }

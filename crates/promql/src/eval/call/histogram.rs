@@ -1,17 +1,19 @@
-//! Quantiles and fractions of classic histograms: series that differ in `le` alone, each with the count of observations
+//! Quantiles and fractions of histograms: of native ones, and of classic ones, which are series that differ in `le` alone, each with the count of observations
 //! up to it. Series are grouped and their bounds sorted once; a step only collects the counts.
 
 use model::{LabelsRef, METRIC_NAME};
 
+use crate::FloatHistogram;
 use crate::ast::Span;
 use crate::eval::format::open_metrics;
 use crate::eval::grid::Grid;
 use crate::eval::labels::{Key, Numbering};
-use crate::eval::matrix::{Matrix, is_present};
+use crate::eval::matrix::{ABSENT, Matrix, is_float, is_histogram, is_present};
 use crate::eval::node::{scalar, text, vector};
 use crate::eval::notes::{Mended, bad_quantile, for_metric};
 use crate::eval::plan::Plan;
 use crate::eval::{Context, EvalError};
+use crate::histogram::Told;
 
 /// The label with the upper bound of a bucket.
 const BUCKET_LABEL: &str = "le";
@@ -39,12 +41,15 @@ pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<M
     let q = scalar(context, &args[0], grid)?;
     warn_of_bad(context, &q, args[0].span);
     let matrix = vector(context, &args[1], grid)?;
-    of_groups(context, &matrix, args[1].span, grid, None, |k, buckets| of_buckets(q[k], buckets))
+    let (matrix, native) = split(context, matrix, args[1].span)?;
+    let classic = of_groups(context, &matrix, args[1].span, grid, None, |k, buckets| of_buckets(q[k], buckets))?;
+    let native = of_native(context, &native, args[1].span, None, |k, histogram| histogram.quantile(q[k]))?;
+    joined(context, classic, native)
 }
 
 /// `histogram_quantiles(buckets, label, q…)`.
 pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
-    let matrix = vector(context, &args[0], grid)?;
+    let (matrix, native) = split(context, vector(context, &args[0], grid)?, args[0].span)?;
     let label = text(&args[1])?;
     let mut all = Matrix::new(context, grid.n);
     for arg in &args[2..] {
@@ -58,9 +63,14 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             let end = (k..grid.n).find(|end| q[*end].to_bits() != q[k].to_bits()).unwrap_or(grid.n);
             let named = Some((label, open_metrics(q[k])));
             let only = |at: usize| (k..end).contains(&at).then_some(q[k]);
-            let part = of_groups(context, &matrix, args[0].span, grid, named, |at, buckets| match only(at) {
+            let part = of_groups(context, &matrix, args[0].span, grid, named.clone(), |at, buckets| match only(at) {
                 Some(q) => of_buckets(q, buckets),
-                None => (crate::eval::matrix::ABSENT, None),
+                None => (ABSENT, None),
+            })?;
+            all.append(part);
+            let part = of_native(context, &native, args[0].span, named, |at, histogram| match only(at) {
+                Some(q) => histogram.quantile(q),
+                None => (ABSENT, None),
             })?;
             all.append(part);
         }
@@ -71,8 +81,102 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
 /// `histogram_fraction(lower, upper, buckets)`.
 pub(super) fn fraction(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (lower, upper) = (scalar(context, &args[0], grid)?, scalar(context, &args[1], grid)?);
-    let matrix = vector(context, &args[2], grid)?;
-    of_groups(context, &matrix, args[2].span, grid, None, |k, buckets| (fraction_of(lower[k], upper[k], buckets), None))
+    let (matrix, native) = split(context, vector(context, &args[2], grid)?, args[2].span)?;
+    let span = args[2].span;
+    let classic =
+        of_groups(context, &matrix, span, grid, None, |k, buckets| (fraction_of(lower[k], upper[k], buckets), None))?;
+    let native = of_native(context, &native, span, None, |k, histogram| histogram.fraction(lower[k], upper[k]))?;
+    joined(context, classic, native)
+}
+
+/// Floats and native histograms, each by themselves. Where a native one has the labels of a classic one, neither is used, which is told.
+fn split(context: &Context, matrix: Matrix, span: Span) -> Result<(Matrix, Matrix), EvalError> {
+    if !matrix.has_histograms() {
+        let none = Matrix::new(context, matrix.steps());
+        return Ok((matrix, none));
+    }
+    let key = Key::without_only(BUCKET_LABEL);
+    let mut numbers = Numbering::default();
+    let n = matrix.steps();
+    let keys: Vec<usize> = (0..matrix.len()).map(|row| numbers.number(&key, matrix.labels(row).as_ref())).collect();
+    let mut classic = vec![false; numbers.len() * n];
+    for (row, number) in keys.iter().enumerate() {
+        if bound(matrix.labels(row).as_ref()).is_some() {
+            for (step, v) in matrix.row(row).iter().enumerate() {
+                classic[number * n + step] |= is_float(*v);
+            }
+        }
+    }
+    let is_both = |row: usize, step: usize| {
+        // With a label `le` of its own it is another series than the buckets together are.
+        matrix.labels(row).get(BUCKET_LABEL).is_none() && classic[keys[row] * n + step]
+    };
+    let mut both = vec![false; numbers.len() * n];
+    for row in 0..matrix.len() {
+        for step in (0..n).filter(|step| is_histogram(matrix.row(row)[*step]) && is_both(row, *step)) {
+            both[keys[row] * n + step] = true;
+            let text = "vector contains a mix of classic and native histograms".to_owned();
+            context.notes.warn(for_metric(text, metric_name(context, matrix.labels(row).as_ref())), span);
+        }
+    }
+    let (mut floats, mut native) = (Matrix::new(context, n), Matrix::new(context, n));
+    for row in 0..matrix.len() {
+        let free = |step: usize| !both[keys[row] * n + step];
+        for (out, histograms) in [(&mut floats, false), (&mut native, true)] {
+            out.add(matrix.labels(row).clone(), matrix.drop_name(row))?;
+            let wanted = |step: usize| free(step) && is_histogram(matrix.row(row)[step]) == histograms;
+            if !out.copy(out.len() - 1, &matrix, row, wanted)? {
+                out.pop();
+            }
+        }
+    }
+    Ok((floats, native))
+}
+
+/// Works something out of native histograms.
+fn of_native(
+    context: &Context,
+    matrix: &Matrix,
+    span: Span,
+    label: Option<(&str, String)>,
+    work: impl Fn(usize, &FloatHistogram) -> (f64, Option<Told>),
+) -> Result<Matrix, EvalError> {
+    let mut out = Matrix::new(context, matrix.steps());
+    for row in 0..matrix.len() {
+        context.check_cancelled()?;
+        let mut labels = matrix.labels(row).clone();
+        if let Some((name, value)) = &label {
+            labels = labels.with(name, value);
+        }
+        let metric = metric_name(context, labels.as_ref()).to_owned();
+        let cells = out.add(labels, matrix.drop_name(row))?;
+        for (step, cell) in cells.iter_mut().enumerate() {
+            let Some(histogram) = matrix.histogram(row, step) else { continue };
+            let (value, told) = work(step, histogram);
+            *cell = value;
+            let text = match told {
+                None => continue,
+                Some(Told::QuantileIsNan) => "input to histogram_quantile has NaN observations, result is NaN",
+                Some(Told::QuantileIsSkewed) => {
+                    "input to histogram_quantile has NaN observations, result is skewed higher"
+                }
+                Some(Told::FractionExcludes) => {
+                    "input to histogram_fraction has NaN observations, which are excluded from all fractions"
+                }
+            };
+            context.notes.inform(for_metric(text.to_owned(), &metric), span);
+        }
+        if !cells.iter().any(|v| is_present(*v)) {
+            out.pop();
+        }
+    }
+    out.drop_names(context, false)
+}
+
+fn joined(context: &Context, classic: Matrix, native: Matrix) -> Result<Matrix, EvalError> {
+    let mut all = classic;
+    all.append(native);
+    all.merge_same_labels(context)
 }
 
 fn warn_of_bad(context: &Context, q: &[f64], span: Span) {
@@ -131,13 +235,21 @@ fn metric_name<'a>(context: &Context, labels: LabelsRef<'a>) -> &'a str {
     if context.params.features.delayed_name_removal { labels.get(METRIC_NAME).unwrap_or("") } else { "" }
 }
 
+/// The upper bound of the bucket of a series.
+fn bound(labels: LabelsRef<'_>) -> Option<f64> {
+    labels.get(BUCKET_LABEL).unwrap_or("").parse().ok().filter(|bound: &f64| !bound.is_nan())
+}
+
 fn groups(context: &Context, matrix: &Matrix, span: Span, key: &Key) -> Vec<Group> {
     let mut numbers = Numbering::default();
     let mut groups: Vec<Group> = Vec::new();
     for row in 0..matrix.len() {
         let labels = matrix.labels(row).as_ref();
-        let bound = labels.get(BUCKET_LABEL).unwrap_or("");
-        let Ok(upper) = bound.parse::<f64>() else {
+        let Some(upper) = bound(labels) else {
+            if matrix.row(row).iter().all(|v| !is_present(*v)) {
+                continue;
+            }
+            let bound = labels.get(BUCKET_LABEL).unwrap_or("");
             let text = format!("bucket label \"le\" is missing or has a malformed value of {bound:?}");
             context.notes.warn(for_metric(text, metric_name(context, labels)), span);
             continue;

@@ -13,6 +13,7 @@ pub(super) fn by_value(context: &Context, matrix: Matrix, descending: bool, span
     if matrix.steps() > 1 {
         return ineffective(context, matrix, span);
     }
+    let matrix = matrix.floats();
     let value = |row: &usize| matrix.row(*row)[0];
     let mut order: Vec<usize> = (0..matrix.len()).filter(|row| is_present(value(row))).collect();
     order.sort_by(|a, b| {

@@ -1,6 +1,7 @@
 //! Which function a name is.
 
 use super::{Kind, Plan};
+use crate::FloatHistogram;
 use crate::eval::EvalError;
 use crate::eval::call::InstantFn;
 use crate::eval::call::dates::Part;
@@ -185,6 +186,11 @@ fn instant(name: &str) -> Option<InstantFn> {
         "histogram_quantile" => InstantFn::HistogramQuantile,
         "histogram_quantiles" => InstantFn::HistogramQuantiles,
         "histogram_fraction" => InstantFn::HistogramFraction,
+        "histogram_count" => InstantFn::OfHistogram(FloatHistogram::count),
+        "histogram_sum" => InstantFn::OfHistogram(FloatHistogram::sum),
+        "histogram_avg" => InstantFn::OfHistogram(|histogram| histogram.sum() / histogram.count()),
+        "histogram_stdvar" => InstantFn::OfHistogram(FloatHistogram::variance),
+        "histogram_stddev" => InstantFn::OfHistogram(|histogram| histogram.variance().sqrt()),
         _ => return None,
     })
 }

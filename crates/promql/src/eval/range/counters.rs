@@ -39,34 +39,58 @@ pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut 
         for at in resets[next_reset..].iter().take_while(|at| **at < w.to) {
             difference += v[at - 1];
         }
+        let extrapolated = Extrapolated {
+            of,
+            start: w.end - windows.range,
+            end: w.end,
+            range: windows.range,
+            first: t[w.from],
+            last: t[last],
+            samples: samples.count(w.from, last),
+        };
+        let zero = (difference > 0.0 && v[w.from] >= 0.0).then(|| v[w.from] / difference);
+        Some(difference * extrapolated.factor(zero))
+    });
+}
+
+/// How far samples reach within a window; times in milliseconds.
+pub(super) struct Extrapolated {
+    pub(super) of: Of,
+    /// Where the window begins and ends, and how long it is.
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) range: i64,
+    /// First and last sample, and how many there are beside the first.
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) samples: f64,
+}
+
+impl Extrapolated {
+    /// What the difference of the last and the first sample is multiplied with. `to_zero` is how many times the time between them a counter took from
+    /// zero to the first one, at the same pace; `None` where that is not known.
+    pub(super) fn factor(&self, to_zero: Option<f64>) -> f64 {
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        let mut to_start = seconds(t[w.from] - (w.end - windows.range));
-        let mut to_end = seconds(w.end - t[last]);
-        let sampled = seconds(t[last] - t[w.from]);
-        let distance = sampled / samples.count(w.from, last);
+        let mut to_start = seconds(self.first - self.start);
+        let mut to_end = seconds(self.end - self.last);
+        let sampled = seconds(self.last - self.first);
+        let distance = sampled / self.samples;
         let threshold = distance * EXTRAPOLATION_THRESHOLD;
         if to_start >= threshold {
             to_start = distance / 2.0;
         }
-        if counter {
-            // A counter is never below zero, so neither is what is extrapolated.
-            let mut to_zero = to_start;
-            if difference > 0.0 && v[w.from] >= 0.0 {
-                to_zero = sampled * (v[w.from] / difference);
-            }
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
+        // A counter is never below zero, so neither is what is extrapolated.
+        if let Some(to_zero) = to_zero.filter(|_| self.of != Of::Delta)
+            && sampled * to_zero < to_start
+        {
+            to_start = sampled * to_zero;
         }
         if to_end >= threshold {
             to_end = distance / 2.0;
         }
-        let mut factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-        if of == Of::Rate {
-            factor /= seconds(windows.range);
-        }
-        Some(difference * factor)
-    });
+        let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
+        if self.of == Of::Rate { factor / seconds(self.range) } else { factor }
+    }
 }
 
 /// `irate` and `idelta`: the last two samples.

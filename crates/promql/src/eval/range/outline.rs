@@ -63,7 +63,9 @@ impl<'a> Reader<'a> {
             Some((aspect, edges)) => {
                 let request = OutlineRequest { range: self.range, aspect: *aspect, edges };
                 read_outline(self.context, series, &request, outline)?;
-                if *aspect == Aspect::Sum && !outline.left_out.is_empty() && !adds_up(&outline.columns.v) {
+                let inexact = *aspect == Aspect::Sum && !adds_up(&outline.columns.v);
+                // Beside histograms it matters between which of them each sample lies.
+                if !outline.left_out.is_empty() && (inexact || !outline.columns.histograms.is_empty()) {
                     outline.clear();
                     read(self.context, series, self.range, &mut outline.columns)?;
                 }
