@@ -323,6 +323,11 @@ impl Expr {
 }
 
 impl ValueType {
+    /// Whether it is made of series.
+    pub fn is_series(self) -> bool {
+        matches!(self, ValueType::InstantVector | ValueType::RangeVector)
+    }
+
     /// The name in error texts.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ mod bounds;
 mod print;
 mod resets;
 mod shape;
+mod total;
 mod trim;
 
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::{Counts, Layout, ResetHint, Span};
 
-pub(crate) use arithmetic::{Incompatible, Mean, Noted, Total};
+pub(crate) use arithmetic::{Incompatible, Noted};
 pub use bounds::Bucket;
 pub(crate) use shape::Told;
+pub(crate) use total::{Mean, Total};
 
 /// A histogram with float counts.
 #[derive(Debug, Clone)]

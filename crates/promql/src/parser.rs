@@ -35,7 +35,7 @@ pub fn parse(input: &str, features: &Features) -> Result<Expr, ParseError> {
         return Err(located((span, format!("expression of {} bytes, at most {LENGTH_MAX} are taken", input.len()))));
     }
     let tokens = tokens(input).map_err(located)?;
-    let mut parser = Parser { input, tokens: &tokens, at: 0, features, depth: 0 };
+    let mut parser = Parser { input, tokens: &tokens, at: 0, features, depth: 0, labels_only: false };
     let parsed = parser.whole().map_err(|failure| parser.unclosed().unwrap_or(failure));
     parsed.map_err(located)
 }
@@ -56,6 +56,8 @@ pub(crate) struct Parser<'a> {
     at: usize,
     features: &'a Features,
     depth: usize,
+    /// The next selector says which labels, and may match every series.
+    labels_only: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -242,7 +244,7 @@ impl<'a> Parser<'a> {
         }
         let mut grouping = self.grouping()?;
         let open = self.expect("(", "in aggregation")?;
-        let (mut args, depth) = self.arguments()?;
+        let (mut args, depth) = self.arguments(false)?;
         let mut end = self.before().end;
         if grouping.is_none() {
             grouping = self.grouping()?;
@@ -310,15 +312,16 @@ impl<'a> Parser<'a> {
             return Err((start, format!("function {name:?} {hint}")));
         }
         self.expect("(", "in function call")?;
-        let (args, depth) = self.arguments()?;
+        let (args, depth) = self.arguments(name == "info")?;
         let span = Span { start: start.start, end: self.before().end };
         Ok((Expr { node: check::call(Call { function, args }, span)?, span }, depth + 1))
     }
 
-    /// Expressions up to the closing parenthesis, which is taken, and the largest depth.
-    fn arguments(&mut self) -> Parsed<(Vec<Expr>, usize)> {
+    /// Expressions up to the closing parenthesis, which is taken, and the largest depth. With `labels_second` the second one is a selector of labels.
+    fn arguments(&mut self, labels_second: bool) -> Parsed<(Vec<Expr>, usize)> {
         let (mut args, mut depth) = (Vec::new(), 0);
         while !self.take(")") {
+            self.labels_only = labels_second && args.len() == 1 && self.peek().kind == TokenKind::Symbol("{");
             let (arg, own) = self.expression(0)?;
             args.push(arg);
             depth = depth.max(own);

@@ -2,6 +2,7 @@
 
 pub(super) mod dates;
 mod histogram;
+mod info;
 mod relabel;
 mod sort;
 
@@ -26,6 +27,8 @@ pub(super) enum InstantFn {
     Vector,
     Time,
     Timestamp,
+    StartTimestamp,
+    Info,
     MaxOf,
     MinOf,
     Date(dates::Part),
@@ -100,6 +103,8 @@ pub(super) fn eval(
             Val::Vector(map_steps(context, series(0)?, |k, v| (v * inverse[k] + 0.5).floor() / inverse[k])?)
         }
         InstantFn::Timestamp => Val::Vector(timestamp(context, &args[0], grid)?),
+        InstantFn::StartTimestamp => Val::Vector(start_timestamp(context, &args[0], grid)?),
+        InstantFn::Info => Val::Vector(info::eval(context, args, grid)?),
         InstantFn::Date(part) if args.is_empty() => {
             let mut out = Matrix::new(context, grid.n);
             let cells = out.add(Labels::empty(), false)?;
@@ -147,6 +152,16 @@ fn timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalEr
     // Of histograms as of floats.
     let matrix = vector(context, arg, grid)?.all_as_floats();
     map_steps(context, matrix, |k, _| grid.at(k) as f64 / 1000.0)
+}
+
+/// When the counting of the samples of a selector began; of any other vector that is not known.
+fn start_timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalError> {
+    match &arg.kind {
+        Kind::Select(selector) if context.params.features.use_start_timestamps => {
+            select::starts(context, selector, grid)?.drop_names(context, false)
+        }
+        _ => Ok(Matrix::new(context, grid.n)),
+    }
 }
 
 /// One series with 1 at each step at which there is no value.

@@ -35,6 +35,8 @@ impl Mended {
 struct Note {
     span: Span,
     mended: Option<Mended>,
+    /// How often it was raised, where that is told.
+    times: u64,
 }
 
 /// The notes of one evaluation.
@@ -48,19 +50,25 @@ pub(super) struct Notes {
 impl Notes {
     /// Something may be wrong with the result.
     pub(super) fn warn(&self, text: String, span: Span) {
-        self.put(false, text, Note { span, mended: None });
+        self.put(false, text, Note { span, mended: None, times: 0 });
     }
 
     /// Something may be wrong with the question.
     pub(super) fn inform(&self, text: String, span: Span) {
-        self.put(true, text, Note { span, mended: None });
+        self.put(true, text, Note { span, mended: None, times: 0 });
     }
 
     /// Buckets had to be mended.
     pub(super) fn mended(&self, metric: &str, mended: Mended, span: Span) {
         let text = "input to histogram_quantile needed to be fixed for monotonicity \
             (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-        self.put(true, for_metric(text.to_owned(), metric), Note { span, mended: Some(mended) });
+        self.put(true, for_metric(text.to_owned(), metric), Note { span, mended: Some(mended), times: 0 });
+    }
+
+    /// The counting of a sample began before the sample before it was taken.
+    pub(super) fn overlap(&self, metric: &str, span: Span) {
+        let text = format!("sample has start time that overlaps with previous sample timestamp for metric {metric:?}");
+        self.put(false, text, Note { span, mended: None, times: 1 });
     }
 
     /// What the source wants the asker to know.
@@ -80,6 +88,7 @@ impl Notes {
             if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
                 mended.join(old);
             }
+            note.times += before.times;
             *before = note;
         } else if notes.len() < NOTES_MAX {
             notes.insert(key, note);
@@ -92,7 +101,11 @@ impl Notes {
         let mut infos = Vec::new();
         for ((info, text), note) in self.notes.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let place = place(query, note.span.start);
-            let detail = note.mended.map(|m| detail(&m)).unwrap_or_default();
+            let detail = match note.mended {
+                Some(mended) => detail(&mended),
+                None if note.times > 1 => format!(" ({} occurrences)", note.times),
+                None => String::new(),
+            };
             if info {
                 infos.push(format!("PromQL info: {text}{detail} ({place})"));
             } else {
@@ -186,6 +199,11 @@ pub(super) fn mismatched_kinds(left: &str, operator: &str, right: &str) -> Strin
 /// The warning of operands of which one has custom buckets.
 pub(super) fn mismatched_layouts(operator: &str) -> String {
     format!("incompatible bucket layout encountered for binary operator {operator}")
+}
+
+/// The warning of a rule of integration that there is not.
+pub(super) fn bad_strategy(v: f64) -> String {
+    format!("strategy should be 0, 1, or 2 (default), using 2, got {}", general(v))
 }
 
 fn detail(m: &Mended) -> String {

@@ -6,15 +6,18 @@
 mod durations;
 mod functions;
 
+use std::cell::Cell;
+
 use model::Matcher;
 
 pub(super) use functions::{go_max, go_min};
 
 use super::call::InstantFn;
-use super::range::RangeFn;
+use super::range::{self, RangeFn};
 use super::{EvalError, Params};
 use crate::ast::{
     self, Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Expr, Node, RangeMode, Span, ValueType, VectorMatching,
+    VectorSelector,
 };
 
 /// A part of the expression.
@@ -74,6 +77,11 @@ pub(super) struct Group {
 pub(super) struct Selector {
     pub(super) matchers: Vec<Matcher>,
     pub(super) when: When,
+    /// Whether values between samples are interpolated.
+    pub(super) smoothed: bool,
+    /// Whether of histograms only numbers and sums are asked for.
+    pub(super) stats: bool,
+    pub(super) span: Span,
 }
 
 /// Moves the time of evaluation.
@@ -87,6 +95,25 @@ impl When {
     /// The time that is looked at when `t` is evaluated.
     pub(super) fn of(self, t: i64) -> i64 {
         self.at.unwrap_or(t).saturating_sub(self.offset)
+    }
+
+    /// Of a selector within a subquery: where that has a time of its own, and how far both are moved.
+    pub(super) fn within(self, outer: When) -> When {
+        if self.at.is_some() { self } else { When { offset: self.offset.saturating_add(outer.offset), at: outer.at } }
+    }
+
+    /// Whether two always look at the same time.
+    pub(super) fn is_as(self, other: When) -> bool {
+        match (self.at, other.at) {
+            (Some(at), Some(other_at)) => at.saturating_sub(self.offset) == other_at.saturating_sub(other.offset),
+            (None, None) => self.offset == other.offset,
+            _ => false,
+        }
+    }
+
+    /// The time of evaluation itself.
+    pub(super) fn now() -> When {
+        When { offset: 0, at: None }
     }
 
     /// Whether it is always the same.
@@ -106,7 +133,7 @@ pub(super) struct Range {
 /// A selector, or an expression over a grid of its own.
 #[derive(Debug)]
 pub(super) enum RangeOf {
-    Matchers(Vec<Matcher>),
+    Matchers { matchers: Vec<Matcher>, mode: RangeMode, stats: bool },
     Subquery { inner: Box<Plan>, step: i64 },
 }
 
@@ -114,11 +141,52 @@ pub(super) enum RangeOf {
 #[derive(Debug)]
 pub(super) struct Planner<'a> {
     params: &'a Params,
+    /// Of the part that is planned.
+    histograms: Cell<Histograms>,
+}
+
+/// What the parts around one need of native histograms.
+#[derive(Debug, Clone, Copy, Default)]
+struct Histograms {
+    /// One needs no more than numbers and sums.
+    stats: bool,
+    /// One needs whole ones.
+    whole: bool,
+}
+
+impl Histograms {
+    /// What the arguments of a function are needed for, beside what it is needed for itself.
+    fn of_function(mut self, name: &str) -> Self {
+        match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" | "timestamp" | "start_timestamp" | "absent" => {
+                self.stats = true;
+            }
+            "histogram_quantile"
+            | "histogram_quantiles"
+            | "histogram_fraction"
+            | "histogram_stddev"
+            | "histogram_stdvar"
+            | "changes" => self.whole = true,
+            _ => {}
+        }
+        self
+    }
+
+    fn of_operator(mut self, op: BinaryOp) -> Self {
+        use BinaryOp::{Equal, NotEqual, TrimLower, TrimUpper};
+        self.whole |= matches!(op, Equal | NotEqual | TrimLower | TrimUpper);
+        self
+    }
+
+    fn whole(mut self, whole: bool) -> Self {
+        self.whole |= whole;
+        self
+    }
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(params: &'a Params) -> Self {
-        Planner { params }
+        Planner { params, histograms: Cell::default() }
     }
 
     fn end_ms(&self) -> i64 {
@@ -127,20 +195,42 @@ impl<'a> Planner<'a> {
 
     /// Makes an expression ready.
     pub(super) fn plan(&self, expr: &Expr) -> Result<Plan, EvalError> {
+        let around = self.histograms.get();
+        self.histograms.set(match &expr.node {
+            Node::Subquery(_) => around.whole(true),
+            Node::Binary(binary) => around.of_operator(binary.op),
+            Node::Aggregate(aggregate) => around.whole(aggregate.op == AggregateOp::CountValues),
+            Node::Call(call) => around.of_function(call.function.name),
+            _ => around,
+        });
+        let plan = self.part(expr);
+        self.histograms.set(around);
+        plan
+    }
+
+    fn part(&self, expr: &Expr) -> Result<Plan, EvalError> {
+        let Histograms { stats, whole } = self.histograms.get();
+        let stats = stats && !whole;
         let (kind, value, invariant) = match &expr.node {
             Node::Number(v) => (Kind::Number(*v), ValueType::Scalar, true),
             Node::String(text) => (Kind::Text(text.clone()), ValueType::String, true),
             Node::VectorSelector(selector) => {
                 let when = self.when(&selector.offset, selector.at)?;
-                refuse_mode(selector.mode)?;
-                let kind = Kind::Select(Selector { matchers: selector.matchers.clone(), when });
+                let smoothed = selector.mode == RangeMode::Smoothed;
+                let kind = Kind::Select(Selector {
+                    matchers: selector.matchers.clone(),
+                    when,
+                    smoothed,
+                    stats,
+                    span: expr.span,
+                });
                 (kind, ValueType::InstantVector, when.is_fixed())
             }
             Node::MatrixSelector(matrix) => {
                 let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
-                refuse_mode(matrix.selector.mode)?;
                 let range = self.positive(&matrix.range)?;
-                let of = RangeOf::Matchers(matrix.selector.matchers.clone());
+                let VectorSelector { matchers, mode, .. } = &matrix.selector;
+                let of = RangeOf::Matchers { matchers: matchers.clone(), mode: *mode, stats };
                 (Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed())
             }
             Node::Subquery(subquery) => self.subquery(subquery)?,
@@ -218,10 +308,15 @@ impl<'a> Planner<'a> {
         };
         let args = call.args.iter().map(|arg| self.plan(arg)).collect::<Result<Vec<_>, _>>()?;
         let mut invariant = !functions::depends_on_time(name) && args.iter().all(|arg| arg.invariant);
-        if name == "timestamp" {
+        if matches!(name, "timestamp" | "start_timestamp") {
             invariant = args.iter().all(|arg| arg.invariant && matches!(arg.kind, Kind::Select(_)));
         }
         let kind = function(name, args)?;
+        if let Kind::Window { function, range, .. } = &kind
+            && let Kind::Range(Range { of: RangeOf::Matchers { mode, .. }, .. }) = &range.kind
+        {
+            range::extended::check(*mode, *function, name)?;
+        }
         Ok(Plan { kind, span, value: call.function.returns, invariant })
     }
 
@@ -232,13 +327,5 @@ impl<'a> Planner<'a> {
             At::End => self.end_ms(),
         });
         Ok(When { offset: self.duration(offset, true)?, at })
-    }
-}
-
-fn refuse_mode(mode: RangeMode) -> Result<(), EvalError> {
-    match mode {
-        RangeMode::Normal => Ok(()),
-        RangeMode::Anchored => Err(EvalError::NotEvaluated("modifier anchored".to_owned())),
-        RangeMode::Smoothed => Err(EvalError::NotEvaluated("modifier smoothed".to_owned())),
     }
 }

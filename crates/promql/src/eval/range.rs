@@ -2,22 +2,28 @@
 //! them with two indices that only grow; nothing is searched, and a series is dropped as soon as it is reduced.
 
 mod counters;
-mod histograms;
+pub(super) mod extended;
+pub(super) mod histograms;
+mod inputs;
 mod outline;
 mod over_time;
+mod starts;
 mod trend;
 
-use model::{Columns, Labels};
+pub(super) use inputs::samples;
+
+use model::Labels;
 
 use super::grid::Grid;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
-use super::node::{eval as eval_node, scalar};
+use super::node::scalar;
 use super::plan::{Kind, Plan, Range, RangeOf, When};
-use super::select::{drop_stale, each, reach, read, select};
+use super::select::{each, reach, select};
 use super::{Context, EvalError, notes};
-use crate::ast::Span;
+use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
-use crate::eval::node::Val;
+use extended::Reach;
+use inputs::{subquery, wider};
 use outline::{Memory, Reader, Samples};
 
 /// The functions over windows.
@@ -50,6 +56,7 @@ pub(super) enum RangeFn {
     TimeOfLast,
     TimeOfMax,
     TimeOfMin,
+    Integral,
 }
 
 /// The windows of one grid.
@@ -60,6 +67,10 @@ pub(super) struct Windows<'a> {
     pub(super) range: i64,
     /// The numbers that the function takes beside the window, one column each.
     pub(super) args: &'a [Vec<f64>],
+    /// Whether it matters when the counting of samples began.
+    pub(super) starts: bool,
+    /// Whether of histograms only numbers and sums are asked for.
+    pub(super) stats: bool,
 }
 
 /// One window.
@@ -108,37 +119,29 @@ pub(super) fn eval(
         return Err(EvalError::Execution("expected a range vector".to_owned()));
     };
     let numbers = args.iter().map(|arg| scalar(context, arg, grid)).collect::<Result<Vec<_>, _>>()?;
-    let windows = Windows { grid, when: range.when, range: range.range, args: &numbers };
-    let one = |labels: &Labels, drop_name: bool, samples: Samples<'_>, out: &mut Matrix| -> Result<(), EvalError> {
-        let cells = out.add(labels.clone(), drop_name)?;
-        reduce(function, &windows, samples, cells);
-        if yields_samples(function) {
-            cells.iter_mut().for_each(|v| *v = float_cell(*v));
-        }
-        if !samples.columns.histograms.is_empty() {
-            histograms::reduce(context, function, &windows, samples.columns, (labels, plan.span), out)?;
-        }
-        let cells = out.row(out.len() - 1);
-        if !cells.iter().any(|v| is_present(*v)) {
-            out.pop();
-        } else if matches!(function, RangeFn::Rate | RangeFn::Increase) && cells.iter().any(|v| is_float(*v)) {
-            // Of a subquery Prometheus tells no place, which it writes as the first.
-            let span = if matches!(range.of, RangeOf::Matchers(_)) { plan.span } else { Span { start: 0, end: 0 } };
-            tell_non_counter(context, labels, span);
-        }
-        Ok(())
+    let (mode, stats) = match &range.of {
+        RangeOf::Matchers { mode, stats, .. } => (*mode, *stats),
+        RangeOf::Subquery { .. } => (RangeMode::Normal, false),
     };
+    let starts = context.params.features.use_start_timestamps && looks_at_starts(function);
+    let windows = Windows { grid, when: range.when, range: range.range, args: &numbers, starts, stats };
+    let beyond = Reach { mode, lookback: context.params.lookback_ms };
+    let reduction = Reduction { context, function, windows, beyond, span: plan.span };
     let matrix = match &range.of {
-        RangeOf::Matchers(matchers) => {
-            let reach = reach(range.when, grid, range.range);
+        RangeOf::Matchers { matchers, .. } => {
+            let mut reach = wider(reach(range.when, grid, range.range), beyond);
+            if stats {
+                // Whether the first histogram of a window is reset is found out by comparing it with the one before.
+                reach.start_ms = reach.start_ms.saturating_sub(context.params.lookback_ms);
+            }
             let series = select(context, matchers, reach)?;
-            let reader = Reader::new(context, function, &windows, reach);
+            let reader = Reader::new(context, function, &windows, mode, reach);
             let parts = each(
                 context,
                 &series,
                 |chunk, out, memory: &mut Memory| {
                     for series in chunk {
-                        one(&series.labels, false, reader.read(series, memory)?, out)?;
+                        reduction.series(&series.labels, false, reader.read(series, memory)?, plan.span, out)?;
                     }
                     Ok(())
                 },
@@ -151,7 +154,9 @@ pub(super) fn eval(
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
                     context.check_cancelled()?;
-                    one(labels, drop_name, Samples::all(&columns), &mut out)?;
+                    // Of a subquery Prometheus tells no place of what is no counter, which it writes as the first.
+                    let nowhere = Span { start: 0, end: 0 };
+                    reduction.series(labels, drop_name, Samples::all(&columns), nowhere, &mut out)?;
                 }
             }
             out
@@ -168,6 +173,55 @@ pub(super) fn eval(
     }
 }
 
+/// Reduces one series after the other.
+struct Reduction<'a> {
+    context: &'a Context<'a>,
+    function: RangeFn,
+    windows: Windows<'a>,
+    beyond: Reach,
+    span: Span,
+}
+
+impl Reduction<'_> {
+    /// Appends the values of a series, if there are any. `counter` is the place that is told where it is no counter.
+    fn series(
+        &self,
+        labels: &Labels,
+        drop_name: bool,
+        samples: Samples<'_>,
+        counter: Span,
+        out: &mut Matrix,
+    ) -> Result<(), EvalError> {
+        let Reduction { context, function, windows, beyond, span } = self;
+        let cells = out.add(labels.clone(), drop_name)?;
+        let named = (labels, *span);
+        if beyond.mode != RangeMode::Normal {
+            extended::reduce(context, *function, *beyond, windows, samples.columns, named, out)?;
+        } else {
+            let overlap = || context.notes.overlap(labels.metric_name(), *span);
+            reduce(*function, windows, samples, cells, overlap);
+            if yields_samples(*function) {
+                cells.iter_mut().for_each(|v| *v = float_cell(*v));
+            }
+            if !samples.columns.histograms.is_empty() {
+                histograms::reduce(context, *function, windows, samples.columns, named, out)?;
+            }
+        }
+        let cells = out.row(out.len() - 1);
+        if !cells.iter().any(|v| is_present(*v)) {
+            out.pop();
+        } else if matches!(function, RangeFn::Rate | RangeFn::Increase) && cells.iter().any(|v| is_float(*v)) {
+            tell_non_counter(context, labels, counter);
+        }
+        Ok(())
+    }
+}
+
+/// Whether it matters to a function when the counting of samples began.
+fn looks_at_starts(function: RangeFn) -> bool {
+    matches!(function, RangeFn::Rate | RangeFn::Irate | RangeFn::Increase | RangeFn::Resets)
+}
+
 /// Whether a value may be that of a sample, as it is.
 fn yields_samples(function: RangeFn) -> bool {
     matches!(function, RangeFn::Last | RangeFn::First | RangeFn::Min | RangeFn::Max | RangeFn::Sum | RangeFn::Avg)
@@ -177,64 +231,14 @@ fn unique(context: &Context, matrix: Matrix) -> Result<Matrix, EvalError> {
     if context.params.features.delayed_name_removal { Ok(matrix) } else { matrix.merge_same_labels(context) }
 }
 
-/// The samples of a range vector at one time.
-pub(super) fn samples(context: &Context, range: &Range, grid: Grid) -> Result<Vec<(Labels, Columns)>, EvalError> {
-    let mut all = Vec::new();
-    match &range.of {
-        RangeOf::Matchers(matchers) => {
-            let reach = reach(range.when, grid, range.range);
-            for series in select(context, matchers, reach)? {
-                let mut columns = Columns::default();
-                read(context, &series, reach, &mut columns)?;
-                drop_stale(&mut columns);
-                context.budget.take(columns.len())?;
-                all.push((series.labels, columns));
-            }
-        }
-        RangeOf::Subquery { inner, step } => {
-            if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
-                let inner = inner.drop_delayed_names(context)?;
-                all.extend(inner.columns(inner_grid).map(|(labels, _, columns)| (labels.clone(), columns)));
-            }
-        }
-    }
-    all.retain(|(_, columns)| !columns.is_empty());
-    Ok(all)
-}
-
-/// The inner expression of a subquery at multiples of its step; nothing where no multiple falls into the range.
-fn subquery(
-    context: &Context,
-    range: &Range,
-    inner: &Plan,
-    step: i64,
-    grid: Grid,
-) -> Result<Option<(Matrix, Grid)>, EvalError> {
-    let before = range.when.of(grid.start).saturating_sub(range.range);
-    let end = range.when.of(grid.end());
-    let mut start = before / step * step;
-    if start <= before {
-        start = start.saturating_add(step);
-    }
-    if start > end {
-        return Ok(None);
-    }
-    let inner_grid = Grid::between(start, end, step);
-    let matrix = match eval_node(context, inner, inner_grid)? {
-        Val::Vector(matrix) => matrix,
-        Val::Scalar(values) => {
-            let mut matrix = Matrix::new(context, inner_grid.n);
-            matrix.add(Labels::empty(), false)?.copy_from_slice(&values);
-            matrix
-        }
-        Val::Text(_) => return Err(EvalError::Execution("a subquery is over an instant vector".to_owned())),
-    };
-    Ok(Some((matrix, inner_grid)))
-}
-
-fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64]) {
+fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64], overlap: impl FnMut()) {
     let columns = samples.columns;
+    let since = windows.starts && !columns.starts.is_empty();
     match function {
+        RangeFn::Rate if since => counters::extrapolated_since(windows, columns, cells, counters::Of::Rate, overlap),
+        RangeFn::Increase if since => {
+            counters::extrapolated_since(windows, columns, cells, counters::Of::Increase, overlap);
+        }
         RangeFn::Rate => counters::extrapolated(windows, samples, cells, counters::Of::Rate),
         RangeFn::Increase => counters::extrapolated(windows, samples, cells, counters::Of::Increase),
         RangeFn::Delta => counters::extrapolated(windows, samples, cells, counters::Of::Delta),
@@ -257,6 +261,12 @@ fn check_args(context: &Context, function: RangeFn, args: &[Plan], numbers: &[Ve
             }
             Ok(())
         }
+        (RangeFn::Integral, [strategy]) => {
+            for v in strategy.iter().filter(|v| ![0.0, 1.0, 2.0].contains(*v)) {
+                context.notes.warn(notes::bad_strategy(*v), args[0].span);
+            }
+            Ok(())
+        }
         (RangeFn::Smooth, [smoothing, trend]) => {
             let outside = |values: &[f64]| values.iter().copied().find(|v| *v <= 0.0 || *v >= 1.0);
             let refuse = |what: &str, short: &str, v: f64| {
@@ -275,6 +285,14 @@ fn check_args(context: &Context, function: RangeFn, args: &[Plan], numbers: &[Ve
 
 fn tell_non_counter(context: &Context, labels: &Labels, span: Span) {
     let name = labels.metric_name();
+    if context.params.features.type_and_unit_labels {
+        let kind = labels.get("__type__").unwrap_or("");
+        if !name.is_empty() && !matches!(kind, "counter" | "histogram") {
+            let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+            context.notes.inform(format!("{text}, got {kind:?}: {name:?}"), span);
+        }
+        return;
+    }
     let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
     if !name.is_empty() && !counter {
         let text = format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
@@ -295,7 +313,7 @@ fn absent(context: &Context, plan: &Plan, matrix: Matrix, grid: Grid) -> Result<
     let mut out = Matrix::new(context, grid.n);
     if cells.iter().any(|v| is_present(*v)) {
         let matchers = match &plan.kind {
-            Kind::Range(Range { of: RangeOf::Matchers(matchers), .. }) => matchers.as_slice(),
+            Kind::Range(Range { of: RangeOf::Matchers { matchers, .. }, .. }) => matchers.as_slice(),
             _ => &[],
         };
         out.add(absent_labels(matchers), false)?.copy_from_slice(&cells);

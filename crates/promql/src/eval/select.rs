@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::grid::Grid;
 use super::matrix::{ABSENT, Cell, Matrix, float_cell};
 use super::plan::{Selector, When};
+use super::range::{extended, histograms};
 use super::{Context, EvalError};
 use crate::FloatHistogram;
 use crate::histogram::Layouts;
@@ -29,36 +30,45 @@ pub(super) fn times(context: &Context, selector: &Selector, grid: Grid) -> Resul
     instants(context, selector, grid, Of::Time)
 }
 
+/// As [`times`], of series that must be floats.
+pub(super) fn times_of_floats(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
+    instants(context, selector, grid, Of::FloatTime)
+}
+
+/// As [`values`], but when the counting of those samples began, in seconds; 0 where that is not known.
+pub(super) fn starts(context: &Context, selector: &Selector, grid: Grid) -> Result<Matrix, EvalError> {
+    instants(context, selector, grid, Of::Start)
+}
+
 /// What of a sample is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Value,
     Time,
-}
-
-/// Memory that is used again for the next series.
-#[derive(Default)]
-struct Memory {
-    columns: Columns,
-    layouts: Layouts,
+    /// As `Time`, of floats alone.
+    FloatTime,
+    Start,
 }
 
 fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Result<Matrix, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
-    let range = reach(selector.when, grid, lookback);
+    let mut range = reach(selector.when, grid, lookback);
+    if selector.smoothed && of == Of::Value {
+        range.end_ms = range.end_ms.saturating_add(lookback);
+        return smoothed(context, selector, grid, (range, lookback));
+    }
     let series = select(context, &selector.matchers, range)?;
-    let newest = Newest { when: selector.when, grid, lookback, of };
+    let newest = Newest { when: selector.when, grid, lookback, of, stats: selector.stats };
     let parts = each(
         context,
         &series,
-        |chunk, out, memory: &mut Memory| {
+        |chunk, out, columns: &mut Columns| {
             for series in chunk {
-                let Memory { columns, layouts } = memory;
                 read(context, series, range, columns)?;
                 let cells = out.add(series.labels.clone(), false)?;
                 let mut any = newest.floats(columns, cells);
                 if !columns.histograms.is_empty() {
-                    any |= newest.histograms(columns, layouts, out)?;
+                    any |= newest.histograms(columns, out)?;
                 }
                 if !any {
                     out.pop();
@@ -77,6 +87,7 @@ struct Newest {
     grid: Grid,
     lookback: i64,
     of: Of,
+    stats: bool,
 }
 
 impl Newest {
@@ -92,7 +103,8 @@ impl Newest {
             if columns.t[at] > t.saturating_sub(self.lookback) && !is_stale(columns.v[at]) {
                 *cell = match self.of {
                     Of::Value => float_cell(columns.v[at]),
-                    Of::Time => columns.t[at] as f64 / 1000.0,
+                    Of::Time | Of::FloatTime => columns.t[at] as f64 / 1000.0,
+                    Of::Start => columns.start(at) as f64 / 1000.0,
                 };
                 any = true;
             }
@@ -101,9 +113,11 @@ impl Newest {
     }
 
     /// Puts histograms where they are newer than the floats, into the cells of the last series; whether one is.
-    fn histograms(&self, columns: &Columns, layouts: &mut Layouts, out: &mut Matrix) -> Result<bool, EvalError> {
+    fn histograms(&self, columns: &Columns, out: &mut Matrix) -> Result<bool, EvalError> {
         let row = out.len() - 1;
         let (mut floats, mut after, mut any) = (0, 0, false);
+        let all = if self.stats { histograms::floats(columns, true) } else { Vec::new() };
+        let mut layouts = Layouts::default();
         let mut last: Option<(usize, Arc<FloatHistogram>)> = None;
         for step in 0..self.grid.n {
             let t = self.when.of(self.grid.at(step));
@@ -124,12 +138,17 @@ impl Newest {
                 continue;
             }
             any = true;
-            if self.of == Of::Time {
-                out.set(row, step, Cell::Float(sample.t as f64 / 1000.0))?;
+            if self.of == Of::FloatTime {
+                return Err(EvalError::Execution("info sample should be float".to_owned()));
+            }
+            if self.of != Of::Value {
+                let ms = if self.of == Of::Time { sample.t } else { sample.start };
+                out.set(row, step, Cell::Float(ms as f64 / 1000.0))?;
                 continue;
             }
             let histogram = match &last {
                 Some((before, histogram)) if *before == at => histogram.clone(),
+                _ if self.stats => all[at].clone(),
                 _ => Arc::new(layouts.float(&sample.histogram)),
             };
             out.put(row, step, histogram.clone())?;
@@ -137,6 +156,38 @@ impl Newest {
         }
         Ok(any)
     }
+}
+
+/// The values of a smoothed selector.
+fn smoothed(
+    context: &Context,
+    selector: &Selector,
+    grid: Grid,
+    (range, lookback): (TimeRange, i64),
+) -> Result<Matrix, EvalError> {
+    let series = select(context, &selector.matchers, range)?;
+    let mut out = Matrix::new(context, grid.n);
+    let mut columns = Columns::default();
+    for series in &series {
+        read(context, series, range, &mut columns)?;
+        drop_stale(&mut columns);
+        let histograms = histograms::floats(&columns, selector.stats);
+        out.add(series.labels.clone(), false)?;
+        let (row, mut any) = (out.len() - 1, false);
+        for step in 0..grid.n {
+            let at = selector.when.of(grid.at(step));
+            let window = (at.saturating_sub(lookback), at, at.saturating_add(lookback));
+            let named = (&series.labels, selector.span);
+            if let Some(value) = extended::smoothed(context, &columns, &histograms, named, window) {
+                out.set(row, step, value)?;
+                any = true;
+            }
+        }
+        if !any {
+            out.pop();
+        }
+    }
+    Ok(out)
 }
 
 /// The times of the samples that a grid looks at: left-open in the language, inclusive for the source.
@@ -208,9 +259,11 @@ pub(super) fn read_outline(
     count(context, &mut outline.columns)
 }
 
-/// Counts the samples that were read. When counting of them began is not asked by anything yet.
+/// Counts the samples that were read. When their counting began is kept where it is asked for.
 fn count(context: &Context, columns: &mut Columns) -> Result<(), EvalError> {
-    columns.starts.clear();
+    if !context.params.features.use_start_timestamps {
+        columns.starts.clear();
+    }
     let held = |sample: &HistogramSample| {
         let (positive, negative) = sample.histogram.layout.buckets();
         FloatHistogram::samples_of(positive + negative)
@@ -234,11 +287,15 @@ pub(super) fn drop_stale(columns: &mut Columns) {
         if !is_stale(columns.v[from]) {
             columns.t[to] = columns.t[from];
             columns.v[to] = columns.v[from];
+            if !columns.starts.is_empty() {
+                columns.starts[to] = columns.starts[from];
+            }
             to += 1;
         }
     }
     columns.t.truncate(to);
     columns.v.truncate(to);
+    columns.starts.truncate(to);
 }
 
 pub(super) fn fault(context: &Context, error: model::SourceError) -> EvalError {

@@ -1,10 +1,9 @@
 //! Adding histograms up, and taking one from another: with the same bounds, the wider zero bucket, and the lower resolution of both.
 
-use std::sync::Arc;
-
 use model::ResetHint;
 
 use super::bounds::exponential;
+use super::total::Lost;
 use super::{FloatHistogram, Side};
 use crate::eval::kahan::Sum;
 
@@ -84,7 +83,7 @@ impl FloatHistogram {
     }
 
     /// The hint of what is made of two; whether the hints contradict each other.
-    fn join_hint(&mut self, other: ResetHint) -> bool {
+    pub(super) fn join_hint(&mut self, other: ResetHint) -> bool {
         use ResetHint::{Gauge, Unknown};
         match (self.hint, other) {
             (own, other) if own == other => {}
@@ -99,7 +98,7 @@ impl FloatHistogram {
     }
 
     /// Makes the zero bucket at least as wide as that of another, and returns what of the other is in one that is as wide, with what rounding lost.
-    fn widen_zero(&mut self, other: &FloatHistogram, mut error: Option<&mut Lost>) -> (f64, f64) {
+    pub(super) fn widen_zero(&mut self, other: &FloatHistogram, mut error: Option<&mut Lost>) -> (f64, f64) {
         let (mut zero, mut threshold, mut lost) = (other.zero, other.zero_threshold, 0.0);
         while threshold != self.zero_threshold {
             if self.zero_threshold > threshold {
@@ -198,7 +197,7 @@ impl FloatHistogram {
     }
 
     /// Adds custom buckets of other bounds: those that both have stay, and each bucket goes where its bound is reached.
-    fn add_mismatched(&mut self, other: &FloatHistogram, sign: f64, error: Option<&mut Lost>) {
+    pub(super) fn add_mismatched(&mut self, other: &FloatHistogram, sign: f64, error: Option<&mut Lost>) {
         let common = common_bounds(&self.custom, &other.custom);
         let mut sums = vec![Sum::default(); common.len() + 1];
         let mut put = |of: &FloatHistogram, sign: f64, lost: &[f64]| {
@@ -228,12 +227,12 @@ impl FloatHistogram {
         self.custom = common.into();
     }
 
-    fn overflows(&self) -> bool {
+    pub(super) fn overflows(&self) -> bool {
         self.exceeds(f64::MAX)
     }
 
     /// Whether a number is larger than this.
-    fn exceeds(&self, most: f64) -> bool {
+    pub(super) fn exceeds(&self, most: f64) -> bool {
         let exceeds = |v: &f64| v.abs() > most;
         [self.zero, self.count, self.sum].iter().any(exceeds)
             || self.positive.counts.iter().chain(&self.negative.counts).any(exceeds)
@@ -252,12 +251,12 @@ pub(super) fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 /// Whether a bucket ends beyond the zero bucket; what comes after such a one is not asked.
-fn beyond(schema: i32, threshold: f64) -> impl Fn(i32) -> bool {
+pub(super) fn beyond(schema: i32, threshold: f64) -> impl Fn(i32) -> bool {
     move |index| threshold == 0.0 || exponential(index, schema) > threshold
 }
 
 /// The index of the bucket of a lower schema that a bucket is part of.
-fn target(index: i32, levels: u32) -> i32 {
+pub(super) fn target(index: i32, levels: u32) -> i32 {
     (index.wrapping_sub(1) >> levels.min(31)).wrapping_add(1)
 }
 
@@ -302,7 +301,7 @@ fn add_sides(to: &mut Side, from: &Side, sign: f64, beyond_zero: impl Fn(i32) ->
 }
 
 /// All indices of two, ascending.
-fn joined(a: &[i32], b: &[i32]) -> Vec<i32> {
+pub(super) fn joined(a: &[i32], b: &[i32]) -> Vec<i32> {
     let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
     let mut all = Vec::with_capacity(a.len().max(b.len()));
     loop {
@@ -315,223 +314,5 @@ fn joined(a: &[i32], b: &[i32]) -> Vec<i32> {
         a.next_if_eq(&next);
         b.next_if_eq(&next);
         all.push(next);
-    }
-}
-
-/// What rounding lost of the numbers of a histogram.
-#[derive(Debug, Clone, Default)]
-struct Lost {
-    zero: f64,
-    count: f64,
-    sum: f64,
-    positive: Vec<f64>,
-    negative: Vec<f64>,
-}
-
-impl Lost {
-    fn scale(&mut self, scale: impl Fn(f64) -> f64) {
-        let all = [&mut self.zero, &mut self.count, &mut self.sum];
-        all.into_iter().chain(&mut self.positive).chain(&mut self.negative).for_each(|v| *v = scale(*v));
-    }
-}
-
-/// A sum of histograms that carries what rounding loses, as [`Sum`] does of numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct Total {
-    value: FloatHistogram,
-    lost: Option<Lost>,
-}
-
-impl Total {
-    /// Begins with a first one.
-    pub(crate) fn at(value: FloatHistogram) -> Self {
-        Total { value, lost: None }
-    }
-
-    /// Adds another one; after an error nothing of it is of use.
-    pub(crate) fn add(&mut self, other: &FloatHistogram) -> Result<Noted, Incompatible> {
-        let own = &mut self.value;
-        if own.is_custom() != other.is_custom() {
-            return Err(Incompatible);
-        }
-        let mut noted = Noted { collision: own.join_hint(other.hint), reconciled: false };
-        let lost = self.lost.get_or_insert_with(|| Lost {
-            positive: vec![0.0; own.positive.counts.len()],
-            negative: vec![0.0; own.negative.counts.len()],
-            ..Lost::default()
-        });
-        if !own.is_custom() {
-            let (zero, zero_lost) = own.widen_zero(other, Some(lost));
-            let sum = Sum { sum: own.zero, c: lost.zero }.add(zero).add(zero_lost);
-            (own.zero, lost.zero) = (sum.sum, sum.c);
-        }
-        let sum = Sum { sum: own.count, c: lost.count }.add(other.count);
-        (own.count, lost.count) = (sum.sum, sum.c);
-        let sum = Sum { sum: own.sum, c: lost.sum }.add(other.sum);
-        (own.sum, lost.sum) = (sum.sum, sum.c);
-        if own.is_custom() {
-            if own.custom == other.custom {
-                add_exactly(&mut own.positive, &mut lost.positive, &other.positive, &[], |_| true);
-            } else {
-                noted.reconciled = true;
-                own.add_mismatched(other, 1.0, Some(lost));
-            }
-            return Ok(noted);
-        }
-        if other.schema < own.schema {
-            let levels = own.schema.abs_diff(other.schema);
-            reduce_exactly(&mut own.positive, &mut lost.positive, levels);
-            reduce_exactly(&mut own.negative, &mut lost.negative, levels);
-            own.schema = other.schema;
-        }
-        let beyond_zero = beyond(own.schema, own.zero_threshold);
-        let levels = other.schema.abs_diff(own.schema);
-        for (to, to_lost, from) in [
-            (&mut own.positive, &mut lost.positive, &other.positive),
-            (&mut own.negative, &mut lost.negative, &other.negative),
-        ] {
-            if levels == 0 {
-                add_exactly(to, to_lost, from, &[], &beyond_zero);
-            } else {
-                let (mut from, mut from_lost) = (from.clone(), vec![0.0; from.counts.len()]);
-                reduce_exactly(&mut from, &mut from_lost, levels);
-                add_exactly(to, to_lost, &from, &from_lost, &beyond_zero);
-            }
-        }
-        Ok(noted)
-    }
-
-    /// The sum.
-    pub(crate) fn finish(self) -> (FloatHistogram, Noted) {
-        let Total { mut value, lost } = self;
-        let Some(lost) = lost else { return (value, Noted::default()) };
-        let side = |of: &Side, counts| Side { indices: of.indices.clone(), counts };
-        let lost = FloatHistogram {
-            zero: lost.zero,
-            count: lost.count,
-            sum: lost.sum,
-            positive: side(&value.positive, lost.positive),
-            negative: side(&value.negative, lost.negative),
-            ..value.clone()
-        };
-        // It has the buckets of the sum, so they go together.
-        let noted = value.add(&lost).unwrap_or_default();
-        (value, noted)
-    }
-}
-
-/// As `add_sides`, with what rounding loses.
-fn add_exactly(to: &mut Side, lost: &mut Vec<f64>, from: &Side, from_lost: &[f64], beyond_zero: impl Fn(i32) -> bool) {
-    let skip = from.indices.iter().take_while(|index| !beyond_zero(**index)).count();
-    let added = |sum: Sum, at: usize| {
-        let sum = sum.add(from.counts[at]);
-        match from_lost.get(at) {
-            Some(lost) if *lost != 0.0 => sum.add(*lost),
-            _ => sum,
-        }
-    };
-    if skip == 0 && to.indices == from.indices {
-        for (at, (count, lost)) in to.counts.iter_mut().zip(lost.iter_mut()).enumerate() {
-            let sum = added(Sum { sum: *count, c: *lost }, at);
-            (*count, *lost) = (sum.sum, sum.c);
-        }
-        return;
-    }
-    let joined = joined(&to.indices, &from.indices[skip..]);
-    let (mut counts, mut all_lost) = (Vec::with_capacity(joined.len()), Vec::with_capacity(joined.len()));
-    let (mut own, mut other) = (0, skip);
-    for index in &joined {
-        let has_own = to.indices.get(own) == Some(index);
-        let has_other = from.indices.get(other) == Some(index);
-        let sum = match (has_own, has_other) {
-            (true, true) => added(Sum { sum: to.counts[own], c: lost[own] }, other),
-            (true, false) => Sum { sum: to.counts[own], c: lost[own] },
-            _ => Sum { sum: from.counts[other], c: from_lost.get(other).copied().unwrap_or(0.0) },
-        };
-        counts.push(sum.sum);
-        all_lost.push(sum.c);
-        (own, other) = (own + usize::from(has_own), other + usize::from(has_other));
-    }
-    *lost = all_lost;
-    *to = Side { indices: joined.into(), counts };
-}
-
-/// As `reduced`, with what rounding loses.
-fn reduce_exactly(side: &mut Side, lost: &mut Vec<f64>, levels: u32) {
-    let mut indices: Vec<i32> = Vec::new();
-    let mut sums: Vec<Sum> = Vec::new();
-    for ((index, count), c) in side.iter().zip(lost.iter()) {
-        let index = target(index, levels);
-        match sums.last_mut() {
-            Some(sum) if indices.last() == Some(&index) => *sum = sum.add(count).add(*c),
-            _ => {
-                indices.push(index);
-                sums.push(Sum { sum: count, c: *c });
-            }
-        }
-    }
-    *lost = sums.iter().map(|sum| sum.c).collect();
-    *side = Side { indices: Arc::from(indices), counts: sums.into_iter().map(|sum| sum.sum).collect() };
-}
-
-/// Below half the largest number two cannot add up to more than that, so nothing has to be kept in case they do.
-const FAR_FROM_OVERFLOW: f64 = f64::MAX / 4.0;
-
-/// A mean of histograms: a sum over a count until that overflows, and a running mean from there on.
-#[derive(Debug, Clone)]
-pub(crate) struct Mean {
-    total: Total,
-    count: f64,
-    running: bool,
-}
-
-impl Mean {
-    /// Begins with a first one.
-    pub(crate) fn at(value: FloatHistogram) -> Self {
-        Mean { total: Total::at(value), count: 1.0, running: false }
-    }
-
-    /// Takes one more in.
-    pub(crate) fn add(&mut self, other: &FloatHistogram) -> Result<Noted, Incompatible> {
-        self.count += 1.0;
-        let mut noted = Noted::default();
-        if !self.running {
-            if !self.total.value.exceeds(FAR_FROM_OVERFLOW) && !other.exceeds(FAR_FROM_OVERFLOW) {
-                return self.total.add(other);
-            }
-            let mut next = self.total.clone();
-            noted = next.add(other)?;
-            if !next.value.overflows() {
-                self.total = next;
-                return Ok(noted);
-            }
-            self.running = true;
-            let before = self.count - 1.0;
-            self.total.value.divide(before);
-            self.scale_lost(|lost| lost / before);
-        }
-        let q = (self.count - 1.0) / self.count;
-        self.scale_lost(|lost| lost * q);
-        self.total.value.multiply(q);
-        let mut part = other.clone();
-        part.divide(self.count);
-        noted.join(self.total.add(&part)?);
-        Ok(noted)
-    }
-
-    fn scale_lost(&mut self, scale: impl Fn(f64) -> f64) {
-        if let Some(lost) = &mut self.total.lost {
-            lost.scale(scale);
-        }
-    }
-
-    /// The mean.
-    pub(crate) fn finish(mut self) -> FloatHistogram {
-        if !self.running {
-            let count = self.count;
-            self.total.value.divide(count);
-            self.scale_lost(|lost| lost / count);
-        }
-        self.total.finish().0
     }
 }

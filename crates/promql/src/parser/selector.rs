@@ -27,7 +27,8 @@ impl Parser<'_> {
         if let Some(name) = &selector.name {
             selector.matchers.push(Matcher::equal(model::METRIC_NAME, name.clone()));
         }
-        if selector.matchers.iter().all(Matcher::matches_empty) {
+        let labels_only = std::mem::take(&mut self.labels_only);
+        if !labels_only && selector.matchers.iter().all(Matcher::matches_empty) {
             return Err((span, "vector selector must contain at least one non-empty matcher".to_owned()));
         }
         Ok(Expr { node: Node::VectorSelector(selector), span })

@@ -26,7 +26,8 @@ pub(crate) fn params(start_ms: i64, end_ms: i64, step_ms: i64) -> Params {
         samples_max: 1_000_000,
         series_max: 10_000,
         cancel: model::Cancel::default(),
-        features: Features::all(),
+        // With types as labels, what is a counter is told by them and no more by names.
+        features: Features { type_and_unit_labels: false, ..Features::all() },
         default_subquery_step_ms: 60_000,
     }
 }

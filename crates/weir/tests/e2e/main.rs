@@ -19,6 +19,7 @@ mod one_process;
 mod power_loss;
 mod process;
 mod prometheus;
+mod promql;
 mod rules;
 mod self_monitoring;
 mod support;

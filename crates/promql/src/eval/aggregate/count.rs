@@ -21,7 +21,8 @@ pub(super) fn by_index(context: &Context, group: &Group, grid: Grid) -> Result<O
         _ => return Ok(None),
     };
     let Kind::Select(selector) = &group.inner.kind else { return Ok(None) };
-    if !matches!(group.op, AggregateOp::Count | AggregateOp::Group) || group.without || grid.n != 1 {
+    let counts = matches!(group.op, AggregateOp::Count | AggregateOp::Group);
+    if !counts || group.without || grid.n != 1 || selector.smoothed {
         return Ok(None);
     }
     let request = CountRequest {

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use model::Labels;
+
 use crate::ast::{AggregateOp, Span};
 use crate::eval::format::general;
 use crate::eval::matrix::{Matrix, is_histogram, is_present};
@@ -95,13 +97,29 @@ pub(super) fn ratio(context: &Context, matrix: &Matrix, param: &[f64], span: Spa
     }
     let mut kept = Vec::with_capacity(matrix.len() * matrix.steps());
     for row in 0..matrix.len() {
-        let offset = matrix.labels(row).as_ref().hash64() as f64 / u64::MAX as f64;
+        let offset = hash(matrix.labels(row)) as f64 / u64::MAX as f64;
         kept.extend(param.iter().map(|ratio| {
             let ratio = ratio.clamp(-1.0, 1.0);
             if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
         }));
     }
     keep(context, matrix, &(0..matrix.len()).collect::<Vec<_>>(), &kept)
+}
+
+/// The hash of Prometheus over names and values, each behind its length in a byte or, from 255 on, in three after one of all ones.
+fn hash(labels: &Labels) -> u64 {
+    let mut bytes = Vec::new();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(text.len()) {
+            Ok(length) if length < u8::MAX => bytes.push(length),
+            _ => {
+                bytes.push(u8::MAX);
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+            }
+        }
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    xxhash_rust::xxh64::xxh64(&bytes, 0)
 }
 
 /// The series in this order, with the cells that are kept.

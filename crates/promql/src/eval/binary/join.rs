@@ -85,7 +85,7 @@ impl Matching<'_> {
     fn group(&self, group: &Group, out: &mut Matrix) -> Result<(), EvalError> {
         self.context.check_cancelled()?;
         let matching = &self.join.matching;
-        let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
+        let (fill_many, fill_one) = self.fill();
         if (group.many.is_empty() && fill_many.is_none()) || (group.one.is_empty() && fill_one.is_none()) {
             return Ok(());
         }
@@ -112,6 +112,12 @@ impl Matching<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What stands for the many side where that has no value, and for the one side.
+    fn fill(&self) -> (Option<f64>, Option<f64>) {
+        let (left, right) = (self.join.matching.fill_left, self.join.matching.fill_right);
+        if self.swapped { (right, left) } else { (left, right) }
     }
 
     /// Lets one series of the many side meet the other side at all steps.
@@ -224,7 +230,7 @@ impl Matching<'_> {
         let mut matched: HashMap<Labels, Vec<bool>> = HashMap::new();
         for &many in &group.many {
             for (step, _) in self.many.row(many).iter().enumerate().filter(|(_, v)| is_present(**v)) {
-                if ones[step] == NONE && self.join.matching.fill_right.is_none() {
+                if ones[step] == NONE && self.fill().1.is_none() {
                     continue;
                 }
                 let steps = matched.entry(self.labels((many, ones[step]))).or_insert_with(|| vec![false; ones.len()]);

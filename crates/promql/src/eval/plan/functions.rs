@@ -35,6 +35,7 @@ pub(super) fn depends_on_time(name: &str) -> bool {
             | "month"
             | "year"
             | "predict_linear"
+            | "start_timestamp"
             | "time"
             | "timestamp"
     )
@@ -152,6 +153,7 @@ fn range(name: &str) -> Option<RangeFn> {
         "ts_of_last_over_time" => RangeFn::TimeOfLast,
         "ts_of_max_over_time" => RangeFn::TimeOfMax,
         "ts_of_min_over_time" => RangeFn::TimeOfMin,
+        "integral" => RangeFn::Integral,
         _ => return None,
     })
 }
@@ -166,6 +168,8 @@ fn instant(name: &str) -> Option<InstantFn> {
         "vector" => InstantFn::Vector,
         "time" => InstantFn::Time,
         "timestamp" => InstantFn::Timestamp,
+        "start_timestamp" => InstantFn::StartTimestamp,
+        "info" => InstantFn::Info,
         "max_of" => InstantFn::MaxOf,
         "min_of" => InstantFn::MinOf,
         "days_in_month" => InstantFn::Date(Part::DaysInMonth),

@@ -5,6 +5,7 @@ use model::Columns;
 
 use super::Windows;
 use super::outline::Samples;
+use super::starts::{Since, is_reset, overlaps};
 
 /// What an extrapolated difference is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,50 @@ pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut 
             first: t[w.from],
             last: t[last],
             samples: samples.count(w.from, last),
+            began: None,
         };
+        let zero = (difference > 0.0 && v[w.from] >= 0.0).then(|| v[w.from] / difference);
+        Some(difference * extrapolated.factor(zero))
+    });
+}
+
+/// As [`extrapolated`], of counters of which it is known when they began to count: a new start is a reset, and from a start within the window on nothing is
+/// extrapolated. Calls `overlap` for a window with a sample that began before the one before it was taken.
+pub(super) fn extrapolated_since(
+    windows: &Windows,
+    columns: &Columns,
+    cells: &mut [f64],
+    of: Of,
+    mut overlap: impl FnMut(),
+) {
+    let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
+    let since = |at: usize| Since { t: t[at], start: columns.start(at) };
+    windows.slide(t, cells, |w| {
+        let last = w.to - 1;
+        let mut difference = v[last] - v[w.from];
+        if (w.from + 1..w.to).any(|at| overlaps(since(at - 1), since(at))) {
+            overlap();
+        }
+        for at in w.from + 1..w.to {
+            if v[at] < v[at - 1] || is_reset(since(at - 1), since(at)) {
+                difference += v[at - 1];
+            }
+        }
+        let mut extrapolated = Extrapolated {
+            of,
+            start: w.end - windows.range,
+            end: w.end,
+            range: windows.range,
+            first: t[w.from],
+            last: t[last],
+            samples: (last - w.from) as f64,
+            began: None,
+        };
+        if extrapolated.begins(columns.start(w.from)) {
+            difference += v[w.from];
+        } else if last == w.from {
+            return None;
+        }
         let zero = (difference > 0.0 && v[w.from] >= 0.0).then(|| v[w.from] / difference);
         Some(difference * extrapolated.factor(zero))
     });
@@ -64,25 +108,36 @@ pub(super) struct Extrapolated {
     pub(super) first: i64,
     pub(super) last: i64,
     pub(super) samples: f64,
+    /// When the counting of the first one began, if that is within the window.
+    pub(super) began: Option<i64>,
 }
 
 impl Extrapolated {
+    /// Takes the start of the first sample; whether that is within the window.
+    pub(super) fn begins(&mut self, start: i64) -> bool {
+        let within = start != 0 && start > self.start && start < self.first;
+        self.began = within.then_some(start);
+        within
+    }
+
     /// What the difference of the last and the first sample is multiplied with. `to_zero` is how many times the time between them a counter took from
     /// zero to the first one, at the same pace; `None` where that is not known.
     pub(super) fn factor(&self, to_zero: Option<f64>) -> f64 {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let mut to_start = seconds(self.first - self.start);
         let mut to_end = seconds(self.end - self.last);
-        let sampled = seconds(self.last - self.first);
-        let distance = sampled / self.samples;
+        let mut sampled = seconds(self.last - self.first);
+        let distance = if self.samples > 0.0 { sampled / self.samples } else { 0.0 };
         let threshold = distance * EXTRAPOLATION_THRESHOLD;
         if to_start >= threshold {
             to_start = distance / 2.0;
         }
-        // A counter is never below zero, so neither is what is extrapolated.
-        if let Some(to_zero) = to_zero.filter(|_| self.of != Of::Delta)
+        if let Some(began) = self.began {
+            (to_start, sampled) = (0.0, seconds(self.last - began));
+        } else if let Some(to_zero) = to_zero.filter(|_| self.of != Of::Delta)
             && sampled * to_zero < to_start
         {
+            // A counter is never below zero, so neither is what is extrapolated.
             to_start = sampled * to_zero;
         }
         if to_end >= threshold {
@@ -101,7 +156,8 @@ pub(super) fn last_two(windows: &Windows, columns: &Columns, cells: &mut [f64], 
         if last == w.from {
             return None;
         }
-        let reset = rate && v[last] < v[last - 1];
+        let since = |at: usize| Since { t: t[at], start: columns.start(at) };
+        let reset = rate && (v[last] < v[last - 1] || is_reset(since(last - 1), since(last)));
         let difference = if reset { v[last] } else { v[last] - v[last - 1] };
         Some(if rate { difference / ((t[last] - t[last - 1]) as f64 / 1000.0) } else { difference })
     });
@@ -109,16 +165,23 @@ pub(super) fn last_two(windows: &Windows, columns: &Columns, cells: &mut [f64], 
 
 /// `resets`: how often a counter fell.
 pub(super) fn resets(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
-    count(windows, columns, cells, |before, v| v < before);
+    let since = |at: usize| Since { t: columns.t[at], start: columns.start(at) };
+    let mut places = places(&columns.v, |before, v| v < before);
+    if !columns.starts.is_empty() {
+        places.extend((1..columns.t.len()).filter(|at| is_reset(since(at - 1), since(*at))));
+        places.sort_unstable();
+        places.dedup();
+    }
+    count(windows, columns, cells, &places);
 }
 
 /// `changes`: how often the value was not that of the sample before.
 pub(super) fn changes(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
-    count(windows, columns, cells, |before, v| v != before && !(v.is_nan() && before.is_nan()));
+    let places = places(&columns.v, |before, v| v != before && !(v.is_nan() && before.is_nan()));
+    count(windows, columns, cells, &places);
 }
 
-fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], what: impl Fn(f64, f64) -> bool) {
-    let places = places(&columns.v, what);
+fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], places: &[usize]) {
     let (mut from, mut to) = (0, 0);
     windows.slide(&columns.t, cells, |w| {
         while to < places.len() && places[to] < w.to {

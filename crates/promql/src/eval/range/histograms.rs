@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::{Columns, Labels, ResetHint};
 
 use super::counters::{Extrapolated, Of};
+use super::starts::{Since, is_reset, overlaps};
 use super::{RangeFn, Windows};
 use crate::FloatHistogram;
 use crate::ast::Span;
@@ -23,10 +24,13 @@ pub(super) fn reduce(
     (labels, span): (&Labels, Span),
     out: &mut Matrix,
 ) -> Result<(), EvalError> {
-    let mut layouts = Layouts::default();
-    let histograms = columns.histograms.iter().map(|sample| Arc::new(layouts.float(&sample.histogram))).collect();
+    let histograms = floats(columns, windows.stats);
     let times = columns.histograms.iter().map(|sample| sample.t).collect();
-    let series = Series { context, columns, times, histograms, metric: labels.metric_name(), span };
+    let starts = match windows.starts {
+        true => columns.histograms.iter().map(|sample| sample.start).collect(),
+        false => Vec::new(),
+    };
+    let series = Series { context, columns, times, starts, histograms, metric: labels.metric_name(), span };
     let row = out.len() - 1;
     let [mut floats, mut own] = [Sliding::default(); 2];
     for step in 0..windows.grid.n {
@@ -43,15 +47,32 @@ pub(super) fn reduce(
     Ok(())
 }
 
+/// The histograms of a series as the language has them. Where only their numbers and sums are asked for, their hints say what is found out by
+/// comparing, as in Prometheus, which then does not keep buckets.
+pub(in crate::eval) fn floats(columns: &Columns, stats: bool) -> Vec<Arc<FloatHistogram>> {
+    let mut layouts = Layouts::default();
+    let mut all: Vec<Arc<FloatHistogram>> =
+        columns.histograms.iter().map(|sample| Arc::new(layouts.float(&sample.histogram))).collect();
+    if stats {
+        for at in 1..all.len() {
+            if all[at].hint == ResetHint::Unknown {
+                let reset = all[at].is_reset_since(&all[at - 1]);
+                Arc::make_mut(&mut all[at]).hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
+            }
+        }
+    }
+    all
+}
+
 /// A window that only moves on.
 #[derive(Debug, Clone, Copy, Default)]
-struct Sliding {
-    from: usize,
-    until: usize,
+pub(super) struct Sliding {
+    pub(super) from: usize,
+    pub(super) until: usize,
 }
 
 impl Sliding {
-    fn to(&mut self, t: &[i64], start: i64, end: i64) {
+    pub(super) fn to(&mut self, t: &[i64], start: i64, end: i64) {
         while self.until < t.len() && t[self.until] <= end {
             self.until += 1;
         }
@@ -70,6 +91,8 @@ struct Series<'a> {
     context: &'a Context<'a>,
     columns: &'a Columns,
     times: Vec<i64>,
+    /// When the counting of each began, where that is asked for; else empty.
+    starts: Vec<i64>,
     histograms: Vec<Arc<FloatHistogram>>,
     metric: &'a str,
     span: Span,
@@ -82,6 +105,10 @@ enum One<'a> {
 }
 
 impl Series<'_> {
+    fn since(&self, at: usize) -> Since {
+        Since { t: self.times[at], start: self.starts.get(at).copied().unwrap_or(0) }
+    }
+
     fn warn(&self, text: String) {
         self.context.notes.warn(text, self.span);
     }
@@ -121,12 +148,14 @@ impl Mixed<'_> {
             RangeFn::Idelta => self.last_two(false),
             RangeFn::Sum => self.sum(),
             RangeFn::Avg => self.mean(),
-            RangeFn::Resets => Some(self.count(|before, one| match (before, one) {
-                (One::Float(before), One::Float(v)) => v < before,
-                (One::Histogram(before), One::Histogram(histogram)) => histogram.is_reset_since(before),
+            RangeFn::Resets => Some(self.count(|(since, before), (now, one)| match (before, one) {
+                (One::Float(before), One::Float(v)) => v < before || is_reset(*since, *now),
+                (One::Histogram(before), One::Histogram(histogram)) => {
+                    is_reset(*since, *now) || histogram.is_reset_since(before)
+                }
                 _ => true,
             })),
-            RangeFn::Changes => Some(self.count(|before, one| match (before, one) {
+            RangeFn::Changes => Some(self.count(|(_, before), (_, one)| match (before, one) {
                 (One::Float(before), One::Float(v)) => v != before && !(v.is_nan() && before.is_nan()),
                 (One::Histogram(before), One::Histogram(histogram)) => !histogram.equals(before),
                 _ => true,
@@ -173,13 +202,14 @@ impl Mixed<'_> {
     }
 
     fn extrapolated(&self, windows: &Windows, of: Of) -> Option<Cell> {
-        if self.is_mixed() || self.own.len() < 2 {
+        if self.is_mixed() {
             return None;
         }
         let all = self.histograms();
-        let mut increase = self.increase(all, of != Of::Delta)?;
+        let counter = of != Of::Delta;
+        let mut increase = if all.len() > 1 { self.increase(all, counter)? } else { all[0].emptied() };
         let times = &self.series.times[self.own.from..self.own.until];
-        let extrapolated = Extrapolated {
+        let mut extrapolated = Extrapolated {
             of,
             start: self.start,
             end: self.end,
@@ -187,7 +217,18 @@ impl Mixed<'_> {
             first: times[0],
             last: times[times.len() - 1],
             samples: times.len() as f64 - 1.0,
+            began: None,
         };
+        if counter && extrapolated.begins(self.series.since(self.own.from).start) {
+            if all.len() == 1 {
+                increase = FloatHistogram::clone(&all[0]);
+            } else if increase.add(&all[0]).is_err() {
+                self.series.warn(notes::mixed_schemas(self.series.metric));
+                return None;
+            }
+        } else if all.len() == 1 {
+            return None;
+        }
         let zero = (increase.count() > 0.0 && all[0].count() >= 0.0).then(|| all[0].count() / increase.count());
         increase.multiply(extrapolated.factor(zero));
         Some(Cell::Histogram(Arc::new(increase)))
@@ -202,7 +243,11 @@ impl Mixed<'_> {
         };
         let (first, last) = (&all[0], &all[all.len() - 1]);
         let mut before = first.clone();
-        if counter && all[1].is_reset_since(first) {
+        let is_reset_at = |at: usize, before: &FloatHistogram| {
+            let since = |at: usize| series.since(self.own.from + at);
+            is_reset(since(at - 1), since(at)) || all[at].is_reset_since(before)
+        };
+        if counter && is_reset_at(1, first) {
             // Of what was before the reset nothing is needed, not even that it has the same buckets.
             before = Arc::new(all[1].emptied());
         }
@@ -231,8 +276,12 @@ impl Mixed<'_> {
             Err(Incompatible) => return incompatible(),
         }
         if counter {
-            for histogram in &all[1..] {
-                if histogram.is_reset_since(&before) {
+            let since = |at: usize| series.since(self.own.from + at);
+            if (1..all.len()).any(|at| overlaps(since(at - 1), since(at))) {
+                series.context.notes.overlap(series.metric, series.span);
+            }
+            for (at, histogram) in all.iter().enumerate().skip(1) {
+                if is_reset_at(at, &before) {
                     match sum.add(&before) {
                         Ok(noted) => series.told(noted, Operation::Addition),
                         Err(Incompatible) => return incompatible(),
@@ -247,12 +296,13 @@ impl Mixed<'_> {
     }
 
     /// The samples of both kinds in the order of their times.
-    fn samples(&self) -> impl DoubleEndedIterator<Item = (i64, One<'_>)> {
+    fn samples(&self) -> impl DoubleEndedIterator<Item = (Since, One<'_>)> {
         let (series, columns) = (self.series, self.series.columns);
-        let floats = (self.floats.from..self.floats.until).map(|at| (columns.t[at], One::Float(columns.v[at])));
-        let own = (self.own.from..self.own.until).map(|at| (series.times[at], One::Histogram(&series.histograms[at])));
-        let mut all: Vec<(i64, One<'_>)> = floats.chain(own).collect();
-        all.sort_by_key(|(t, _)| *t);
+        let float = |at: usize| (Since { t: columns.t[at], start: columns.start(at) }, One::Float(columns.v[at]));
+        let floats = (self.floats.from..self.floats.until).map(float);
+        let own = (self.own.from..self.own.until).map(|at| (series.since(at), One::Histogram(&series.histograms[at])));
+        let mut all: Vec<(Since, One<'_>)> = floats.chain(own).collect();
+        all.sort_by_key(|(since, _)| since.t);
         all.into_iter()
     }
 
@@ -260,13 +310,14 @@ impl Mixed<'_> {
     fn last_two(&self, counter: bool) -> Option<Cell> {
         let series = self.series;
         let mut samples = self.samples().rev();
-        let ((t, last), (t_before, before)) = (samples.next()?, samples.next()?);
-        let seconds = (t - t_before) as f64 / 1000.0;
+        let ((now, last), (since, before)) = (samples.next()?, samples.next()?);
+        let seconds = (now.t - since.t) as f64 / 1000.0;
+        let began = is_reset(since, now);
         let (last, before) = match (last, before) {
             (One::Histogram(last), One::Histogram(before)) => (last, before),
             // The floats alone may not be the last two samples.
             (One::Float(last), One::Float(before)) => {
-                let difference = if counter && last < before { last } else { last - before };
+                let difference = if counter && (began || last < before) { last } else { last - before };
                 return Some(Cell::Float(if counter { difference / seconds } else { difference }));
             }
             _ => {
@@ -281,7 +332,7 @@ impl Mixed<'_> {
             series.warn(notes::not_gauge(series.metric));
         }
         let mut difference = FloatHistogram::clone(last);
-        if !counter || !last.is_reset_since(before) {
+        if !counter || !(began || last.is_reset_since(before)) {
             match difference.subtract(before) {
                 Ok(noted) => series.told(noted, Operation::Subtraction),
                 Err(Incompatible) => {
@@ -299,11 +350,11 @@ impl Mixed<'_> {
     }
 
     /// How often something holds of a sample and the one before.
-    fn count(&self, what: impl Fn(&One<'_>, &One<'_>) -> bool) -> Cell {
+    fn count(&self, what: impl Fn(&(Since, One<'_>), &(Since, One<'_>)) -> bool) -> Cell {
         let mut samples = self.samples();
-        let Some((_, mut before)) = samples.next() else { return Cell::Float(0.0) };
+        let Some(mut before) = samples.next() else { return Cell::Float(0.0) };
         let mut count = 0.0;
-        for (_, one) in samples {
+        for one in samples {
             if what(&before, &one) {
                 count += 1.0;
             }

@@ -6,6 +6,7 @@
 use model::{Aspect, Columns, Edges, Outline, OutlineRequest, Series, TimeRange, is_stale};
 
 use super::{RangeFn, Windows};
+use crate::ast::RangeMode;
 use crate::eval::select::{drop_stale, read, read_outline};
 use crate::eval::{Context, EvalError};
 
@@ -49,8 +50,16 @@ pub(super) struct Memory {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(context: &'a Context<'a>, function: RangeFn, windows: &Windows, range: TimeRange) -> Self {
-        Reader { context, range, less: aspect(function).zip(edges(windows)) }
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        function: RangeFn,
+        windows: &Windows,
+        mode: RangeMode,
+        range: TimeRange,
+    ) -> Self {
+        // What stands for others says nothing of when their counting began, nor of what is beyond the windows.
+        let less = if windows.starts || mode != RangeMode::Normal { None } else { aspect(function) };
+        Reader { context, range, less: less.zip(edges(windows)) }
     }
 
     /// Reads a series, without staleness markers.

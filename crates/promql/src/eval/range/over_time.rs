@@ -35,9 +35,40 @@ pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>,
             scratch.extend_from_slice(&v[w.from..w.to]);
             Some(quantile(windows.args[0][w.step], &mut scratch))
         }),
+        RangeFn::Integral => windows.slide(t, cells, |w| {
+            let strategy = windows.args.first().map_or(2.0, |strategy| strategy[w.step]);
+            Some(integral(strategy, &t[w.from..w.to], &v[w.from..w.to]))
+        }),
         // The others are reduced by their own modules.
         _ => {}
     }
+}
+
+/// The area below the values: each holds until the next (0), or since the one before (1), or both are joined by a line (2). What is no number counts as
+/// zero.
+fn integral(strategy: f64, t: &[i64], v: &[f64]) -> f64 {
+    let number = |v: f64| if v.is_nan() { 0.0 } else { v };
+    let mut sum = Sum::default();
+    for at in 1..t.len() {
+        let (before, now) = (number(v[at - 1]), number(v[at]));
+        let mut height = Sum::default();
+        if strategy == 0.0 {
+            height.sum = before;
+        } else if strategy == 1.0 {
+            height.sum = now;
+        } else if before != 0.0 || now != 0.0 {
+            let whole = Sum::at(before).add(now);
+            height = match whole.sum.is_infinite() && before.is_finite() && now.is_finite() {
+                true => Sum::at(before / 2.0).add(now / 2.0),
+                false => Sum { sum: whole.sum / 2.0, c: whole.c / 2.0 },
+            };
+        }
+        if height.sum != 0.0 || height.c != 0.0 {
+            let seconds = (t[at] - t[at - 1]) as f64 / 1000.0;
+            sum = Sum { sum: sum.sum, c: sum.c + height.c * seconds }.add(height.sum * seconds);
+        }
+    }
+    if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
 fn sum(v: &[f64]) -> f64 {
