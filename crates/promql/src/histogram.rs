@@ -197,6 +197,11 @@ impl FloatHistogram {
         }
     }
 
+    /// One with the same number and sum of observations, of which nothing else is known.
+    pub(crate) fn numbers(&self, hint: ResetHint) -> FloatHistogram {
+        FloatHistogram { hint, count: self.count, sum: self.sum, custom: Arc::from([]), ..self.emptied() }
+    }
+
     pub(crate) fn multiply(&mut self, factor: f64) {
         self.each_count(|count| *count *= factor);
         if factor < 0.0 {

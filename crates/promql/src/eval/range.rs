@@ -126,7 +126,13 @@ pub(super) fn eval(
     let starts = context.params.features.use_start_timestamps && looks_at_starts(function);
     let windows = Windows { grid, when: range.when, range: range.range, args: &numbers, starts, stats };
     let beyond = Reach { mode, lookback: context.params.lookback_ms };
-    let reduction = Reduction { context, function, windows, beyond, span: plan.span };
+    let span = match (&range.of, function, args) {
+        // Of a subquery Prometheus tells no place, which it writes as the first; of a quantile, that of the number.
+        (_, RangeFn::Quantile, [number]) => number.span,
+        (RangeOf::Subquery { .. }, ..) => Span { start: 0, end: 0 },
+        _ => plan.span,
+    };
+    let reduction = Reduction { context, function, windows, beyond, span };
     let matrix = match &range.of {
         RangeOf::Matchers { matchers, .. } => {
             let mut reach = wider(reach(range.when, grid, range.range), beyond);
@@ -141,7 +147,7 @@ pub(super) fn eval(
                 &series,
                 |chunk, out, memory: &mut Memory| {
                     for series in chunk {
-                        reduction.series(&series.labels, false, reader.read(series, memory)?, plan.span, out)?;
+                        reduction.series(&series.labels, false, reader.read(series, memory)?, out)?;
                     }
                     Ok(())
                 },
@@ -154,9 +160,7 @@ pub(super) fn eval(
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
                     context.check_cancelled()?;
-                    // Of a subquery Prometheus tells no place of what is no counter, which it writes as the first.
-                    let nowhere = Span { start: 0, end: 0 };
-                    reduction.series(labels, drop_name, Samples::all(&columns), nowhere, &mut out)?;
+                    reduction.series(labels, drop_name, Samples::all(&columns), &mut out)?;
                 }
             }
             out
@@ -183,13 +187,12 @@ struct Reduction<'a> {
 }
 
 impl Reduction<'_> {
-    /// Appends the values of a series, if there are any. `counter` is the place that is told where it is no counter.
+    /// Appends the values of a series, if there are any.
     fn series(
         &self,
         labels: &Labels,
         drop_name: bool,
         samples: Samples<'_>,
-        counter: Span,
         out: &mut Matrix,
     ) -> Result<(), EvalError> {
         let Reduction { context, function, windows, beyond, span } = self;
@@ -211,7 +214,7 @@ impl Reduction<'_> {
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
         } else if matches!(function, RangeFn::Rate | RangeFn::Increase) && cells.iter().any(|v| is_float(*v)) {
-            tell_non_counter(context, labels, counter);
+            tell_non_counter(context, labels, *span);
         }
         Ok(())
     }

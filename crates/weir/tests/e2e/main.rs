@@ -9,6 +9,7 @@
 mod alerts;
 mod chart;
 mod crash;
+mod differential;
 mod exemplars;
 mod grafana;
 mod histograms;

@@ -85,7 +85,7 @@ async fn stopped_with(data: &Path, series: &[(Labels, Vec<Sample>)]) {
 }
 
 /// A Prometheus over a directory, with an admin API, that scrapes itself if it is told to.
-async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str, flags: &[&str]) -> Prometheus {
+pub(crate) async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str, flags: &[&str]) -> Prometheus {
     let address = format!("127.0.0.1:{}", free_port());
     let config = dir.join("prometheus.yml");
     fs::write(&config, scrape.replace("ADDRESS", &address)).expect("written");

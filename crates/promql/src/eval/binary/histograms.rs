@@ -32,7 +32,7 @@ pub(super) fn with_numbers(
             let Some(value) = matrix.cell(row, step) else { continue };
             let number = Cell::Float(*number);
             let (left, right) = if swapped { (&number, &value) } else { (&value, &number) };
-            let result = of(context, join, span, left, right);
+            let result = of(context, join, span, left, right).unwrap_or(None);
             let result = match result {
                 // A comparison lets the value of the vector through, on whichever side it stands.
                 Some(_) if is_comparison(join.op) && !join.return_bool => Some(value),
@@ -44,18 +44,28 @@ pub(super) fn with_numbers(
     Ok(matrix)
 }
 
-/// The operator on two elements of vectors: nothing where a comparison does not hold, and where they do not go together, which is told.
-pub(super) fn of(context: &Context, join: &Join, span: Span, left: &Cell, right: &Cell) -> Option<Cell> {
+/// Two values do not go together, which was told.
+#[derive(Debug)]
+pub(super) struct Mismatched;
+
+/// The operator on two elements of vectors: nothing where a comparison does not hold.
+pub(super) fn of(
+    context: &Context,
+    join: &Join,
+    span: Span,
+    left: &Cell,
+    right: &Cell,
+) -> Result<Option<Cell>, Mismatched> {
     let kind = |cell: &Cell| if matches!(cell, Cell::Float(_)) { "float" } else { "histogram" };
     let new = |change: &dyn Fn(&mut FloatHistogram), of: &Arc<FloatHistogram>| {
         let mut histogram = FloatHistogram::clone(of);
         change(&mut histogram);
-        Some(Cell::Histogram(Arc::new(histogram)))
+        Ok(Some(Cell::Histogram(Arc::new(histogram))))
     };
     match (left, join.op, right) {
         (Cell::Float(a), op, Cell::Float(b)) if !trims(op) => {
             let v = element(op, join.return_bool)(*a, *b);
-            return is_present(v).then_some(Cell::Float(v));
+            return Ok(is_present(v).then_some(Cell::Float(v)));
         }
         (Cell::Histogram(histogram), BinaryOp::Mul, Cell::Float(factor))
         | (Cell::Float(factor), BinaryOp::Mul, Cell::Histogram(histogram)) => {
@@ -69,10 +79,10 @@ pub(super) fn of(context: &Context, join: &Join, span: Span, left: &Cell, right:
         }
         (Cell::Histogram(a), op @ (BinaryOp::Equal | BinaryOp::NotEqual), Cell::Histogram(b)) => {
             let holds = a.equals(b) == (op == BinaryOp::Equal);
-            return match join.return_bool {
+            return Ok(match join.return_bool {
                 true => Some(Cell::Float(f64::from(holds))),
                 false => holds.then(|| left.clone()),
-            };
+            });
         }
         (Cell::Histogram(a), op @ (BinaryOp::Add | BinaryOp::Sub), Cell::Histogram(b)) => {
             return joined(context, op, span, a, b);
@@ -80,10 +90,16 @@ pub(super) fn of(context: &Context, join: &Join, span: Span, left: &Cell, right:
         _ => {}
     }
     context.notes.inform(notes::mismatched_kinds(kind(left), join.op.as_str(), kind(right)), span);
-    None
+    Err(Mismatched)
 }
 
-fn joined(context: &Context, op: BinaryOp, span: Span, a: &FloatHistogram, b: &FloatHistogram) -> Option<Cell> {
+fn joined(
+    context: &Context,
+    op: BinaryOp,
+    span: Span,
+    a: &FloatHistogram,
+    b: &FloatHistogram,
+) -> Result<Option<Cell>, Mismatched> {
     let mut histogram = a.clone();
     let (operation, done) = match op {
         BinaryOp::Add => (Operation::Addition, histogram.add(b)),
@@ -93,7 +109,7 @@ fn joined(context: &Context, op: BinaryOp, span: Span, a: &FloatHistogram, b: &F
         Ok(noted) => noted,
         Err(Incompatible) => {
             context.notes.warn(notes::mismatched_layouts(op.as_str()), span);
-            return None;
+            return Err(Mismatched);
         }
     };
     if op == BinaryOp::Sub {
@@ -102,11 +118,11 @@ fn joined(context: &Context, op: BinaryOp, span: Span, a: &FloatHistogram, b: &F
     if collision {
         // As in Prometheus, which takes the warning for a failure.
         context.notes.warn(notes::collision(operation), span);
-        return None;
+        return Err(Mismatched);
     }
     if reconciled {
         context.notes.inform(notes::reconciled(operation), span);
     }
     histogram.compact();
-    Some(Cell::Histogram(Arc::new(histogram)))
+    Ok(Some(Cell::Histogram(Arc::new(histogram))))
 }

@@ -86,10 +86,14 @@ impl Matching<'_> {
         self.context.check_cancelled()?;
         let matching = &self.join.matching;
         let (fill_many, fill_one) = self.fill();
-        if (group.many.is_empty() && fill_many.is_none()) || (group.one.is_empty() && fill_one.is_none()) {
+        if group.one.is_empty() && fill_one.is_none() {
             return Ok(());
         }
+        // Also where nothing meets them: two series of one group are an error by themselves.
         let ones = self.ones(group)?;
+        if group.many.is_empty() && fill_many.is_none() {
+            return Ok(());
+        }
         // At which steps some of the many side has met a value.
         let mut met = vec![false; self.many.steps()];
         let first = out.len();
@@ -103,11 +107,12 @@ impl Matching<'_> {
             let mut rows = HashMap::new();
             for step in (0..met.len()).filter(|step| ones[*step] != NONE && !met[*step]) {
                 let row = self.row(&mut rows, (NONE, ones[step]), out)?;
-                if self.mixed {
-                    let one = self.one.cell(ones[step], step);
-                    self.set_mixed(out, row, step, (Some(Cell::Float(fill)), one))?;
-                } else {
+                if !self.mixed {
                     self.set(out, row, step, (fill, self.one.row(ones[step])[step]));
+                } else if let Some(Some(value)) =
+                    self.of_mixed(Some(Cell::Float(fill)), self.one.cell(ones[step], step))
+                {
+                    out.set(row, step, value)?;
                 }
             }
         }
@@ -136,6 +141,16 @@ impl Matching<'_> {
             if ones[step] == NONE && fill_one.is_none() {
                 continue;
             }
+            let mixed = match self.mixed {
+                false => None,
+                true => {
+                    let one = ones[step];
+                    let other = if one == NONE { fill_one.map(Cell::Float) } else { self.one.cell(one, step) };
+                    // What does not go together has not met.
+                    let Some(value) = self.of_mixed(self.many.cell(many, step), other) else { continue };
+                    Some(value)
+                }
+            };
             if std::mem::replace(&mut met[step], true) && one_to_one {
                 let reason =
                     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
@@ -146,14 +161,15 @@ impl Matching<'_> {
                 _ => self.row(&mut rows, (many, ones[step]), out)?,
             };
             last = Some((ones[step], row));
-            if !self.mixed {
-                let other =
-                    if ones[step] == NONE { fill_one.unwrap_or(ABSENT) } else { self.one.row(ones[step])[step] };
-                self.set(out, row, step, (*v, other));
-                continue;
+            match mixed {
+                Some(Some(value)) => out.set(row, step, value)?,
+                Some(None) => {}
+                None => {
+                    let one = ones[step];
+                    let other = if one == NONE { fill_one.unwrap_or(ABSENT) } else { self.one.row(one)[step] };
+                    self.set(out, row, step, (*v, other));
+                }
             }
-            let other = if ones[step] == NONE { fill_one.map(Cell::Float) } else { self.one.cell(ones[step], step) };
-            self.set_mixed(out, row, step, (self.many.cell(many, step), other))?;
         }
         Ok(())
     }
@@ -162,20 +178,11 @@ impl Matching<'_> {
         out.row_mut(row)[step] = if self.swapped { (self.f)(one, many) } else { (self.f)(many, one) };
     }
 
-    /// As `set`, of values of which some are histograms.
-    fn set_mixed(
-        &self,
-        out: &mut Matrix,
-        row: usize,
-        step: usize,
-        (many, one): (Option<Cell>, Option<Cell>),
-    ) -> Result<(), EvalError> {
-        let (Some(many), Some(one)) = (many, one) else { return Ok(()) };
+    /// The operator on values of which some may be histograms; `None` where they do not go together.
+    fn of_mixed(&self, many: Option<Cell>, one: Option<Cell>) -> Option<Option<Cell>> {
+        let (many, one) = (many?, one?);
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        match histograms::of(self.context, self.join, self.span, &left, &right) {
-            Some(value) => out.set(row, step, value),
-            None => Ok(()),
-        }
+        histograms::of(self.context, self.join, self.span, &left, &right).ok()
     }
 
     /// The series of the result for a pair; labels are worked out when it first meets.

@@ -10,10 +10,10 @@ use crate::eval::{Context, EvalError};
 
 /// `sort` and `sort_desc`; NaN is last in both.
 pub(super) fn by_value(context: &Context, matrix: Matrix, descending: bool, span: Span) -> Result<Matrix, EvalError> {
+    let matrix = matrix.floats();
     if matrix.steps() > 1 {
         return ineffective(context, matrix, span);
     }
-    let matrix = matrix.floats();
     let value = |row: &usize| matrix.row(*row)[0];
     let mut order: Vec<usize> = (0..matrix.len()).filter(|row| is_present(value(row))).collect();
     order.sort_by(|a, b| {

@@ -108,9 +108,9 @@ fn map(name: &str) -> Option<fn(f64) -> f64> {
         "asinh" => f64::asinh,
         "acosh" => f64::acosh,
         "atanh" => f64::atanh,
-        // In this order of operations, which the standard library's conversions do not have.
-        "rad" => |v| v * std::f64::consts::PI / 180.0,
-        "deg" => |v| v * 180.0 / std::f64::consts::PI,
+        // One factor, as in Prometheus: the last bit depends on it.
+        "rad" => |v| v * 0.017_453_292_519_943_295,
+        "deg" => |v| v * 57.295_779_513_082_32,
         "sgn" => |v| {
             if v < 0.0 {
                 -1.0

@@ -54,12 +54,14 @@ pub(in crate::eval) fn floats(columns: &Columns, stats: bool) -> Vec<Arc<FloatHi
     let mut all: Vec<Arc<FloatHistogram>> =
         columns.histograms.iter().map(|sample| Arc::new(layouts.float(&sample.histogram))).collect();
     if stats {
-        for at in 1..all.len() {
-            if all[at].hint == ResetHint::Unknown {
-                let reset = all[at].is_reset_since(&all[at - 1]);
-                Arc::make_mut(&mut all[at]).hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
-            }
-        }
+        let hints: Vec<ResetHint> = (0..all.len())
+            .map(|at| match (at.checked_sub(1), all[at].hint) {
+                (Some(before), ResetHint::Unknown) if all[at].is_reset_since(&all[before]) => ResetHint::Reset,
+                (Some(_), ResetHint::Unknown) => ResetHint::NotReset,
+                (_, hint) => hint,
+            })
+            .collect();
+        all.iter_mut().zip(hints).for_each(|(histogram, hint)| *histogram = Arc::new(histogram.numbers(hint)));
     }
     all
 }

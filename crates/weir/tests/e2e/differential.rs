@@ -1,0 +1,213 @@
+//! Queries drawn from the grammar, asked of Weir and of a real Prometheus that has the same samples: the answers must be the same.
+//!
+//! `WEIR_QUERIES=N` asks so many, and `WEIR_SEED=S` draws others. A query whose answers differ is cut down to its smallest part of which they still do.
+
+mod draw;
+mod samples;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::prometheus::Prometheus;
+use crate::support::{encode_form, program};
+use crate::tsdb::prometheus;
+use crate::weir::{Launch, Weir};
+use draw::{Draw, Tree};
+
+/// Queries that are asked where nothing else is said.
+const QUERIES: u64 = 600;
+/// Of sums over several series the order is free.
+const SUMMED: [&str; 14] = [
+    "sum",
+    "avg",
+    "stddev",
+    "stdvar",
+    "sqrt",
+    "^",
+    "deriv",
+    "predict",
+    "smoothing",
+    "rate",
+    "increase",
+    "delta",
+    "%",
+    "deg",
+];
+/// How much such numbers may differ.
+const TOLERANCE: f64 = 1e-12;
+/// Of functions like these the last bits are, of which more is left where differences are taken.
+const TRANSCENDENTAL: [&str; 4] = ["exp", "ln", "quantile", "fraction"];
+const TOLERANCE_OF_THESE: f64 = 1e-9;
+/// The same of variances over series, in which the differences of large numbers are what is left.
+const TOLERANCE_OF_VARIANCE: f64 = 1e-4;
+const FEATURES: &str = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers";
+
+/// When a query is asked.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    start_ms: i64,
+    /// Nothing for an instant query.
+    range: Option<(i64, i64)>,
+}
+
+#[tokio::test]
+async fn drawn_queries_are_answered_as_by_a_real_prometheus() {
+    let test = "drawn_queries_are_answered_as_by_a_real_prometheus";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (seed, queries) = (number("WEIR_SEED").unwrap_or(1), number("WEIR_QUERIES").unwrap_or(QUERIES));
+    let dir = tempfile::tempdir().expect("directory");
+    let both = Both::start(dir.path(), &bin, seed).await;
+    let mut differences = Vec::new();
+    let mut draw = Draw::new(seed);
+    let (mut answered, mut full) = (0, 0);
+    for _ in 0..queries {
+        let (tree, when) = (draw.query(), draw.when());
+        let (difference, size) = both.differ(&tree.to_string(), when).await;
+        answered += usize::from(size.is_some());
+        full += usize::from(size.is_some_and(|size| size > 0));
+        if let Some(difference) = difference {
+            let (smallest, difference) = both.shrink(tree, when, difference).await;
+            differences.push(format!("{smallest}  {when:?}\n    {difference}"));
+        }
+    }
+    println!("seed {seed}: of {queries} queries {answered} were answered, {full} of them with series");
+    assert!(differences.is_empty(), "{} of {queries} differ:\n{}", differences.len(), differences.join("\n"));
+    // Else the grammar draws what nobody would ask.
+    assert!(full * 2 > queries as usize, "{full} of {queries} have series");
+}
+
+/// Weir and a Prometheus with the same samples.
+struct Both {
+    weir: Weir,
+    theirs: Prometheus,
+}
+
+impl Both {
+    async fn start(dir: &Path, bin: &Path, seed: u64) -> Both {
+        let (ours, blocks) = (dir.join("weir"), dir.join("blocks"));
+        samples::write(&ours.join("storage"), seed);
+        let export = ["tsdb", "export-prometheus", "--block-span", "24h", "--out"];
+        let mut command = std::process::Command::new(crate::support::weir_bin());
+        crate::support::run(command.args(export).arg(&blocks).arg("--data").arg(&ours));
+        let flags = [format!("--enable-feature={FEATURES}")];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let theirs = prometheus(bin, dir, &blocks, "global: {}\n", &flags).await;
+        let weir = Launch::new(&ours).args(&["--retention", "off", "--enable-feature", FEATURES]).start().await;
+        Both { weir, theirs }
+    }
+
+    /// What differs between the answers, and how many series there are, if both are answers.
+    async fn differ(&self, query: &str, when: When) -> (Option<String>, Option<usize>) {
+        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
+        let (path, form) = match when.range {
+            None => ("/api/v1/query", vec![("query", query.to_owned()), ("time", seconds(when.start_ms))]),
+            Some((end_ms, step_ms)) => {
+                let times = [("start", when.start_ms), ("end", end_ms), ("step", step_ms)];
+                let times = times.map(|(name, ms)| (name, seconds(ms)));
+                ("/api/v1/query_range", [("query", query.to_owned())].into_iter().chain(times).collect())
+            }
+        };
+        let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let ask = async |url: String| -> (u16, Value) {
+            let request = self.weir.http.post(url).header("content-type", "application/x-www-form-urlencoded");
+            let answer = request.body(encode_form(&form)).send().await.expect("answered");
+            let status = answer.status().as_u16();
+            (status, serde_json::from_str(&answer.text().await.expect("text")).expect("JSON"))
+        };
+        let (ours, theirs) =
+            (ask(self.weir.url(path)).await, ask(format!("http://{}{path}", self.theirs.address)).await);
+        if ours.0 != theirs.0 {
+            return (
+                Some(format!("{}: {} instead of {}: {}", ours.0, ours.1["error"], theirs.0, theirs.1["error"])),
+                None,
+            );
+        }
+        if ours.0 != 200 {
+            return (None, None);
+        }
+        for kind in ["warnings", "infos"] {
+            let told = |answer: &Value| {
+                let texts = answer[kind].as_array().into_iter().flatten();
+                // How many samples had to be mended it counts otherwise (docs/promql.md).
+                let uncounted = |text: String| text.split(", over ").next().unwrap_or("").to_owned();
+                texts.map(|text| uncounted(text.to_string())).collect::<BTreeSet<String>>()
+            };
+            let (mut ours, theirs) = (told(&ours.1), told(&theirs.1));
+            // Of operands that do not go together it tells one pair a step.
+            ours.retain(|text| !text.contains("for binary operator") || theirs.is_empty() || theirs.contains(text));
+            // It tells ten at most.
+            if ours != theirs && theirs.len() < 10 {
+                return (Some(format!("{kind} {ours:?} instead of {theirs:?}")), None);
+            }
+        }
+        let has = |names: &[&str]| names.iter().any(|name| query.contains(name));
+        let tolerance = match () {
+            () if has(&["stddev", "stdvar"]) => TOLERANCE_OF_VARIANCE,
+            () if has(&TRANSCENDENTAL) => TOLERANCE_OF_THESE,
+            () if has(&SUMMED) => TOLERANCE,
+            () => 0.0,
+        };
+        let (ours, theirs) = (&ours.1["data"], &theirs.1["data"]);
+        let size = theirs["result"].as_array().map_or(0, Vec::len);
+        (compare(ours, theirs, tolerance), Some(size))
+    }
+
+    /// The smallest part of a query of which the answers differ.
+    async fn shrink(&self, tree: Tree, when: When, difference: String) -> (Tree, String) {
+        let (mut smallest, mut difference) = (tree, difference);
+        'smaller: loop {
+            for candidate in smallest.smaller() {
+                if let (Some(other), _) = self.differ(&candidate.to_string(), when).await {
+                    (smallest, difference) = (candidate, other);
+                    continue 'smaller;
+                }
+            }
+            return (smallest, difference);
+        }
+    }
+}
+
+fn compare(ours: &Value, theirs: &Value, tolerance: f64) -> Option<String> {
+    if ours["resultType"] != theirs["resultType"] {
+        return Some(format!("{} instead of {}", ours["resultType"], theirs["resultType"]));
+    }
+    let series = |data: &Value| -> BTreeMap<String, Value> {
+        match data["result"].as_array() {
+            Some(list) if data["resultType"] != "scalar" && data["resultType"] != "string" => {
+                list.iter().map(|one| (one["metric"].to_string(), one.clone())).collect()
+            }
+            _ => BTreeMap::from([(String::new(), data["result"].clone())]),
+        }
+    };
+    let (ours, theirs) = (series(ours), series(theirs));
+    let keys = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
+    if keys(&ours) != keys(&theirs) {
+        return Some(format!("series {:?} instead of {:?}", keys(&ours), keys(&theirs)));
+    }
+    let differs = |(labels, own): (&String, &Value)| {
+        let other = &theirs[labels];
+        (!same(own, other, tolerance)).then(|| format!("{labels}: {own} instead of {other}"))
+    };
+    ours.iter().find_map(differs)
+}
+
+/// Whether two answers are the same but for the last bits of numbers.
+fn same(a: &Value, b: &Value, tolerance: f64) -> bool {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, tolerance)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b, tolerance)))
+        }
+        (Value::String(x), Value::String(y)) => {
+            x == y
+                || match (x.parse::<f64>(), y.parse::<f64>()) {
+                    (Ok(x), Ok(y)) => (x - y).abs() <= tolerance * x.abs().max(y.abs()),
+                    _ => false,
+                }
+        }
+        _ => a == b,
+    }
+}
