@@ -11,7 +11,8 @@ FROM ${BUILD} AS programs
 WORKDIR /src
 COPY . .
 ARG CARGO_PROFILE_IMAGE_LTO
-RUN images/collect /programs
+# What was compiled is larger than all images together, and not wanted in the layer.
+RUN images/collect /programs && rm -rf target
 
 FROM ${BASE} AS base
 ARG VERSION=0.1.0
