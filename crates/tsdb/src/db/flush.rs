@@ -76,7 +76,7 @@ impl<'a> Writers<'a> {
         while let Some((_, (span, name, writer))) = self.of.pop_first() {
             let finished = writer.finish().and_then(|forgotten| {
                 self.db.times_forgotten.fetch_add(forgotten, Ordering::Relaxed);
-                Block::open(&*self.db.disk, &name)
+                Block::open(&*self.db.disk, &name, &self.db.cache)
             });
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
             written.push((BlockEntry { name, span, from: self.from.clone() }, Arc::new(block)));

@@ -10,7 +10,8 @@ use super::Appended;
 use super::buffer::{Buffer, SealScratch};
 use super::generation::Generation;
 use super::ids::Ids;
-use crate::postings::LabelIndex;
+use crate::Error;
+use crate::postings::{Accept, LabelIndex};
 
 /// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
 const SERIES_BYTES: usize = 200;
@@ -256,36 +257,44 @@ impl LabelIndex for Index<'_> {
         self.active.clone()
     }
 
-    fn equal(&self, name: &str, value: &str) -> RoaringBitmap {
-        self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active))
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, Error> {
+        Ok(self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active)))
     }
 
-    fn accepted(&self, name: &str, _prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
+    fn accepted(&self, name: &str, _prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
-        for (_, ids) in self.values_of(name).filter(|(value, _)| accept(value)) {
+        for (_, ids) in self.values_of(name).filter(|(value, _)| accept.accepts(value, 0)) {
             ids.add_to(&mut found);
         }
-        found & &self.active
+        Ok(found & &self.active)
     }
 
-    fn names(&self, see: &mut dyn FnMut(&str)) {
+    fn names(&self, see: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
         for (name, values) in &self.shard.postings {
             if values.values().any(|place| self.shard.ids[*place as usize].meets(&self.active)) {
-                see(name);
+                see(name)?;
             }
         }
+        Ok(())
     }
 
-    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) {
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) -> Result<(), Error> {
         self.values_of(name).for_each(|(value, ids)| see(value, ids.count_among(of)));
+        Ok(())
     }
 
-    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool) {
+    fn values(
+        &self,
+        name: &str,
+        among: Option<&RoaringBitmap>,
+        see: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
         let among = among.unwrap_or(&self.active);
         for (value, _) in self.values_of(name).filter(|(_, ids)| ids.meets(among)) {
             if !see(value) {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 }
