@@ -2,9 +2,8 @@
 //!
 //! Series are spread over shards by the hash of their labels, each behind a lock of its own. What is known of a series (labels,
 //! postings) stays over flushes as long as it is written, so that a flush costs no new allocation for a series; its samples are in a
-//! *generation*, of which a flush takes one away and begins the next. The price is that a series which ended is kept for some
-//! flushes. Reading copies the little that is needed of the current generation and shares the frozen one, so that a lock is held
-//! for an instant.
+//! *generation*, of which a flush takes one away and begins the next; then series go that have ended. Reading copies the little that is
+//! needed of the current generation and shares the frozen one, so that a lock is held for an instant.
 
 mod buffer;
 mod generation;
@@ -33,6 +32,10 @@ use shard::Shard;
 const SHARD_BITS: u32 = 4;
 /// Locks: a few for each core.
 const SHARDS: usize = 1 << SHARD_BITS;
+
+/// A series is forgotten at a flush when its last sample is older than the newest of all by more than this: that is as far as queries look back, so to them it
+/// has ended. One that comes again is made anew, which costs a microsecond.
+const ENDED_MS: i64 = 300_000;
 
 /// A set of series with their samples, in memory.
 #[derive(Debug)]
@@ -142,9 +145,12 @@ impl Head {
         Frozen { shards: self.shards.iter().map(freeze).collect() }
     }
 
-    /// Forgets, in one of the shards, series that were idle over some flushes; see [`Shard::forget_idle`]. Whether there is a shard after it.
-    pub(crate) fn forget_idle(&self, shard: usize, flushed: &Frozen) -> bool {
-        lock(&self.shards[shard].shard).forget_idle(&flushed.shards[shard]);
+    /// Forgets, in one of the shards, series that have ended; see [`Shard::forget_ended`]. Whether there is a shard after it.
+    pub(crate) fn forget_ended(&self, shard: usize, flushed: &Frozen) -> bool {
+        if let Some(all) = flushed.range() {
+            let since_ms = all.end_ms.saturating_sub(ENDED_MS);
+            lock(&self.shards[shard].shard).forget_ended(&flushed.shards[shard], since_ms);
+        }
         shard + 1 < SHARDS
     }
 

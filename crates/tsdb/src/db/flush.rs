@@ -131,7 +131,7 @@ impl Db {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         for shard in 0.. {
             let _nobody_looks = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            if !self.head.forget_idle(shard, &frozen) {
+            if !self.head.forget_ended(shard, &frozen) {
                 break;
             }
         }
