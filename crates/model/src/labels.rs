@@ -216,16 +216,20 @@ fn take(text: &str) -> Option<(&str, &str)> {
     Some((text.get(at..end)?, text.get(end..)?))
 }
 
-fn push_pair(text: &mut String, name: &str, value: &str) {
-    for part in [name, value] {
-        let mut length = part.len();
-        while length >= 64 {
-            text.push(char::from((length & 63) as u8 | 64));
-            length >>= 6;
-        }
-        text.push(char::from(length as u8));
-        text.push_str(part);
+/// Appends a name or a value as a piece of a canonical text: its length, and what it is.
+pub fn push_piece(text: &mut String, part: &str) {
+    let mut length = part.len();
+    while length >= 64 {
+        text.push(char::from((length & 63) as u8 | 64));
+        length >>= 6;
     }
+    text.push(char::from(length as u8));
+    text.push_str(part);
+}
+
+fn push_pair(text: &mut String, name: &str, value: &str) {
+    push_piece(text, name);
+    push_piece(text, value);
 }
 
 /// Builds canonical texts one after the other in the same buffer.

@@ -21,7 +21,7 @@ pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
 pub use exemplar::{Exemplar, ExemplarsRequest, InvalidExemplar, SeriesExemplars};
 pub use histogram::{Buckets, Counts, Histogram, HistogramSample, InvalidHistogram, Layout, ResetHint, Span};
-pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text};
+pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, piece_text, push_piece};
 pub use matcher::{InvalidRegex, MatchOp, Matcher, Shape};
 pub use metadata::{Metadata, MetricType};
 pub use outline::{Aspect, Edges, Outline, OutlineRequest};

@@ -57,6 +57,10 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
 
+    /// Memory for parts of the blocks' indexes that were read; beside it all blocks together take half a byte a series
+    #[arg(long, env = "WEIR_STORAGE_INDEX_CACHE_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub storage_index_cache_bytes: usize,
+
     /// Exemplars that are kept, the newest of all series; 0 keeps none. Each takes some 300 bytes of memory, and all are written with a flush
     #[arg(long, env = "WEIR_STORAGE_EXEMPLARS_MAX", default_value_t = 100_000, value_name = "N")]
     pub storage_exemplars_max: usize,
@@ -99,6 +103,7 @@ impl Args {
             retention_bytes: self.retention_bytes,
             head_bytes_max: self.storage_head_bytes_max.max(1),
             block_span_ms: self.storage_block_span.as_millis() as i64,
+            index_cache_bytes: self.storage_index_cache_bytes,
             exemplars_max: self.storage_exemplars_max,
         }
     }

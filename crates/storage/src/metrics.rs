@@ -1,6 +1,7 @@
 //! What storage tells of itself.
 
 mod annotations;
+mod index;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use runtime::clock;
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 
 use self::annotations::Annotations;
+use self::index::Index;
 use crate::Args;
 use crate::admin::{self, Operation};
 
@@ -22,8 +24,10 @@ pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag
     let help =
         "Memory of the head at which it is written to blocks; at as much again meanwhile, reading the log waits.";
     let of_exemplars = "Exemplars that are kept; of more, the oldest go.";
+    let of_index = "Memory for pages of the blocks' indexes.";
     let bounds = [
         ("weir_storage_head_bytes_max", help, args.storage_head_bytes_max as u64),
+        ("weir_storage_index_cache_bytes_max", of_index, args.storage_index_cache_bytes as u64),
         ("weir_storage_exemplars_max", of_exemplars, args.storage_exemplars_max as u64),
     ];
     register_bounds(registry, &bounds)?;
@@ -74,6 +78,7 @@ pub(crate) struct Metrics {
     pub(crate) quarantined: IntGauge,
     pub(crate) times_forgotten: IntGauge,
     pub(crate) annotations: Annotations,
+    pub(crate) index: Index,
 }
 
 impl Metrics {
@@ -144,6 +149,7 @@ impl Metrics {
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
             times_forgotten: IntGauge::new("weir_storage_forgotten_time_columns", TIMES_FORGOTTEN)?,
             annotations: Annotations::new()?,
+            index: Index::new()?,
         };
         metrics.begin(registry)?;
         Ok(metrics)
@@ -195,6 +201,7 @@ impl Metrics {
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
         all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full), boxed(&self.admin)]);
         all.extend(self.annotations.collectors());
+        all.extend(self.index.collectors());
         all
     }
 
@@ -208,5 +215,6 @@ impl Metrics {
         self.quarantined.set(stats.quarantined as i64);
         self.times_forgotten.set(stats.times_forgotten as i64);
         self.annotations.tell(&stats);
+        self.index.tell(&stats);
     }
 }

@@ -1,12 +1,14 @@
 //! An immutable file of chunks with its index.
 //!
-//! A block holds series in the order of their labels, with chunks that lie together. Its index (symbols, series, an FST of the values of each label
-//! with postings) is read into memory when the block is opened, compressed as it lies; labels are put together when a query finds the
-//! series. Chunks are read by position when they are decoded, each with a checksum. FORMAT.md draws the bytes.
+//! A block holds series in the order of their labels, with chunks that lie together. Its index is in pages, of which memory holds the top and what was read
+//! last (`index`, `cache`); labels are put together when a query finds the series. Pages and chunks are read by position when they are needed, each with a
+//! checksum. FORMAT.md draws the bytes.
 //!
 //! Times that several chunks have are stored once, before the chunks of the series that had them first, so a series is read at two places, its own and that
 //! of the times of its scrapes. The price: what damages those costs the samples of all series that share them.
 
+mod cache;
+mod file;
 mod index;
 mod tail;
 #[cfg(test)]
@@ -14,29 +16,32 @@ mod tests;
 mod times;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{Cancel, Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
 use roaring::RoaringBitmap;
 
 use crate::chunk::{self, Facts, Times};
 use crate::deletes::{Cuts, is_cut};
-use crate::disk::{Disk, Input, io};
+use crate::disk::Disk;
 use crate::head::too_many;
 use crate::{Error, deletes, postings};
-use index::NEWEST_SERIES;
-pub(crate) use index::{Entry, Index};
+pub(crate) use cache::Cache;
+pub(crate) use file::File;
+use index::GROUP;
+pub(crate) use index::{Entry, Index, Memo, Newest};
 pub use tail::tail_bytes;
 pub(crate) use times::Place;
 pub(crate) use write::Writer;
 
+/// What the first bytes of a block are but for its version.
+const NAME: &[u8; 7] = b"weirblk";
 /// First bytes of a block.
-pub(crate) const MAGIC: &[u8; 8] = b"weirblk3";
+pub(crate) const MAGIC: &[u8; 8] = b"weirblk4";
 /// Last bytes of a block.
-pub(crate) const END: &[u8; 8] = b"weirend3";
-/// Position and length of the index, its checksum, number of samples, first and last time, checksum of these, [`END`].
+pub(crate) const END: &[u8; 8] = b"weirend4";
+/// Position of the index, that of its top, the top's checksum, number of samples, first and last time, checksum of these, [`END`].
 pub(crate) const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
 
 /// Where a chunk lies, and what is in it.
@@ -70,57 +75,83 @@ impl Last {
 /// A block that is open.
 #[derive(Debug)]
 pub struct Block {
-    path: PathBuf,
-    file: Box<dyn Input>,
-    bytes: u64,
+    file: Arc<File>,
     samples: u64,
     range: TimeRange,
-    /// Bytes were found that are not what was written.
-    damaged: AtomicBool,
     pub(crate) index: Index,
 }
 
+/// The end of a block, which says where its index is.
+pub(crate) struct Footer {
+    /// Where the chunks end and the pages of the index begin.
+    pub(crate) index_at: u64,
+    /// Where the pages end and the top of the index begins.
+    pub(crate) top_at: u64,
+    pub(crate) top_crc: [u8; 4],
+    pub(crate) samples: u64,
+    pub(crate) range: TimeRange,
+    /// Whether its checksum is right.
+    pub(crate) is_sound: bool,
+    pub(crate) has_end: bool,
+}
+
+impl Footer {
+    /// Reads what is one, as its length tells; of one that is not sound nothing is known.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Footer> {
+        let (content, rest) = bytes.split_at_checked(FOOTER - 12)?;
+        let u64_at = |at: usize| content[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        Some(Footer {
+            index_at: u64_at(0)?,
+            top_at: u64_at(8)?,
+            top_crc: content[16..20].try_into().ok()?,
+            samples: u64_at(20)?,
+            range: TimeRange { start_ms: u64_at(28)? as i64, end_ms: u64_at(36)? as i64 },
+            is_sound: rest.get(..4)? == crc32c::crc32c(content).to_le_bytes(),
+            has_end: rest.get(4..)? == END,
+        })
+    }
+
+    /// Whether it tells of places that there can be, before it.
+    pub(crate) fn is_before(&self, footer_at: u64) -> bool {
+        MAGIC.len() as u64 <= self.index_at && self.index_at <= self.top_at && self.top_at <= footer_at
+    }
+}
+
 impl Block {
-    /// Opens a block of a disk and checks its footer and its index.
-    pub fn open(disk: &dyn Disk, name: &str) -> Result<Block, Error> {
-        let (path, open) = (disk.path(name), disk.open(name));
-        let name = path.display().to_string();
-        let file = open.map_err(io(format!("opening {name}")))?;
-        let bytes = file.bytes();
-        let read = |at: u64, n: usize| {
-            let mut buffer = vec![0; n];
-            file.read_exact_at(&mut buffer, at)
-                .map(|()| buffer)
-                .map_err(io(format!("reading {n} bytes at {at} of {name}")))
-        };
-        let footer_at = bytes.checked_sub(FOOTER as u64).filter(|at| *at >= MAGIC.len() as u64);
-        let footer_at = footer_at.ok_or_else(|| Error::corrupt(&name, 0, "too short for a block"))?;
-        let footer = read(footer_at, FOOTER)?;
-        let (content, rest) = footer.split_at(FOOTER - 12);
-        let damaged = |reason| Error::corrupt(&name, footer_at as usize, reason);
-        if read(0, MAGIC.len())? != MAGIC || &rest[4..] != END {
-            return Err(damaged("not a block"));
+    /// Opens a block of a disk and checks its footer and the top of its index. What is read of the index later goes through the cache.
+    pub(crate) fn open(disk: &dyn Disk, name: &str, cache: &Arc<Cache>) -> Result<Block, Error> {
+        let file = Arc::new(File::open(disk, name)?);
+        let footer_at = file.bytes().checked_sub(FOOTER as u64).filter(|at| *at >= MAGIC.len() as u64);
+        let footer_at = footer_at.ok_or_else(|| file.corrupt(0, "too short for a block"))?;
+        let bytes = file.read(footer_at, FOOTER as u64)?;
+        let damaged = |reason| file.corrupt(footer_at, reason);
+        let footer = Footer::read(&bytes).ok_or_else(|| damaged("not a block"))?;
+        let magic = file.read(0, MAGIC.len() as u64)?;
+        if magic != MAGIC || !footer.has_end {
+            let (version, own) = (magic[NAME.len()], MAGIC[NAME.len()]);
+            let is_other = magic.starts_with(NAME) && version != own && bytes.ends_with(&[version]);
+            let (version, own) = (char::from(version), char::from(own));
+            let reason = format!("a block of version {version}, and this reads version {own}");
+            return Err(if is_other { file.corrupt(0, &reason) } else { damaged("not a block") });
         }
-        if crc32c::crc32c(content).to_le_bytes() != rest[..4] {
+        if !footer.is_sound {
             return Err(damaged("checksum of the footer is wrong"));
         }
-        let u64_at = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
-        let (index_at, index_bytes) = (u64_at(0), u64_at(8));
-        if index_at.checked_add(index_bytes) != Some(footer_at) {
+        if !footer.is_before(footer_at) {
             return Err(damaged("place of the index"));
         }
-        let stored = read(index_at, index_bytes as usize)?;
-        if crc32c::crc32c(&stored).to_le_bytes() != content[16..20] {
-            return Err(Error::corrupt(&name, index_at as usize, "checksum of the index is wrong"));
+        let top = file.read(footer.top_at, footer_at - footer.top_at)?;
+        if crc32c::crc32c(&top).to_le_bytes() != footer.top_crc {
+            return Err(file.corrupt(footer.top_at, "checksum of the index is wrong"));
         }
-        let index = Index::read(stored).map_err(|reason| Error::corrupt(&name, index_at as usize, reason))?;
-        let range = TimeRange { start_ms: u64_at(28) as i64, end_ms: u64_at(36) as i64 };
-        Ok(Block { path, file, bytes, samples: u64_at(20), range, damaged: AtomicBool::new(false), index })
+        let index = Index::open(&file, cache, footer.index_at, &top);
+        let index = index.map_err(|reason| file.corrupt(footer.top_at, reason))?;
+        Ok(Block { file, samples: footer.samples, range: footer.range, index })
     }
 
     /// Its file.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     /// First and last time of a sample in it.
@@ -130,7 +161,7 @@ impl Block {
 
     /// Size of the file.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.file.bytes()
     }
 
     /// Number of samples.
@@ -149,13 +180,13 @@ impl Block {
         request: &SelectRequest,
         cuts: &Cuts,
     ) -> Result<Vec<(Labels, Piece)>, Error> {
-        let ids = postings::select(&self.index, &request.matchers);
+        let (ids, mut memo) = (postings::select(&self.index, &request.matchers)?, Memo::default());
         let mut out = Vec::new();
         for (n, id) in ids.iter().enumerate() {
             if n % 1024 == 0 && request.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let entry = self.index.entry(id).map_err(|reason| self.corrupt(0, reason))?;
+            let entry = self.index.entry(id, &mut memo)?;
             let cuts = cuts.of(id);
             let is_asked = |c: &ChunkRef| c.range.overlaps(&request.range) && !is_cut(&cuts, c);
             let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(is_asked).collect();
@@ -176,16 +207,17 @@ impl Block {
         range: TimeRange,
         cancel: &Cancel,
     ) -> Result<Option<RoaringBitmap>, Error> {
-        for (newest, first) in self.index.newest().iter().zip((0u32..).step_by(NEWEST_SERIES)) {
+        let mut memo = Memo::default();
+        for (newest, first) in self.index.newest().iter().zip((0u32..).step_by(GROUP)) {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let own = first..first.saturating_add(NEWEST_SERIES as u32);
+            let own = first..first.saturating_add(GROUP as u32);
             if newest.last_ms < range.start_ms {
                 ids.remove_range(own);
             } else if !newest.live || newest.first_ms < range.start_ms || newest.last_ms > range.end_ms {
                 for id in ids.range(own).collect::<Vec<_>>() {
-                    match self.is_live(id, range)? {
+                    match self.is_live(id, range, &mut memo)? {
                         Some(true) => {}
                         Some(false) => {
                             ids.remove(id);
@@ -198,8 +230,8 @@ impl Block {
         Ok(Some(ids))
     }
 
-    fn is_live(&self, id: u32, range: TimeRange) -> Result<Option<bool>, Error> {
-        let chunks = self.index.chunks(id).map_err(|reason| self.corrupt(0, reason))?;
+    fn is_live(&self, id: u32, range: TimeRange, memo: &mut Memo) -> Result<Option<bool>, Error> {
+        let chunks = self.index.chunks(id, memo)?;
         let Some(newest) = chunks.iter().rfind(|c| c.range.start_ms <= range.end_ms) else { return Ok(Some(false)) };
         if newest.last == Last::Histogram {
             return Ok(None);
@@ -216,7 +248,8 @@ impl Block {
     /// Decodes chunks in the order in which they lie, and keeps the samples in the range.
     pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
-        let bytes = self.read_at(first.at, last.at + u64::from(last.bytes) - first.at)?;
+        let end = last.at.saturating_add(u64::from(last.bytes));
+        let bytes = self.file.read(first.at, end.saturating_sub(first.at))?;
         let mut run = Run::default();
         for (n, reference) in chunks.iter().enumerate() {
             let chunk = self.checked(&bytes, first.at, Place { at: reference.at, bytes: reference.bytes })?;
@@ -252,14 +285,7 @@ impl Block {
             }
             end = place.end();
         }
-        Ok(Run { at: first.at, bytes: self.read_at(first.at, end - first.at)?, times: Vec::new() })
-    }
-
-    fn read_at(&self, at: u64, size: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; size as usize];
-        let context = || format!("reading {size} bytes at {at} of {}", self.path.display());
-        self.file.read_exact_at(&mut bytes, at).map_err(io(context()))?;
-        Ok(bytes)
+        Ok(Run { at: first.at, bytes: self.file.read(first.at, end.saturating_sub(first.at))?, times: Vec::new() })
     }
 
     /// What lies at a place, without the checksum, which must be right. `bytes` begins at `from`.
@@ -277,12 +303,11 @@ impl Block {
 
     /// Whether a read found bytes that are not what was written; the block is then left out, and answers say so.
     pub fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
+        self.file.is_damaged()
     }
 
-    pub(crate) fn corrupt(&self, at: u64, reason: &str) -> Error {
-        self.damaged.store(true, Ordering::Relaxed);
-        Error::corrupt(&self.path.display().to_string(), at as usize, reason)
+    fn corrupt(&self, at: u64, reason: &str) -> Error {
+        self.file.corrupt(at, reason)
     }
 }
 

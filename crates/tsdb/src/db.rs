@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use model::{Exemplar, LabelsRef, Metadata, Samples, TimeRange};
 
 use crate::Error;
-use crate::block::Block;
+use crate::block::{Block, Cache};
 use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
 use crate::exemplars::file::SUFFIX as EXEMPLARS;
@@ -53,6 +53,8 @@ pub struct Options {
     pub head_bytes_max: usize,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
     pub block_span_ms: i64,
+    /// Memory for pages of the blocks' indexes that were read, in bytes. Beside it each block has some 300 bytes for a thousand series.
+    pub index_cache_bytes: usize,
     /// Exemplars that are kept, the newest; none where it is 0. Each takes some 200 bytes of memory and more, by the length of its labels.
     pub exemplars_max: usize,
 }
@@ -65,6 +67,7 @@ impl Default for Options {
             retention_bytes: None,
             head_bytes_max: 256 << 20,
             block_span_ms: 24 * 3_600_000,
+            index_cache_bytes: 64 << 20,
             exemplars_max: 100_000,
         }
     }
@@ -76,6 +79,8 @@ pub struct Db {
     disk: Arc<dyn Disk>,
     options: Options,
     head: Head,
+    /// Of the indexes of all blocks.
+    cache: Arc<Cache>,
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
     /// begins and while numbers of series are taken back.
     gate: RwLock<()>,
@@ -156,6 +161,16 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Samples in them.
     pub block_samples: u64,
+    /// Memory of the indexes of all blocks that is always there, about, in bytes.
+    pub index_bytes: usize,
+    /// Memory of their pages that were read, in bytes; [`Options::index_cache_bytes`] bounds it.
+    pub index_cache_bytes: usize,
+    /// Pages that were asked for and there, since the engine was opened.
+    pub index_cache_hits: u64,
+    /// Pages that were read.
+    pub index_cache_misses: u64,
+    /// Pages that had to go to make room for others.
+    pub index_cache_evictions: u64,
     /// Blocks that are damaged and not read.
     pub quarantined: usize,
     /// Flushes that were committed since the engine was opened.
@@ -235,9 +250,10 @@ impl Db {
             None => create(&*disk)?,
         };
         remove_orphans(&*disk, &manifest)?;
+        let cache = Cache::new(options.index_cache_bytes);
         let mut view = View { deletes: manifest.deletes.clone(), ..View::default() };
         for entry in &manifest.blocks {
-            match Block::open(&*disk, &entry.name) {
+            match Block::open(&*disk, &entry.name, &cache) {
                 Ok(block) => view.blocks.push((entry.clone(), Arc::new(block))),
                 Err(error) if error.is_unreachable() => return Err(error),
                 Err(error) => {
@@ -251,6 +267,7 @@ impl Db {
             disk,
             options,
             head: Head::default(),
+            cache,
             gate: RwLock::default(),
             reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
             exemplars: Mutex::new(exemplars),
@@ -296,6 +313,7 @@ impl Db {
         // Whoever appends has the head and then these: so the head before them, and not both at once.
         let (head_series, head_samples) = (head.series(), head.samples());
         let head_bytes = head.bytes() + head.registry_bytes() + frozen;
+        let cache = self.cache.figures();
         let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
             head_series,
@@ -304,6 +322,11 @@ impl Db {
             blocks: view.blocks.len(),
             block_bytes: view.blocks.iter().map(|(_, b)| b.bytes()).sum(),
             block_samples: view.blocks.iter().map(|(_, b)| b.samples()).sum(),
+            index_bytes: view.blocks.iter().map(|(_, b)| b.index.bytes()).sum(),
+            index_cache_bytes: cache.bytes,
+            index_cache_hits: cache.hits,
+            index_cache_misses: cache.misses,
+            index_cache_evictions: cache.evictions,
             quarantined: self.warnings().len(),
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),

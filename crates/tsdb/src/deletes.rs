@@ -9,7 +9,8 @@ use std::sync::Arc;
 use model::{Columns, LabelsRef, Mark, Matcher, TimeRange};
 use roaring::RoaringBitmap;
 
-use crate::block::{Block, ChunkRef, Index};
+use crate::Error;
+use crate::block::{Block, ChunkRef};
 use crate::postings;
 
 /// Deletions that wait for their blocks to be written anew. Each costs a look at the index of every block that is read.
@@ -30,8 +31,8 @@ pub(crate) struct Cuts(Vec<(RoaringBitmap, TimeRange)>);
 
 impl Delete {
     /// Whether it takes anything from a block, given with its number.
-    pub(crate) fn touches(&self, number: u64, block: &Block) -> bool {
-        self.may_touch(number, block.range()) && !postings::select(&block.index, &self.matchers).is_empty()
+    pub(crate) fn touches(&self, number: u64, block: &Block) -> Result<bool, Error> {
+        Ok(self.may_touch(number, block.range()) && !postings::select(&block.index, &self.matchers)?.is_empty())
     }
 
     /// Whether it is of the series with these labels.
@@ -46,15 +47,12 @@ impl Delete {
 
 impl Cuts {
     /// What these take from a block, given with its number.
-    pub(crate) fn new(deletes: &[Arc<Delete>], number: u64, block: &Block) -> Cuts {
-        Cuts::of_index(deletes, number, &block.index, block.range())
-    }
-
-    /// As [`Cuts::new`], of a block's index and the range of its samples.
-    pub(crate) fn of_index(deletes: &[Arc<Delete>], number: u64, index: &Index, range: TimeRange) -> Cuts {
-        let own = deletes.iter().filter(|delete| delete.may_touch(number, range));
-        let own = own.map(|delete| (postings::select(index, &delete.matchers), delete.range));
-        Cuts(own.filter(|(series, _)| !series.is_empty()).collect())
+    pub(crate) fn new(deletes: &[Arc<Delete>], number: u64, block: &Block) -> Result<Cuts, Error> {
+        let own = deletes.iter().filter(|delete| delete.may_touch(number, block.range()));
+        let own = own.map(|delete| Ok((postings::select(&block.index, &delete.matchers)?, delete.range)));
+        let mut own = own.collect::<Result<Vec<_>, Error>>()?;
+        own.retain(|(series, _)| !series.is_empty());
+        Ok(Cuts(own))
     }
 
     /// Whether nothing is taken.
@@ -67,6 +65,11 @@ impl Cuts {
         let own = self.0.iter().filter(|(ids, _)| ids.contains(series));
         own.map(|(_, range)| *range).collect()
     }
+}
+
+/// The ranges that these take from a series of a block, given with its number. It is for a block of which not all of the index can be read.
+pub(crate) fn ranges_of(deletes: &[Arc<Delete>], number: u64, labels: LabelsRef<'_>) -> Vec<TimeRange> {
+    deletes.iter().filter(|delete| number < delete.before && delete.meets(labels)).map(|delete| delete.range).collect()
 }
 
 /// Whether nothing is left of a chunk.

@@ -2,9 +2,8 @@
 //!
 //! Series are spread over shards by the hash of their labels, each behind a lock of its own. What is known of a series (labels,
 //! postings) stays over flushes as long as it is written, so that a flush costs no new allocation for a series; its samples are in a
-//! *generation*, of which a flush takes one away and begins the next. The price is that a series which ended is kept for some
-//! flushes. Reading copies the little that is needed of the current generation and shares the frozen one, so that a lock is held
-//! for an instant.
+//! *generation*, of which a flush takes one away and begins the next; then series go that have ended. Reading copies the little that is
+//! needed of the current generation and shares the frozen one, so that a lock is held for an instant.
 
 mod buffer;
 mod generation;
@@ -33,6 +32,10 @@ use shard::Shard;
 const SHARD_BITS: u32 = 4;
 /// Locks: a few for each core.
 const SHARDS: usize = 1 << SHARD_BITS;
+
+/// A series is forgotten at a flush when its last sample is older than the newest of all by more than this: that is as far as queries look back, so to them it
+/// has ended. One that comes again is made anew, which costs a microsecond.
+const ENDED_MS: i64 = 300_000;
 
 /// A set of series with their samples, in memory.
 #[derive(Debug)]
@@ -142,9 +145,12 @@ impl Head {
         Frozen { shards: self.shards.iter().map(freeze).collect() }
     }
 
-    /// Forgets, in one of the shards, series that were idle over some flushes; see [`Shard::forget_idle`]. Whether there is a shard after it.
-    pub(crate) fn forget_idle(&self, shard: usize, flushed: &Frozen) -> bool {
-        lock(&self.shards[shard].shard).forget_idle(&flushed.shards[shard]);
+    /// Forgets, in one of the shards, series that have ended; see [`Shard::forget_ended`]. Whether there is a shard after it.
+    pub(crate) fn forget_ended(&self, shard: usize, flushed: &Frozen) -> bool {
+        if let Some(all) = flushed.range() {
+            let since_ms = all.end_ms.saturating_sub(ENDED_MS);
+            lock(&self.shards[shard].shard).forget_ended(&flushed.shards[shard], since_ms);
+        }
         shard + 1 < SHARDS
     }
 
@@ -175,7 +181,7 @@ impl Head {
                 continue;
             }
             let index = shard.index(frozen.map(|f| &**f));
-            for id in postings::select(&index, &request.matchers) {
+            for id in postings::select(&index, &request.matchers)? {
                 let frozen = frozen.filter(|g| g.get(id).is_some_and(|buffer| buffer.overlaps(request.range)));
                 let current = shard.current.get(id).filter(|buffer| buffer.overlaps(request.range));
                 let Some(labels) = shard.labels(id).filter(|_| frozen.is_some() || current.is_some()) else { continue };
@@ -196,7 +202,7 @@ impl Head {
         frozen: Option<&Frozen>,
         request: &CountRequest,
         into: &mut HashMap<String, u64>,
-    ) -> Option<bool> {
+    ) -> Result<Option<bool>, Error> {
         let (mut scratch, mut any) = (Columns::default(), false);
         for (at, shard) in self.shards().enumerate() {
             let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
@@ -204,15 +210,15 @@ impl Head {
                 continue;
             }
             let index = shard.index(frozen);
-            let mut live = postings::select(&index, &request.matchers);
+            let mut live = postings::select(&index, &request.matchers)?;
             any |= !live.is_empty();
             for id in live.clone() {
                 let mut newest = |generation: &Generation| match generation.get(id) {
                     Some(buffer) => buffer.newest(request.range, &mut scratch),
                     None => Ok(None),
                 };
-                let current = newest(&shard.current).ok()?;
-                let older = frozen.map_or(Ok(None), &mut newest).ok()?;
+                let (current, older) = (newest(&shard.current), frozen.map_or(Ok(None), &mut newest));
+                let (Ok(current), Ok(older)) = (current, older) else { return Ok(None) };
                 // Of samples at the same time that of the current generation is the one written last.
                 let is_live = match (older, current) {
                     (Some((t, live)), Some((newer, _))) if t > newer => live,
@@ -223,9 +229,9 @@ impl Head {
                     live.remove(id);
                 }
             }
-            postings::add_counts(&index, request.by.as_deref(), &live, into);
+            postings::add_counts(&index, request.by.as_deref(), &live, into)?;
         }
-        Some(any)
+        Ok(Some(any))
     }
 
     pub(crate) fn add_label_names(
@@ -233,8 +239,8 @@ impl Head {
         frozen: Option<&Frozen>,
         request: &LabelsRequest,
         into: &mut BTreeSet<String>,
-    ) {
-        self.each_index(frozen, request.range, |index| add_names(index, &request.matcher_sets, into));
+    ) -> Result<(), Error> {
+        self.each_index(frozen, request.range, |index| add_names(index, &request.matcher_sets, into))
     }
 
     /// The values of a label, each once and in no order: many shards have the same ones.
@@ -243,22 +249,28 @@ impl Head {
         name: &str,
         frozen: Option<&Frozen>,
         request: &LabelsRequest,
-    ) -> HashSet<String> {
+    ) -> Result<HashSet<String>, Error> {
         let mut values = HashSet::new();
         let mut see = |value: &str| {
             values.get_or_insert_with(value, |value| value.to_owned());
         };
-        self.each_index(frozen, request.range, |index| each_value(index, name, &request.matcher_sets, &mut see));
-        values
+        self.each_index(frozen, request.range, |index| each_value(index, name, &request.matcher_sets, &mut see))?;
+        Ok(values)
     }
 
-    fn each_index(&self, frozen: Option<&Frozen>, range: TimeRange, mut see: impl FnMut(&shard::Index<'_>)) {
+    fn each_index(
+        &self,
+        frozen: Option<&Frozen>,
+        range: TimeRange,
+        mut see: impl FnMut(&shard::Index<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         for (at, shard) in self.shards().enumerate() {
             let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(range));
             if frozen.is_some() || shard.current.overlaps(range) {
-                see(&shard.index(frozen));
+                see(&shard.index(frozen))?;
             }
         }
+        Ok(())
     }
 
     /// Each shard in turn, locked.
@@ -331,12 +343,12 @@ impl SeriesSource for Head {
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let mut names = BTreeSet::new();
-        self.add_label_names(None, request, &mut names);
+        self.add_label_names(None, request, &mut names)?;
         Ok(names.into_iter().collect::<Vec<_>>().into())
     }
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
-        let mut values: Vec<String> = self.label_values_of(name, None, request).into_iter().collect();
+        let mut values: Vec<String> = self.label_values_of(name, None, request)?.into_iter().collect();
         values.sort_unstable();
         Ok(values.into())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Cancel, Columns, Labels, Mark, TimeRange};
 
 use crate::Error;
-use crate::block::{Block, Writer};
+use crate::block::{Block, Memo, Writer};
 use crate::columns::{View, merge_newer};
 use crate::deletes::{self, Cuts};
 use crate::retention::Floors;
@@ -51,9 +51,11 @@ pub(crate) fn merge(
 ) -> Result<Merged, Error> {
     let mut is_whole = true;
     let mut at: Vec<u32> = vec![0; sources.len()];
-    let mut current = Vec::new();
-    for ((block, _), id) in sources.iter().zip(&at) {
-        current.push(entry(block, *id)?);
+    let (mut current, mut memos) = (Vec::new(), Vec::new());
+    for (block, _) in sources {
+        let mut memo = Memo::ahead();
+        current.push(entry(block, 0, &mut memo)?);
+        memos.push(memo);
     }
     let (mut samples, mut piece) = (Columns::default(), Columns::default());
     while let Some(next) =
@@ -73,7 +75,7 @@ pub(crate) fn merge(
             deletes::apply(&cuts, Mark::default(), &mut piece);
             merge_newer(&mut samples, Mark::default(), &piece);
             at[n] += 1;
-            current[n] = entry(block, at[n])?;
+            current[n] = entry(block, at[n], &mut memos[n])?;
         }
         writer.push(&next, View::of(&samples))?;
     }
@@ -84,11 +86,11 @@ pub(crate) fn merge(
 
 type Current = Option<(Labels, Vec<crate::block::ChunkRef>)>;
 
-fn entry(block: &Block, id: u32) -> Result<Current, Error> {
+fn entry(block: &Block, id: u32, memo: &mut Memo) -> Result<Current, Error> {
     if id as usize >= block.series() {
         return Ok(None);
     }
-    let entry = block.index.entry(id).map_err(|reason| block.corrupt(0, reason))?;
+    let entry = block.index.entry(id, memo)?;
     Ok(Some((entry.labels, entry.chunks)))
 }
 

@@ -1,37 +1,46 @@
 //! From matchers to series: which of the numbered series of a head's shard or of a block meet all matchers.
 
+mod accept;
+
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 use model::{MatchOp, Matcher, Shape};
 use roaring::{MultiOps as _, RoaringBitmap};
 
-/// An index from labels to numbered series.
+use crate::Error;
+pub(crate) use accept::Accept;
+
+/// An index from labels to numbered series. What is read of a file can fail.
 pub(crate) trait LabelIndex {
     /// Every series.
     fn all(&self) -> RoaringBitmap;
     /// The series that have this label with this value.
-    fn equal(&self, name: &str, value: &str) -> RoaringBitmap;
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, Error>;
     /// The series whose value of this label is accepted; those without the label are not. Values that do not begin with `prefix` need not be tried.
-    fn accepted(&self, name: &str, prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap;
+    fn accepted(&self, name: &str, prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error>;
     /// Calls `see` with every label name.
-    fn names(&self, see: &mut dyn FnMut(&str));
+    fn names(&self, see: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error>;
     /// Calls `see` with every value of a label, and how many of the series have it.
-    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64));
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) -> Result<(), Error>;
     /// Calls `see` with every value of a label that one of the series has, until it says that it has seen enough.
-    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool);
+    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool)
+    -> Result<(), Error>;
 }
 
 /// The series that meet all matchers.
-pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> RoaringBitmap {
+pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
     let mut found: Option<RoaringBitmap> = None;
     // Those that ask for a value first: they make the set small. A matcher that accepts the empty value also accepts
     // series without the label, of which the index knows nothing, so it is asked for those to leave out.
     for matcher in matchers.iter().filter(|m| !m.matches_empty()) {
-        let ids = with(index, matcher);
-        let ids = found.map_or(ids.clone(), |found| found & ids);
+        let ids = with(index, matcher)?;
+        let ids = match found {
+            Some(found) => found & ids,
+            None => ids,
+        };
         if ids.is_empty() {
-            return ids;
+            return Ok(ids);
         }
         found = Some(ids);
     }
@@ -40,72 +49,85 @@ pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> RoaringBit
         if found.is_empty() {
             break;
         }
-        found -= without(index, matcher);
+        found -= without(index, matcher)?;
     }
-    found
+    Ok(found)
 }
 
 /// The series whose value meets a matcher that does not accept the empty one.
-fn with(index: &dyn LabelIndex, matcher: &Matcher) -> RoaringBitmap {
-    let name = &matcher.name;
+fn with(index: &dyn LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, Error> {
     match (matcher.op, matcher.shape()) {
-        (MatchOp::Equal, _) => index.equal(name, &matcher.value),
-        (MatchOp::Regex, Some(Shape::OneOf(values))) => any_of(index, name, values),
-        (MatchOp::Regex, Some(Shape::Prefix(prefix))) => index.accepted(name, prefix, &mut |v| matcher.matches(v)),
-        _ => index.accepted(name, "", &mut |value| matcher.matches(value)),
+        (MatchOp::Equal, _) => index.equal(&matcher.name, &matcher.value),
+        (MatchOp::Regex, Some(Shape::OneOf(values))) => any_of(index, &matcher.name, values),
+        (MatchOp::Regex, Some(Shape::Prefix(prefix))) => {
+            index.accepted(&matcher.name, prefix, &mut Accept::met(matcher))
+        }
+        _ => index.accepted(&matcher.name, "", &mut Accept::met(matcher)),
     }
 }
 
 /// The series whose value does not meet a matcher that accepts the empty one.
-fn without(index: &dyn LabelIndex, matcher: &Matcher) -> RoaringBitmap {
-    let name = &matcher.name;
+fn without(index: &dyn LabelIndex, matcher: &Matcher) -> Result<RoaringBitmap, Error> {
     match (matcher.op, matcher.shape()) {
-        (MatchOp::NotEqual, _) => index.equal(name, &matcher.value),
-        (MatchOp::NotRegex, Some(Shape::OneOf(values))) => any_of(index, name, values),
-        (MatchOp::NotRegex, Some(Shape::Prefix(prefix))) => index.accepted(name, prefix, &mut |v| !matcher.matches(v)),
-        _ => index.accepted(name, "", &mut |value| !matcher.matches(value)),
+        (MatchOp::NotEqual, _) => index.equal(&matcher.name, &matcher.value),
+        (MatchOp::NotRegex, Some(Shape::OneOf(values))) => any_of(index, &matcher.name, values),
+        (MatchOp::NotRegex, Some(Shape::Prefix(prefix))) => {
+            index.accepted(&matcher.name, prefix, &mut Accept::not_met(matcher))
+        }
+        _ => index.accepted(&matcher.name, "", &mut Accept::not_met(matcher)),
     }
 }
 
-fn any_of(index: &dyn LabelIndex, name: &str, values: &[String]) -> RoaringBitmap {
-    values.iter().map(|value| index.equal(name, value)).union()
+fn any_of(index: &dyn LabelIndex, name: &str, values: &[String]) -> Result<RoaringBitmap, Error> {
+    let found = values.iter().map(|value| index.equal(name, value)).collect::<Result<Vec<_>, _>>()?;
+    Ok(found.union())
 }
 
-/// The series that meet one of the sets of matchers; all where there is no set.
-pub(crate) fn select_any(index: &dyn LabelIndex, sets: &[Vec<Matcher>]) -> Option<RoaringBitmap> {
+/// The series that meet one of the sets of matchers; `None` where there is no set, which are all.
+pub(crate) fn select_any(index: &dyn LabelIndex, sets: &[Vec<Matcher>]) -> Result<Option<RoaringBitmap>, Error> {
     if sets.is_empty() {
-        return None;
+        return Ok(None);
     }
-    Some(sets.iter().fold(RoaringBitmap::new(), |found, set| found | select(index, set)))
+    sets.iter().try_fold(RoaringBitmap::new(), |found, set| Ok(found | select(index, set)?)).map(Some)
 }
 
 /// Adds the label names of the series that meet one of the sets.
-pub(crate) fn add_names(index: &dyn LabelIndex, sets: &[Vec<Matcher>], into: &mut BTreeSet<String>) {
-    let among = select_any(index, sets);
+pub(crate) fn add_names(
+    index: &dyn LabelIndex,
+    sets: &[Vec<Matcher>],
+    into: &mut BTreeSet<String>,
+) -> Result<(), Error> {
+    let among = select_any(index, sets)?;
     index.names(&mut |name| {
         let mut used = into.contains(name) || among.is_none();
         if !used {
             index.values(name, among.as_ref(), &mut |_| {
                 used = true;
                 false
-            });
+            })?;
         }
         if used && !into.contains(name) {
             into.insert(name.to_owned());
         }
-    });
+        Ok(())
+    })
 }
 
 /// Calls `see` with the values of a label over the series that meet one of the sets.
-pub(crate) fn each_value(index: &dyn LabelIndex, name: &str, sets: &[Vec<Matcher>], see: &mut dyn FnMut(&str)) {
-    let among = select_any(index, sets);
+pub(crate) fn each_value(
+    index: &dyn LabelIndex,
+    name: &str,
+    sets: &[Vec<Matcher>],
+    see: &mut dyn FnMut(&str),
+) -> Result<(), Error> {
+    let among = select_any(index, sets)?;
     if among.as_ref().is_some_and(RoaringBitmap::is_empty) {
-        return;
+        return Ok(());
     }
     index.values(name, among.as_ref(), &mut |value| {
         see(value);
         true
-    });
+    })
 }
 
 /// Adds how many of the series have each value of a label; without one, all of them under the empty value.
@@ -114,7 +136,7 @@ pub(crate) fn add_counts(
     by: Option<&str>,
     of: &RoaringBitmap,
     into: &mut HashMap<String, u64>,
-) {
+) -> Result<(), Error> {
     let mut without = of.len();
     if let Some(name) = by {
         index.counts(name, of, &mut |value, count| {
@@ -122,9 +144,10 @@ pub(crate) fn add_counts(
             if count > 0 {
                 *into.entry_ref(value).or_default() += count;
             }
-        });
+        })?;
     }
     if without > 0 {
         *into.entry_ref("").or_default() += without;
     }
+    Ok(())
 }

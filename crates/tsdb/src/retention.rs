@@ -6,6 +6,7 @@
 use model::{LabelsRef, Matcher};
 use roaring::RoaringBitmap;
 
+use crate::Error;
 use crate::block::Block;
 use crate::postings::{self, LabelIndex as _};
 
@@ -61,20 +62,20 @@ impl<'a> Floors<'a> {
     }
 
     /// Whether a block has series of which it has expired samples only, which are worth to be rid of.
-    pub(crate) fn leave_behind(&self, block: &Block) -> bool {
+    pub(crate) fn leave_behind(&self, block: &Block) -> Result<bool, Error> {
         let end_ms = block.range().end_ms;
         if self.rules.is_empty() || self.rules.iter().map(|(_, floor)| *floor).chain([self.others]).all(|f| f <= end_ms)
         {
-            return false;
+            return Ok(false);
         }
         let mut others = block.index.all();
         for (matchers, floor) in &self.rules {
-            let own: RoaringBitmap = &others & postings::select(&block.index, matchers);
+            let own: RoaringBitmap = &others & postings::select(&block.index, matchers)?;
             if end_ms < *floor && !own.is_empty() {
-                return true;
+                return Ok(true);
             }
             others -= own;
         }
-        end_ms < self.others && !others.is_empty()
+        Ok(end_ms < self.others && !others.is_empty())
     }
 }

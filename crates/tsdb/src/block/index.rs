@@ -1,52 +1,47 @@
-//! The index of a block, as it lies in memory.
+//! The index of a block: pages that are read when they are needed, and a top that says where they are.
+//!
+//! Labels are columns: for each name its values in order, and for each series the number of its value. So every text is there once. Values of a name are pages
+//! in which each says what differs from the one before it; beside each lies a page of postings. Series are in groups, of which one page has the labels and one the
+//! places of chunks. Pages are packed one by one, each with a checksum, and come through a cache of all blocks, so memory is the cache's bound and the tops. The
+//! price: what finds bytes that are not what was written is the query that needs them, and no longer the start.
 
-use fst::{IntoStreamer, Streamer};
-use model::{Labels, LabelsRef, TimeRange, piece_text};
+mod ahead;
+mod build;
+mod group;
+mod packed;
+mod page;
+mod postings;
+#[cfg(test)]
+mod tests;
+mod top;
+mod values;
+
+use std::sync::Arc;
+
+use model::{Labels, LabelsRef, push_piece};
 use roaring::{MultiOps as _, RoaringBitmap};
 
-use super::{ChunkRef, Last, Place};
-use crate::chunk::Facts;
-use crate::chunk::bits::{Cursor, unzigzag};
-use crate::postings::LabelIndex;
+use self::ahead::Ahead;
+use self::group::Chunks;
+use self::postings::Postings;
+use self::top::{Name, NamePage, Top};
+use super::cache::{Cache, Page};
+use super::{ChunkRef, File, Place};
+use crate::Error;
+use crate::postings::{Accept, LabelIndex};
+pub(super) use build::Builder;
+pub(crate) use group::GROUP;
+pub(crate) use top::Newest;
+pub(crate) use values::Values;
 
-/// Added to sixteen times the number of a chunk's samples: its times lie elsewhere.
-pub(super) const TIMES_BESIDE: u64 = 1;
-/// The same: what is known of its values follows.
-pub(super) const FACTS: u64 = 2;
-/// The same, shifted by so much: what its last sample is.
-pub(super) const LAST: u32 = 2;
-
-/// The parts of an index, as places in its bytes.
+/// An index that is open.
 pub(crate) struct Index {
-    bytes: Vec<u8>,
-    /// Begin and end of each symbol in the bytes.
-    symbols: Vec<(u32, u32)>,
-    /// Where each series' entry begins.
-    series: Vec<u32>,
-    newest: Vec<Newest>,
-    names: Vec<NameIndex>,
+    file: Arc<File>,
+    cache: Arc<Cache>,
+    /// The number of the block in the cache.
+    number: u64,
+    top: Top,
 }
-
-struct NameIndex {
-    name: String,
-    values: fst::Map<Vec<u8>>,
-    /// Begin and end of each value's postings in the bytes, in the order of the values.
-    postings: Vec<(u32, u32)>,
-}
-
-/// What is known together of the last samples of [`NEWEST_SERIES`] series in a row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Newest {
-    /// The first and the last of the times of their last samples.
-    pub(crate) first_ms: i64,
-    pub(crate) last_ms: i64,
-    /// Whether each of these is a float, and no stale marker.
-    pub(crate) live: bool,
-}
-
-/// Series of which the last samples are known together: enough that a million of them are a thousand looks, and so few that a series which ended
-/// makes few others be looked at.
-pub(crate) const NEWEST_SERIES: usize = 1024;
 
 /// What the index says of one series.
 pub(crate) struct Entry {
@@ -54,238 +49,328 @@ pub(crate) struct Entry {
     pub(crate) chunks: Vec<ChunkRef>,
 }
 
+/// What is kept from one series to the next while many are read: neighbours share pages and most labels.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    group: Option<Near>,
+    /// By the number of the name.
+    values: Vec<Known>,
+    ahead: Option<Ahead>,
+    text: String,
+}
+
+/// The pages of a group.
+#[derive(Debug)]
+struct Near {
+    group: usize,
+    labels: Arc<Vec<u8>>,
+    chunks: Arc<Vec<u8>>,
+}
+
+/// A value that was looked up.
+#[derive(Debug, Default)]
+struct Known {
+    number: Option<u32>,
+    piece: String,
+}
+
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Index({} series, {} bytes)", self.series.len(), self.bytes.len())
+        write!(f, "Index({} series, {} bytes in memory)", self.top.series, self.top.bytes())
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.cache.forget(self.number);
     }
 }
 
 impl Index {
-    /// Reads the parts of an index whose checksum is right.
-    pub(crate) fn read(bytes: Vec<u8>) -> Result<Self, &'static str> {
-        if u32::try_from(bytes.len()).is_err() {
-            return Err("index is larger than 4 GiB");
-        }
-        let mut cursor = Cursor { bytes: &bytes, at: 0 };
-        let (count, size) = (cursor.length()?, cursor.length()?);
-        let start = cursor.at;
-        let table = std::str::from_utf8(cursor.take(size)?).map_err(|_| "symbols are not UTF-8")?;
-        let mut symbols = Vec::with_capacity(count);
-        let mut at = start as u32;
-        for piece in LabelsRef::from_canonical(table).pieces() {
-            symbols.push((at, at + piece.len() as u32));
-            at += piece.len() as u32;
-        }
-        if symbols.len() != count {
-            return Err("number of symbols");
-        }
-        let (count, size) = (cursor.length()?, cursor.length()?);
-        let start = cursor.at as u32;
-        cursor.take(size)?;
-        let mut series = Vec::with_capacity(count);
-        let mut at = start;
-        for _ in 0..count {
-            series.push(at);
-            at += cursor.number()? as u32;
-        }
-        if at - start != size as u32 {
-            return Err("lengths of the series");
-        }
-        let (mut newest, mut before) = (Vec::with_capacity(count.div_ceil(NEWEST_SERIES)), 0i64);
-        for _ in 0..count.div_ceil(NEWEST_SERIES) {
-            let first_ms = before.wrapping_add(unzigzag(cursor.number()?));
-            let rest = cursor.number()?;
-            newest.push(Newest { first_ms, last_ms: first_ms.wrapping_add((rest >> 1) as i64), live: rest & 1 == 0 });
-            before = first_ms;
-        }
-        let mut names = Vec::new();
-        for _ in 0..cursor.length()? {
-            let size = cursor.length()?;
-            let name = std::str::from_utf8(cursor.take(size)?).map_err(|_| "label name is not UTF-8")?.to_owned();
-            let size = cursor.length()?;
-            let values = fst::Map::new(cursor.take(size)?.to_vec()).map_err(|_| "label values are no FST")?;
-            if values.len() > bytes.len() - cursor.at {
-                return Err("number of label values");
-            }
-            let mut postings = Vec::with_capacity(values.len());
-            for _ in 0..values.len() {
-                let size = cursor.length()?;
-                postings.push((cursor.at as u32, (cursor.at + size) as u32));
-                cursor.take(size)?;
-            }
-            names.push(NameIndex { name, values, postings });
-        }
-        if cursor.at != bytes.len() {
-            return Err("bytes after the end of the index");
-        }
-        Ok(Index { bytes, symbols, series, newest, names })
+    /// Opens an index of which the top is given as it lies in the file, its checksum right; its pages begin at `at`.
+    pub(crate) fn open(file: &Arc<File>, cache: &Arc<Cache>, at: u64, top: &[u8]) -> Result<Index, &'static str> {
+        let top = Top::read(&page::unpack(top)?, at)?;
+        Ok(Index { file: file.clone(), cache: cache.clone(), number: cache.number(), top })
     }
 
     pub(crate) fn series(&self) -> usize {
-        self.series.len()
+        self.top.series as usize
+    }
+
+    /// Memory that it takes beside the cache, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.top.bytes()
     }
 
     /// Labels and chunks of a series.
-    pub(crate) fn entry(&self, id: u32) -> Result<Entry, &'static str> {
-        let at = *self.series.get(id as usize).ok_or("number of a series")? as usize;
-        let mut cursor = Cursor { bytes: &self.bytes, at };
-        let mut text = String::new();
-        for _ in 0..2 * cursor.length()? {
-            let (start, end) = *self.symbols.get(cursor.number()? as usize).ok_or("number of a symbol")?;
-            let piece =
-                std::str::from_utf8(&self.bytes[start as usize..end as usize]).map_err(|_| "symbol is not UTF-8")?;
-            text.push_str(piece);
+    pub(crate) fn entry(&self, id: u32, memo: &mut Memo) -> Result<Entry, Error> {
+        let Memo { group, values, ahead, text } = memo;
+        let Near { group, labels, chunks } = self.group(id, group)?;
+        if let Some(ahead) = ahead {
+            self.look_ahead(id, ahead)?;
         }
-        let labels = LabelsRef::from_canonical(&text).to_labels();
-        Ok(Entry { labels, chunks: read_chunks(&mut cursor)? })
+        let place = &self.top.groups[*group];
+        values.resize_with(self.top.names.len(), Known::default);
+        text.clear();
+        let mut failed = None;
+        let read = group::each_label(labels, self.group_series(id), id as usize % GROUP, |name, number| {
+            let found = ahead.as_ref().and_then(|ahead| ahead.get(name, number));
+            let (Some(name), Some(known)) = (self.top.names.get(name), values.get_mut(name)) else {
+                return Err("number of a label name");
+            };
+            if let Some(piece) = found {
+                text.push_str(&name.piece);
+                text.push_str(piece);
+                return Ok(());
+            }
+            if known.number != Some(number) {
+                known.number = None;
+                known.piece.clear();
+                if let Err(error) = self.look_up(name, number, &mut known.piece) {
+                    failed = Some(error);
+                    return Err("a value cannot be read");
+                }
+                known.number = Some(number);
+            }
+            text.push_str(&name.piece);
+            text.push_str(&known.piece);
+            Ok(())
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        read.map_err(|reason| self.file.corrupt(place.labels.at, reason))?;
+        let labels = LabelsRef::from_canonical(text).to_labels();
+        Ok(Entry { labels, chunks: self.chunks_in(chunks, id)? })
     }
 
     /// The chunks of a series.
-    pub(crate) fn chunks(&self, id: u32) -> Result<Vec<ChunkRef>, &'static str> {
-        let at = *self.series.get(id as usize).ok_or("number of a series")? as usize;
-        let mut cursor = Cursor { bytes: &self.bytes, at };
-        for _ in 0..2 * cursor.length()? {
-            cursor.number()?;
-        }
-        read_chunks(&mut cursor)
+    pub(crate) fn chunks(&self, id: u32, memo: &mut Memo) -> Result<Vec<ChunkRef>, Error> {
+        let Near { chunks, .. } = self.group(id, &mut memo.group)?;
+        self.chunks_in(chunks, id)
+    }
+
+    fn chunks_in(&self, content: &[u8], id: u32) -> Result<Vec<ChunkRef>, Error> {
+        let chunks = Chunks::read(content, self.group_series(id)).and_then(|page| page.of(id as usize % GROUP));
+        chunks.map_err(|reason| self.file.corrupt(self.top.groups[id as usize / GROUP].chunks.at, reason))
+    }
+
+    /// The pages of labels and chunks of the group of a series.
+    fn group<'m>(&self, id: u32, near: &'m mut Option<Near>) -> Result<&'m Near, Error> {
+        let group = id as usize / GROUP;
+        let own = match near.take().filter(|near| near.group == group) {
+            Some(own) => own,
+            None => {
+                let places = self.top.groups.get(group).ok_or_else(|| self.file.corrupt(0, "number of a series"))?;
+                let (labels, chunks) = (self.columns(places.labels)?, self.columns(places.chunks)?);
+                Near { group, labels, chunks }
+            }
+        };
+        Ok(near.insert(own))
+    }
+
+    /// Series of the group of a series.
+    fn group_series(&self, id: u32) -> usize {
+        (self.series() - id as usize / GROUP * GROUP).min(GROUP)
+    }
+
+    /// Appends the value of a number as a piece of a canonical text.
+    fn look_up(&self, name: &Name, number: u32, piece: &mut String) -> Result<(), Error> {
+        let at = name.page_of_number(number);
+        let Some(page) = name.pages.get(at).filter(|_| number < name.values) else {
+            return Err(self.file.corrupt(0, "number of a label value"));
+        };
+        push_piece(piece, self.values(name, at)?.get((number - page.first) as usize));
+        Ok(())
     }
 
     /// What is known of the last samples of series in groups.
     pub(crate) fn newest(&self) -> &[Newest] {
-        &self.newest
+        &self.top.newest
     }
 
-    /// Calls `see` with every label name, its values, and how many bytes the index has for finding series by them.
-    pub(crate) fn labels<'a>(&'a self, mut see: impl FnMut(&'a str, &'a fst::Map<Vec<u8>>, usize)) {
-        for n in &self.names {
-            let postings: u32 = n.postings.iter().map(|(start, end)| end - start).sum();
-            see(&n.name, &n.values, n.values.as_fst().as_bytes().len() + postings as usize);
+    /// Every label name, with how many values it has, and how many bytes those take with the postings.
+    pub(crate) fn label_names(&self) -> impl Iterator<Item = (&str, u32, u64)> {
+        let bytes = |page: &NamePage| u64::from(page.values.bytes) + u64::from(page.postings.bytes);
+        self.top.names.iter().map(move |n| (n.name.as_str(), n.values, n.pages.iter().map(bytes).sum()))
+    }
+
+    /// The values of a label one after the other.
+    pub(crate) fn walk(&self, name: &str) -> Walk<'_> {
+        Walk { index: self, name: self.name(name), page: 0, values: None, at: 0 }
+    }
+
+    /// Every page, as the index says.
+    #[cfg(test)]
+    pub(crate) fn pages(&self) -> Vec<Place> {
+        let groups = self.top.groups.iter().flat_map(|group| [group.labels, group.chunks]);
+        let pages = self.top.names.iter().flat_map(|name| &name.pages);
+        groups.chain(pages.flat_map(|page| [page.values, page.postings])).collect()
+    }
+
+    /// Reads every page.
+    #[cfg(test)]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.pages().into_iter().try_for_each(|place| page::read(&self.file, place).map(drop))
+    }
+
+    fn name(&self, name: &str) -> Option<&Name> {
+        self.top.names.binary_search_by(|n| n.name.as_str().cmp(name)).ok().map(|at| &self.top.names[at])
+    }
+
+    fn columns(&self, place: Place) -> Result<Arc<Vec<u8>>, Error> {
+        let read = || Ok(Page::Columns(Arc::new(page::read(&self.file, place)?)));
+        match self.cache.get(self.number, place.at, read)? {
+            Page::Columns(columns) => Ok(columns),
+            Page::Values(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 
-    fn name(&self, name: &str) -> Option<&NameIndex> {
-        self.names.binary_search_by(|n| n.name.as_str().cmp(name)).ok().map(|at| &self.names[at])
-    }
-
-    /// The first series of postings, and the bytes of all if there are more.
-    fn posted(&self, (start, end): (u32, u32)) -> (u32, &[u8]) {
-        // The index' checksum was right when it was opened, so that only a bug of the writer could make this fail; no series is then found.
-        let mut cursor = Cursor { bytes: &self.bytes[..end as usize], at: start as usize };
-        let first = cursor.number().ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX);
-        (first, &cursor.bytes[cursor.at..])
-    }
-
-    fn bitmap(&self, place: (u32, u32)) -> RoaringBitmap {
-        match self.posted(place) {
-            (first, []) => RoaringBitmap::from([first]),
-            (_, all) => RoaringBitmap::deserialize_from(all).unwrap_or_default(),
+    fn values(&self, name: &Name, page: usize) -> Result<Arc<Values>, Error> {
+        let place = name.pages[page].values;
+        let read = || {
+            let content = page::read(&self.file, place)?;
+            let values = Values::read(&content, name.count(page));
+            Ok(Page::Values(Arc::new(values.map_err(|reason| self.file.corrupt(place.at, reason))?)))
+        };
+        match self.cache.get(self.number, place.at, read)? {
+            Page::Values(values) => Ok(values),
+            Page::Columns(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 
-    /// Whether one of the postings is among these. Mostly the first one is, so that nothing is read of the others.
-    fn has_any(&self, place: (u32, u32), among: &RoaringBitmap) -> bool {
-        let (first, all) = self.posted(place);
-        among.contains(first)
-            || (!all.is_empty() && RoaringBitmap::deserialize_from(all).is_ok_and(|ids| !ids.is_disjoint(among)))
+    /// Lets `look` see the postings of a page.
+    fn postings<T>(
+        &self,
+        name: &Name,
+        page: usize,
+        look: impl FnOnce(&Postings<'_>) -> Result<T, &'static str>,
+    ) -> Result<T, Error> {
+        let place = name.pages[page].postings;
+        let content = self.columns(place)?;
+        let found = Postings::read(&content, name.count(page)).and_then(|postings| look(&postings));
+        found.map_err(|reason| self.file.corrupt(place.at, reason))
     }
 }
 
-fn read_chunks(cursor: &mut Cursor<'_>) -> Result<Vec<ChunkRef>, &'static str> {
-    let count = cursor.length()?;
-    let mut chunks = Vec::with_capacity(count);
-    let (mut place, mut time, mut times_end) = (0u64, 0i64, None);
-    for _ in 0..count {
-        let start = place.wrapping_add(cursor.number()?);
-        let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of a chunk")?;
-        let start_ms = time.wrapping_add(unzigzag(cursor.number()?));
-        let end_ms = start_ms.wrapping_add(cursor.number()? as i64);
-        let form = cursor.number()?;
-        let samples = u32::try_from(form >> 4).map_err(|_| "samples of a chunk")?;
-        let last = Last::of(form >> LAST & 3).ok_or("last sample of a chunk")?;
-        let times = if form & TIMES_BESIDE != 0 {
-            let at = times_end.unwrap_or(start).wrapping_add(unzigzag(cursor.number()?) as u64);
-            let bytes = u32::try_from(cursor.number()?).map_err(|_| "length of times")?;
-            let times = Place { at, bytes };
-            times_end = Some(times.end());
-            Some(times)
-        } else {
-            None
-        };
-        let facts =
-            if form & FACTS != 0 { Some(Facts::decode(samples as usize, cursor.bytes, &mut cursor.at)?) } else { None };
-        (place, time) = (start.wrapping_add(u64::from(bytes)), end_ms);
-        chunks.push(ChunkRef { at: start, bytes, range: TimeRange { start_ms, end_ms }, samples, last, times, facts });
+/// Goes through the values of a label.
+pub(crate) struct Walk<'a> {
+    index: &'a Index,
+    name: Option<&'a Name>,
+    page: usize,
+    values: Option<Arc<Values>>,
+    at: usize,
+}
+
+impl Walk<'_> {
+    /// The next value.
+    pub(crate) fn next(&mut self) -> Result<Option<&str>, Error> {
+        let Some(name) = self.name else { return Ok(None) };
+        while self.values.as_ref().is_none_or(|values| self.at >= values.len()) {
+            if self.page >= name.pages.len() {
+                return Ok(None);
+            }
+            self.values = Some(self.index.values(name, self.page)?);
+            (self.page, self.at) = (self.page + 1, 0);
+        }
+        self.at += 1;
+        Ok(self.values.as_ref().map(|values| values.get(self.at - 1)))
     }
-    Ok(chunks)
 }
 
 impl LabelIndex for Index {
     fn all(&self) -> RoaringBitmap {
         let mut all = RoaringBitmap::new();
-        all.insert_range(0..self.series.len() as u32);
+        all.insert_range(0..self.top.series);
         all
     }
 
-    fn equal(&self, name: &str, value: &str) -> RoaringBitmap {
-        let found = self.name(name).and_then(|n| n.values.get(value).map(|at| n.postings[at as usize]));
-        found.map_or_else(RoaringBitmap::new, |place| self.bitmap(place))
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, Error> {
+        let Some(name) = self.name(name).filter(|name| !name.pages.is_empty()) else { return Ok(RoaringBitmap::new()) };
+        let page = name.page_of(value.as_bytes());
+        let Some(at) = self.values(name, page)?.find(value) else { return Ok(RoaringBitmap::new()) };
+        self.postings(name, page, |postings| postings.of(at)?.bitmap())
     }
 
-    fn accepted(&self, name: &str, prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
-        let Some(index) = self.name(name) else { return RoaringBitmap::new() };
+    fn accepted(&self, name: &str, prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error> {
+        let Some(name) = self.name(name) else { return Ok(RoaringBitmap::new()) };
+        accept.expect(name.values as usize);
         // Values with one series, of which there can be a million, and the others.
-        let (mut single, mut many) = (Vec::new(), Vec::new());
-        let mut values = index.values.range().ge(prefix).into_stream();
-        while let Some((value, at)) = values.next() {
-            if !value.starts_with(prefix.as_bytes()) {
-                break;
-            }
-            if std::str::from_utf8(value).is_ok_and(&mut *accept) {
-                match self.posted(index.postings[at as usize]) {
-                    (first, []) => single.push(first),
-                    (_, all) => many.push(RoaringBitmap::deserialize_from(all).unwrap_or_default()),
+        let (mut single, mut many, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for page in name.page_of(prefix.as_bytes())..name.pages.len() {
+            let values = self.values(name, page)?;
+            let mut at = values.from(prefix);
+            places.clear();
+            accept.begin();
+            while at < values.len() && values.get(at).starts_with(prefix) {
+                if accept.accepts(values.get(at), values.shared(at)) {
+                    places.push(at);
                 }
+                at += 1;
+            }
+            if !places.is_empty() {
+                self.postings(name, page, |postings| {
+                    for place in &places {
+                        let posted = postings.of(*place)?;
+                        match posted.single() {
+                            Some(only) => single.push(only),
+                            None => many.push(posted.bitmap()?),
+                        }
+                    }
+                    Ok(())
+                })?;
+            }
+            if at < values.len() {
+                break;
             }
         }
         single.sort_unstable();
         many.push(single.into_iter().collect());
-        many.union()
+        Ok(many.union())
     }
 
-    fn names(&self, see: &mut dyn FnMut(&str)) {
-        self.names.iter().for_each(|n| see(&n.name));
+    fn names(&self, see: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
+        self.top.names.iter().try_for_each(|n| see(&n.name))
     }
 
-    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) {
-        let Some(index) = self.name(name) else { return };
-        let mut values = (&index.values).into_stream();
-        while let Some((value, at)) = values.next() {
-            let count = match self.posted(index.postings[at as usize]) {
-                (first, []) => u64::from(of.contains(first)),
-                (_, all) => RoaringBitmap::deserialize_from(all).map_or(0, |ids| ids.intersection_len(of)),
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) -> Result<(), Error> {
+        let Some(name) = self.name(name) else { return Ok(()) };
+        for page in 0..name.pages.len() {
+            let values = self.values(name, page)?;
+            self.postings(name, page, |postings| {
+                for at in 0..values.len() {
+                    see(values.get(at), postings.of(at)?.count_among(of)?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn values(
+        &self,
+        name: &str,
+        among: Option<&RoaringBitmap>,
+        see: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
+        let Some(name) = self.name(name) else { return Ok(()) };
+        for page in 0..name.pages.len() {
+            let values = self.values(name, page)?;
+            let goes_on = match among {
+                None => (0..values.len()).all(|at| see(values.get(at))),
+                Some(among) => self.postings(name, page, |postings| {
+                    for at in 0..values.len() {
+                        if postings.of(at)?.has_any(among)? && !see(values.get(at)) {
+                            return Ok(false);
+                        }
+                    }
+                    Ok(true)
+                })?,
             };
-            if let Ok(value) = std::str::from_utf8(value) {
-                see(value, count);
+            if !goes_on {
+                return Ok(());
             }
         }
+        Ok(())
     }
-
-    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool) {
-        let Some(index) = self.name(name) else { return };
-        let mut values = (&index.values).into_stream();
-        while let Some((value, at)) = values.next() {
-            let is_asked = among.is_none_or(|among| self.has_any(index.postings[at as usize], among));
-            if is_asked
-                && let Ok(value) = std::str::from_utf8(value)
-                && !see(value)
-            {
-                return;
-            }
-        }
-    }
-}
-
-/// What is shown of a symbol.
-pub(super) fn symbol_text(piece: &str) -> &str {
-    piece_text(piece)
 }

@@ -3,7 +3,12 @@ use model::{Cancel, Mark, Matcher, Want};
 use super::*;
 use crate::View;
 use crate::disk::simulated::Simulated;
+use crate::postings::LabelIndex as _;
 use crate::testing::Family;
+
+fn open(disk: &dyn Disk) -> Result<Block, Error> {
+    Block::open(disk, "b", &Cache::new(Cache::OFFLINE_BYTES))
+}
 
 fn write(disk: &dyn Disk) {
     let mut writer = Writer::create(disk, "b").expect("creates");
@@ -22,12 +27,11 @@ fn block_is_golden() {
     let hex: String = disk.read("b").expect("there").iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN);
 }
-const GOLDEN: &str = "77656972626c6b3303d00f0de807020101140405010102004bcfa72303d00f0de807020101140405010102004bcfa723\
-    0514085f5f6e616d655f5f027570036a6f6201610162021a0200010203010814d00fd00f300200010204011c14d00fd00f300d0d\
-    f02e0002085f5f6e616d655f5f2803000000000000000000000000000000001089d3010000000000000013000000000000006332\
-    d0a015003a30000001000000000001001000000000000100036a6f622c0300000000000000000000000000000001000000626111\
-    02020000000000000017000000000000005f5913b2010001013000000000000000b500000000000000c699793f06000000000000\
-    00e803000000000000b80b000000000000abed98c477656972656e6433";
+const GOLDEN: &str = "77656972626c6b3403d00f0de807020101140405010102004bcfa72303d00f0de807020101140405010102004bcfa723\
+    0000010001010102d50985e90001000814000000d00f00000000d00f00030000000000000000000000003a9ca2730000\
+    00010161624f0cf9d00000000102b59eebb70000027570195df4990001000003000100000e37ab1f00020c22f02e0002\
+    085f5f6e616d655f5f4201010000090d036a6f622e010200000b09300000000000000088000000000000007a58efdb06\
+    00000000000000e803000000000000b80b000000000000e9683d6277656972656e6434";
 
 /// Samples of every kind at the times of scrapes that are late by some milliseconds.
 fn scrapes(n: i64, kind: &str) -> Columns {
@@ -63,17 +67,17 @@ fn block_with_shared_times_is_golden() {
     let hex: String = disk.read("b").expect("there").iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN_SHARED);
 }
-const GOLDEN_SHARED: &str = "77656972626c6b3314a01b01e0ca010ccef48cb02e46132a9000409dd782b7600c4a73c99b354959130579b30\
-    c81aaf4c9140100000002078001e28119c17e50c1c5750c787a5e501100fb2c08f5140100000002078001e28119c17e50c1c5750\
-    c787a5e501100fb2c08f50514085f5f6e616d655f5f027570036a6f62016101620223020001020301311da01bc5b611c10251290\
-    200010204014e1da01bc5b611c1028b01291112aa88230002085f5f6e616d655f5f2803000000000000000000000000000000001\
-    089d3010000000000000013000000000000006332d0a015003a30000001000000000001001000000000000100036a6f622c03000\
-    0000000000000000000000000000100000062611102020000000000000017000000000000005f5913b2010001016b00000000000\
-    000bf0000000000000017e5c07b2800000000000000d0060000000000001562040000000000838efd4f77656972656e6433";
+const GOLDEN_SHARED: &str = "77656972626c6b3414a01b01e0ca010ccef48cb02e46132a9000409dd782b7600c4a73c99b354959130579b30c81aaf4\
+    c9140100000002078001e28119c17e50c1c5750c787a5e501100fb2c08f5140100000002078001e28119c17e50c1c575\
+    0c787a5e501100fb2c08f50000010001010102d50985e9000100311d000000a01b00000000c5b6110014000000010001\
+    0800290000004e80d679000000010161624f0cf9d00000000102b59eebb70000027570195df499000100000300010000\
+    0e37ab1f00020c23aa88230002085f5f6e616d655f5f4301010000090d036a6f622f010200000b096b00000000000000\
+    c400000000000000191822722800000000000000d0060000000000001562040000000000d63d223777656972656e6434";
 
 /// All chunks, by the series.
 fn chunks(block: &Block) -> Vec<Vec<ChunkRef>> {
-    (0..block.series() as u32).map(|id| block.index.entry(id).expect("there").chunks).collect()
+    let mut memo = Memo::default();
+    (0..block.series() as u32).map(|id| block.index.entry(id, &mut memo).expect("there").chunks).collect()
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn the_times_of_a_scrape_are_stored_once_whatever_its_series_are_of() {
     let disk = Simulated::new(1);
     let kinds = ["gauges", "more gauges", "other in between", "starts"];
     write_scrapes(&disk, 2500, &kinds);
-    let block = Arc::new(Block::open(&disk, "b").expect("opens"));
+    let block = Arc::new(open(&disk).expect("opens"));
     let all = chunks(&block);
     let places: Vec<Place> = all[0].iter().filter_map(|chunk| chunk.times).collect();
     assert_eq!(places.len(), 3);
@@ -110,7 +114,7 @@ fn the_times_of_a_scrape_are_stored_once_whatever_its_series_are_of() {
 fn histograms_share_times_and_short_columns_stay_in_their_chunks() {
     let disk = Simulated::new(1);
     write_scrapes(&disk, 100, &["gauges", "histograms"]);
-    let block = Block::open(&disk, "b").expect("opens");
+    let block = open(&disk).expect("opens");
     let all = chunks(&block);
     assert!(all[0][0].times.is_some() && all[0][0].times == all[1][0].times, "{all:?}");
     let mut read = Columns::default();
@@ -118,7 +122,7 @@ fn histograms_share_times_and_short_columns_stay_in_their_chunks() {
     // Sums may be not-a-number, which equals nothing.
     assert_eq!(format!("{read:?}"), format!("{:?}", scrapes(100, "histograms")));
     write(&disk);
-    let block = Block::open(&disk, "b").expect("opens");
+    let block = open(&disk).expect("opens");
     assert!(chunks(&block).iter().flatten().all(|chunk| chunk.times.is_none()));
 }
 
@@ -148,8 +152,12 @@ fn check_flips(disk: &Simulated) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x04;
         overwrite(disk, &bytes);
-        let read = Block::open(disk, "b").and_then(|block| {
+        let read = open(disk).and_then(|block| {
             let mut out = Columns::default();
+            // What a query by other labels reads.
+            for name in ["__name__", "job"] {
+                block.index.counts(name, &block.index.all(), &mut |_, _| {})?;
+            }
             for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default())? {
                 piece.read_into(TimeRange::ALL, &mut out)?;
             }
@@ -159,7 +167,7 @@ fn check_flips(disk: &Simulated) {
     }
     for length in (0..whole.len()).step_by(9) {
         overwrite(disk, &whole[..length]);
-        assert!(Block::open(disk, "b").is_err(), "{length} bytes");
+        assert!(open(disk).is_err(), "{length} bytes");
     }
 }
 
@@ -170,13 +178,27 @@ fn the_tail_of_a_block_is_all_that_opens_it() {
     let whole = disk.read("b").expect("there");
     let tail = tail_bytes(&*disk.open("b").expect("opens")).expect("reads");
     let tail_at = whole.len() - tail as usize;
+    assert!(tail_at > MAGIC.len() && tail as usize > FOOTER);
     let mut bytes = whole.clone();
     bytes[MAGIC.len()..tail_at].fill(0);
     overwrite(&disk, &bytes);
-    Block::open(&disk, "b").expect("opens without its chunks");
+    open(&disk).expect("opens without its chunks and pages");
     bytes[tail_at] ^= 1;
     overwrite(&disk, &bytes);
-    Block::open(&disk, "b").expect_err("its index is damaged");
+    open(&disk).expect_err("its index is damaged");
     overwrite(&disk, b"short");
     assert_eq!(tail_bytes(&*disk.open("b").expect("opens")).expect("reads"), 5);
+}
+
+#[test]
+fn a_block_of_another_version_is_refused_as_what_it_is() {
+    let disk = Simulated::new(1);
+    write(&disk);
+    let mut bytes = disk.read("b").expect("there");
+    let end = bytes.len() - 1;
+    bytes[MAGIC.len() - 1] = b'3';
+    bytes[end] = b'3';
+    overwrite(&disk, &bytes);
+    let error = open(&disk).expect_err("refused").to_string();
+    assert!(error.ends_with("a block of version 3, and this reads version 4"), "{error}");
 }

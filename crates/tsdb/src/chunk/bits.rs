@@ -98,6 +98,12 @@ impl<'a> BitReader<'a> {
         BitReader { bytes, bit: 0 }
     }
 
+    /// From a bit on.
+    #[inline]
+    pub(crate) fn at(bytes: &'a [u8], bit: usize) -> Self {
+        BitReader { bytes, bit }
+    }
+
     /// The next `width` bits, at most 64.
     #[inline]
     pub(crate) fn take(&mut self, width: u32) -> u64 {

@@ -19,7 +19,11 @@ impl Db {
     /// Merges some blocks, or writes one anew to be rid of what is deleted or expired, if that is worth it. Says whether it did.
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
-        let Some(run) = self.choose_merge().or_else(|| self.choose_rewrite()) else {
+        let run = match self.choose_merge() {
+            Some(run) => Some(run),
+            None => self.choose_rewrite()?,
+        };
+        let Some(run) = run else {
             self.forget_deletes()?;
             return Ok(false);
         };
@@ -127,12 +131,12 @@ impl Db {
     fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
         let (view, floors) = (self.view(), self.floors());
-        let cuts = |(entry, block): &Named| (block.clone(), Cuts::new(&view.deletes, entry.number(), block));
-        let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect();
+        let cuts = |(entry, block): &Named| Ok((block.clone(), Cuts::new(&view.deletes, entry.number(), block)?));
+        let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect::<Result<_, Error>>()?;
         let written = Writer::create(&*self.disk, &name).and_then(|writer| {
             let merged = merge::merge(&sources, &floors, writer, cancel)?;
             self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
-            let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name)?) };
+            let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name, &self.cache)?) };
             disk::sync(&*self.disk)?;
             Ok(block.map(|block| (block, merged.is_whole)))
         });

@@ -76,7 +76,7 @@ impl<'a> Writers<'a> {
         while let Some((_, (span, name, writer))) = self.of.pop_first() {
             let finished = writer.finish().and_then(|forgotten| {
                 self.db.times_forgotten.fetch_add(forgotten, Ordering::Relaxed);
-                Block::open(&*self.db.disk, &name)
+                Block::open(&*self.db.disk, &name, &self.db.cache)
             });
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
             written.push((BlockEntry { name, span, from: self.from.clone() }, Arc::new(block)));
@@ -131,7 +131,7 @@ impl Db {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         for shard in 0.. {
             let _nobody_looks = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            if !self.head.forget_idle(shard, &frozen) {
+            if !self.head.forget_ended(shard, &frozen) {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use model::{Columns, Labels, Mark, TimeRange};
 use super::Db;
 use super::flush::Writers;
 use crate::Error;
-use crate::block::{Block, ChunkRef};
+use crate::block::{Block, ChunkRef, Memo};
 use crate::columns::merge_newer;
 use crate::deletes::{self, Cuts};
 use crate::offsets::Offsets;
@@ -40,6 +40,7 @@ struct Follower {
     /// What is deleted of it, which is not there.
     cuts: Cuts,
     next: u32,
+    memo: Memo,
     current: Option<(Labels, Vec<ChunkRef>)>,
 }
 
@@ -50,7 +51,7 @@ impl Follower {
             if self.next as usize >= self.block.series() {
                 return Ok(None);
             }
-            let entry = self.block.index.entry(self.next).map_err(|reason| self.block.corrupt(0, reason))?;
+            let entry = self.block.index.entry(self.next, &mut self.memo)?;
             self.next += 1;
             self.current = Some((entry.labels, entry.chunks));
         }
@@ -65,14 +66,15 @@ impl Follower {
 
 impl Db {
     /// Begins to add series whose samples are in a range.
-    pub fn load(&self, range: TimeRange) -> Loader<'_> {
+    pub fn load(&self, range: TimeRange) -> Result<Loader<'_>, Error> {
         let view = self.view();
         let known = view.readable(range).map(|(entry, block)| {
-            let cuts = Cuts::new(&view.deletes, entry.number(), block);
-            Follower { block: block.clone(), cuts, next: 0, current: None }
+            let cuts = Cuts::new(&view.deletes, entry.number(), block)?;
+            Ok(Follower { block: block.clone(), cuts, next: 0, memo: Memo::ahead(), current: None })
         });
+        let known = known.collect::<Result<_, Error>>()?;
         let writers = Writers::new(self, Offsets::default());
-        Loader { db: self, range, writers, known: known.collect(), scratch: Default::default() }
+        Ok(Loader { db: self, range, writers, known, scratch: Default::default() })
     }
 }
 

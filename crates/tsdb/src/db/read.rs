@@ -12,10 +12,11 @@ use model::{
 
 use super::{Db, Named, View, lock};
 use crate::Error;
-use crate::block::Piece;
+use crate::block::{Block, Piece};
 use crate::columns::merge_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
+use crate::manifest::BlockEntry;
 use crate::postings::{add_counts, add_names, each_value, select};
 
 /// What one source has of a series.
@@ -76,6 +77,14 @@ fn check(request: &LabelsRequest) -> Result<(), Error> {
     if request.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
 }
 
+/// What was read of a block's index; `None` where that turned out to be damaged: answers are given without the block and say so.
+fn unless_damaged<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(Error::Corrupt { .. }) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 impl View {
     /// The blocks that may have a sample in the range and are not found damaged, from the oldest written to the newest.
     pub(super) fn readable(&self, range: TimeRange) -> impl Iterator<Item = &Named> {
@@ -126,7 +135,8 @@ impl Db {
         };
         for (entry, block) in view.readable(request.range) {
             let cuts = Cuts::new(&view.deletes, entry.number(), block);
-            for (labels, piece) in block.pieces(request, &cuts)? {
+            let pieces = cuts.and_then(|cuts| block.pieces(request, &cuts));
+            for (labels, piece) in unless_damaged(pieces)?.into_iter().flatten() {
                 add(labels, Part::Block(piece))?;
             }
         }
@@ -140,6 +150,25 @@ impl Db {
         }
         Ok((view, out))
     }
+}
+
+/// Adds what a block has to counts; whether that is anything. `None` where series have to be read, as where one that was found before may be in it too.
+fn count_in(
+    entry: &BlockEntry,
+    block: &Block,
+    view: &View,
+    request: &CountRequest,
+    found: bool,
+    counts: &mut HashMap<String, u64>,
+) -> Result<Option<bool>, Error> {
+    let ids = select(&block.index, &request.matchers)?;
+    let any = !ids.is_empty();
+    if (found && any) || !Cuts::new(&view.deletes, entry.number(), block)?.is_empty() {
+        return Ok(None);
+    }
+    let Some(live) = block.live(ids, request.range, &request.cancel)? else { return Ok(None) };
+    add_counts(&block.index, request.by.as_deref(), &live, counts)?;
+    Ok(Some(any))
 }
 
 impl SeriesSource for Db {
@@ -160,17 +189,12 @@ impl SeriesSource for Db {
         }
         let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
         let mut counts = HashMap::new();
-        let (view, in_head) = self.with_head(|frozen| Ok(self.head.count(frozen, &request, &mut counts)))?;
+        let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
         let Some(mut found) = in_head else { return Ok(None) };
         for (entry, block) in view.readable(request.range) {
-            let ids = select(&block.index, &request.matchers);
-            // A series that is in two places would count twice.
-            if (found && !ids.is_empty()) || !Cuts::new(&view.deletes, entry.number(), block).is_empty() {
-                return Ok(None);
-            }
-            found |= !ids.is_empty();
-            let Some(live) = block.live(ids, request.range, &request.cancel)? else { return Ok(None) };
-            add_counts(&block.index, request.by.as_deref(), &live, &mut counts);
+            let told = unless_damaged(count_in(entry, block, &view, &request, found, &mut counts))?;
+            let Some(any) = told.flatten() else { return Ok(None) };
+            found |= any;
         }
         Ok(Some(SeriesCounts { groups: counts.into_iter().collect(), warnings: view.warnings() }))
     }
@@ -179,25 +203,28 @@ impl SeriesSource for Db {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
         let (view, mut names) = self.with_head(|frozen| {
             let mut names = BTreeSet::new();
-            self.head.add_label_names(frozen, &request, &mut names);
+            self.head.add_label_names(frozen, &request, &mut names)?;
             Ok(names)
         })?;
         for (_, block) in view.readable(request.range) {
             check(&request)?;
-            add_names(&block.index, &request.matcher_sets, &mut names);
+            unless_damaged(add_names(&block.index, &request.matcher_sets, &mut names))?;
         }
         Ok(Listing { items: names.into_iter().collect(), warnings: view.warnings() })
     }
 
     fn label_values(&self, name: &str, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
         let request = LabelsRequest { range: self.clamp(request.range), ..request.clone() };
-        let (view, in_head) = self.with_head(|frozen| Ok(self.head.label_values_of(name, frozen, &request)))?;
+        let (view, in_head) = self.with_head(|frozen| self.head.label_values_of(name, frozen, &request))?;
         let mut values: Vec<String> = in_head.into_iter().collect();
         values.sort_unstable();
         for (_, block) in view.readable(request.range) {
             check(&request)?;
             let before = values.len();
-            each_value(&block.index, name, &request.matcher_sets, &mut |value| values.push(value.to_owned()));
+            let mut see = |value: &str| values.push(value.to_owned());
+            if unless_damaged(each_value(&block.index, name, &request.matcher_sets, &mut see))?.is_none() {
+                values.truncate(before);
+            }
             // A block lists them in order: two runs are merged, and the usual single one is left as it is.
             if before > 0 && values.len() > before {
                 values.sort();

@@ -11,6 +11,7 @@ use model::{Matcher, TimeRange};
 
 use super::{Db, Named, View, WIDE, lock};
 use crate::Error;
+use crate::block::Block;
 use crate::deletes::{DELETES_MAX, Delete};
 use crate::manifest::BlockEntry;
 use crate::retention::Floors;
@@ -30,8 +31,10 @@ impl Db {
         let view = self.view();
         // What is in a block that cannot be read is not known, but its span is; it may be repaired or written again.
         let is_unread = |(entry, _): &(BlockEntry, String)| entry.span.overlaps(&range);
-        let touches_blocks = view.quarantined.iter().any(is_unread)
-            || view.blocks.iter().any(|(entry, block)| delete.touches(entry.number(), block));
+        let mut touches_blocks = view.quarantined.iter().any(is_unread);
+        for (entry, block) in &view.blocks {
+            touches_blocks |= may_touch(&delete, entry, block)?;
+        }
         if touches_blocks && view.deletes.len() >= DELETES_MAX {
             return Err(Error::Limit(format!("{DELETES_MAX} deletions wait for their blocks to be written anew")));
         }
@@ -56,29 +59,41 @@ impl Db {
     }
 
     /// A block that holds what is deleted, or series that are expired as a whole, and is written anew to be rid of them.
-    pub(super) fn choose_rewrite(&self) -> Option<Vec<Named>> {
+    pub(super) fn choose_rewrite(&self) -> Result<Option<Vec<Named>>, Error> {
         let (view, floors) = (self.view(), self.floors());
-        let is_worth_it = |(entry, block): &&Named| {
-            !block.is_damaged()
-                && (floors.leave_behind(block) || view.deletes.iter().any(|d| d.touches(entry.number(), block)))
+        let is_worth_it = |(entry, block): &Named| -> Result<bool, Error> {
+            for delete in &view.deletes {
+                if delete.touches(entry.number(), block)? {
+                    return Ok(true);
+                }
+            }
+            floors.leave_behind(block)
         };
-        view.blocks.iter().find(is_worth_it).map(|named| vec![named.clone()])
+        for named in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
+            match is_worth_it(named) {
+                Ok(true) => return Ok(Some(vec![named.clone()])),
+                // It was found damaged just now, and is left out from now on.
+                Err(Error::Corrupt { .. }) | Ok(false) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Forgets deletions of which every block is free. A block that cannot be read may come back, and is waited for.
     pub(super) fn forget_deletes(&self) -> Result<(), Error> {
         let view = self.view();
-        let is_needed = |delete: &Arc<Delete>| {
-            let older = |number: u64| number < delete.before;
-            view.quarantined.iter().any(|(entry, _)| older(entry.number()))
-                || view.blocks.iter().any(|(entry, block)| {
-                    (block.is_damaged() && older(entry.number())) || delete.touches(entry.number(), block)
-                })
-        };
-        if view.deletes.iter().all(is_needed) {
+        let mut needed = Vec::new();
+        for delete in &view.deletes {
+            let mut is_needed = view.quarantined.iter().any(|(entry, _)| entry.number() < delete.before);
+            for (entry, block) in view.blocks.iter().filter(|(entry, _)| entry.number() < delete.before) {
+                is_needed = is_needed || block.is_damaged() || may_touch(delete, entry, block)?;
+            }
+            needed.extend(is_needed.then(|| delete.clone()));
+        }
+        if needed.len() == view.deletes.len() {
             return Ok(());
         }
-        let needed: Vec<_> = view.deletes.iter().filter(|delete| is_needed(delete)).cloned().collect();
         self.commit(|manifest, view| {
             manifest.deletes.clone_from(&needed);
             view.deletes = needed;
@@ -102,5 +117,13 @@ impl Db {
             bytes -= freed;
             old.extend(names.into_iter().map(str::to_owned));
         }
+    }
+}
+
+/// Whether a deletion takes anything from a block, as far as is known of one that is damaged.
+fn may_touch(delete: &Delete, entry: &BlockEntry, block: &Block) -> Result<bool, Error> {
+    match delete.touches(entry.number(), block) {
+        Err(Error::Corrupt { .. }) => Ok(delete.range.overlaps(&entry.span)),
+        told => told,
     }
 }

@@ -269,15 +269,15 @@ fn series_that_are_no_longer_written_are_forgotten_and_stay_readable() {
     for round in 0..6 {
         // Two new series each time, one that stays.
         for n in [0, 2 * round + 1, 2 * round + 2] {
-            append(&db, n as u64, &[Sample { t: round * 1000, v: n as f64 }], round);
+            append(&db, n as u64, &[Sample { t: round * 200_000, v: n as f64 }], round);
         }
         db.flush().expect("flushes");
     }
-    // Those of the last three rounds are known.
-    assert_eq!(db.stats().head_series, 1 + 2 * 3);
+    // Those of the last five minutes are known.
+    assert_eq!(db.stats().head_series, 1 + 2 * 2);
     assert_eq!(read(&db, TimeRange::ALL).len(), 6 * 3);
-    append(&db, 1, &[Sample { t: 9000, v: 1.0 }], 7);
-    assert_eq!(read(&db, TimeRange { start_ms: 9000, end_ms: 9000 }).len(), 1);
+    append(&db, 1, &[Sample { t: 1_100_000, v: 1.0 }], 7);
+    assert_eq!(read(&db, TimeRange { start_ms: 1_100_000, end_ms: 1_100_000 }).len(), 1);
     assert_eq!(read(&db, TimeRange::ALL).len(), 6 * 3 + 1);
 }
 
@@ -317,6 +317,36 @@ fn a_damaged_block_is_named_and_the_rest_is_answered() {
     drop(db);
     assert!(path.exists(), "kept for a repair");
     assert_eq!(Db::open(dir.path(), options()).expect("opens").stats().quarantined, 1);
+}
+
+#[test]
+fn a_page_of_an_index_that_is_damaged_costs_its_block_and_answers_say_so_at_once() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), options()).expect("opens");
+    for n in 0..2 {
+        append(&db, n, &[Sample { t: 1000, v: 1.0 }], n as i64 + 1);
+        db.flush().expect("flushes");
+    }
+    let pages = db.view().blocks[0].1.index.pages();
+    drop(db);
+    let path = dir.path().join("0000000000.block");
+    let sound = fs::read(&path).expect("read");
+    // Labels and chunks of the series, values and postings of the last label.
+    for (page, of) in [(0, "labels"), (1, "chunks"), (pages.len() - 2, "values"), (pages.len() - 1, "postings")] {
+        let mut bytes = sound.clone();
+        bytes[pages[page].at as usize + 1] ^= 1;
+        fs::write(&path, &bytes).expect("written");
+        let db = Db::open(dir.path(), options()).expect("opens");
+        assert!(db.warnings().is_empty(), "a start does not read it");
+        let any = Matcher::new(MatchOp::Regex, "series", ".+").expect("compiles");
+        let answer = db.select(&request(vec![any.clone()], TimeRange::ALL)).expect("selects");
+        assert_eq!((answer.series.len(), answer.warnings.len()), (1, 1), "{of}");
+        assert!(answer.warnings[0].contains("0000000000.block is damaged"), "{:?}", answer.warnings);
+        let asked = LabelsRequest { matcher_sets: vec![vec![any]], range: TimeRange::ALL, cancel: Cancel::default() };
+        let values = db.label_values("series", &asked).expect("lists");
+        assert_eq!((values.items, values.warnings.len()), (vec!["1".to_owned()], 1), "{of}");
+        assert_eq!(db.lost().len(), 1, "it can be written again");
+    }
 }
 
 #[test]

@@ -119,6 +119,11 @@ impl Buffer {
         true
     }
 
+    /// Time of the newest sample that was in order; the smallest number where there is none.
+    pub(super) fn last_t(&self) -> i64 {
+        self.last_t
+    }
+
     /// Makes chunks of what came since the last time.
     fn seal(&mut self, scratch: &mut SealScratch) {
         scratch.columns.clear();

@@ -10,12 +10,11 @@ use super::Appended;
 use super::buffer::{Buffer, SealScratch};
 use super::generation::Generation;
 use super::ids::Ids;
-use crate::postings::LabelIndex;
+use crate::Error;
+use crate::postings::{Accept, LabelIndex};
 
 /// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
 const SERIES_BYTES: usize = 200;
-/// A series that had no sample in so many flushes in a row is forgotten.
-const IDLE_FLUSHES_MAX: u8 = 2;
 
 /// What is known of a series as long as it is written.
 #[derive(Debug)]
@@ -23,7 +22,8 @@ struct Entry {
     /// `None` where the number is free.
     labels: Option<Labels>,
     hash: u64,
-    idle_flushes: u8,
+    /// Time of its last sample that was flushed.
+    flushed_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl Shard {
 
     #[cold]
     fn create(&mut self, labels: LabelsRef<'_>, hash: u64) -> u32 {
-        let entry = Entry { labels: Some(labels.to_labels()), hash, idle_flushes: 0 };
+        let entry = Entry { labels: Some(labels.to_labels()), hash, flushed_ms: i64::MIN };
         let id = match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = entry;
@@ -166,20 +166,20 @@ impl Shard {
         Arc::new(std::mem::take(&mut self.current))
     }
 
-    /// Forgets series that had no sample for some flushes. `flushed` is what the last one wrote; nobody may look for
-    /// series by their numbers in it any more, since these are given anew.
-    pub(super) fn forget_idle(&mut self, flushed: &Generation) {
+    /// Forgets series that have no sample left, nor had one since a time. `flushed` is what the last flush wrote; nobody may look for series by their
+    /// numbers in it any more, since these are given anew.
+    pub(super) fn forget_ended(&mut self, flushed: &Generation, since_ms: i64) {
         for id in 0..self.entries.len() as u32 {
             let entry = &mut self.entries[id as usize];
-            if flushed.active.contains(id) || self.current.active.contains(id) {
-                entry.idle_flushes = 0;
-                continue;
+            if let Some(buffer) = flushed.get(id) {
+                entry.flushed_ms = entry.flushed_ms.max(buffer.last_t());
             }
-            entry.idle_flushes = entry.idle_flushes.saturating_add(1);
-            if entry.idle_flushes > IDLE_FLUSHES_MAX {
+            if entry.flushed_ms < since_ms && !self.current.active.contains(id) {
                 self.remove(id);
             }
         }
+        // The lowest are given first, one after the other: a sender's series are then found by the number after the one before, as they were.
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
     }
 
     /// Forgets samples before a time, and series that have none left.
@@ -256,36 +256,71 @@ impl LabelIndex for Index<'_> {
         self.active.clone()
     }
 
-    fn equal(&self, name: &str, value: &str) -> RoaringBitmap {
-        self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active))
+    fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, Error> {
+        Ok(self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active)))
     }
 
-    fn accepted(&self, name: &str, _prefix: &str, accept: &mut dyn FnMut(&str) -> bool) -> RoaringBitmap {
+    fn accepted(&self, name: &str, _prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
-        for (_, ids) in self.values_of(name).filter(|(value, _)| accept(value)) {
+        for (_, ids) in self.values_of(name).filter(|(value, _)| accept.accepts(value, 0)) {
             ids.add_to(&mut found);
         }
-        found & &self.active
+        Ok(found & &self.active)
     }
 
-    fn names(&self, see: &mut dyn FnMut(&str)) {
+    fn names(&self, see: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
         for (name, values) in &self.shard.postings {
             if values.values().any(|place| self.shard.ids[*place as usize].meets(&self.active)) {
-                see(name);
+                see(name)?;
             }
         }
+        Ok(())
     }
 
-    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) {
+    fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) -> Result<(), Error> {
         self.values_of(name).for_each(|(value, ids)| see(value, ids.count_among(of)));
+        Ok(())
     }
 
-    fn values(&self, name: &str, among: Option<&RoaringBitmap>, see: &mut dyn FnMut(&str) -> bool) {
+    fn values(
+        &self,
+        name: &str,
+        among: Option<&RoaringBitmap>,
+        see: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
         let among = among.unwrap_or(&self.active);
         for (value, _) in self.values_of(name).filter(|(_, ids)| ids.meets(among)) {
             if !see(value) {
-                return;
+                break;
             }
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Sample;
+
+    use super::*;
+
+    fn append(shard: &mut Shard, series: u64, t: i64) -> Option<u32> {
+        let labels = Labels::new(&[("n", series.to_string())]).expect("valid");
+        shard.append(labels.as_ref(), series, Samples::from(&[Sample { t, v: 1.0 }][..]));
+        shard.lookup(labels.canonical(), series)
+    }
+
+    #[test]
+    fn numbers_of_series_that_ended_are_given_anew_from_the_lowest_on() {
+        let mut shard = Shard::default();
+        for series in 0..10 {
+            append(&mut shard, series, if series % 3 == 0 { 1000 } else { 1 });
+        }
+        let flushed = shard.freeze();
+        shard.forget_ended(&flushed, 500);
+        assert_eq!(shard.len(), 4);
+        let anew: Vec<_> = (10..17).map(|series| append(&mut shard, series, 2000)).collect();
+        assert_eq!(anew, [1, 2, 4, 5, 7, 8, 10].map(Some));
+        assert_eq!(append(&mut shard, 3, 2000), Some(3), "one that goes on keeps its own");
     }
 }

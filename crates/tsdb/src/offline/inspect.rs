@@ -3,18 +3,19 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::Path;
+use std::sync::Arc;
 
-use fst::Streamer as _;
 use model::{Columns, Mark};
 use serde::Serialize;
 
-use super::raw::Raw;
+use super::raw::{Raw, reason_of};
 use super::verify::check_exemplars;
 use super::{Directory, Faults};
 use crate::Error;
+use crate::block::Memo;
 use crate::chunk::{self, Times};
 use crate::db::WIDE;
-use crate::deletes::{self, Cuts, Delete};
+use crate::deletes::{self, Delete, ranges_of};
 
 /// What is in a directory. Its field names are what `--json` shows, and stay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -175,7 +176,7 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
         });
         report.bytes += raw.bytes;
         report.parts.index += raw.index_bytes;
-        blocks.push((raw.cuts(&manifest.deletes, entry.number()), raw));
+        blocks.push(Source { number: entry.number(), raw });
     }
     if let Some(name) = &manifest.exemplars {
         let checked = check_exemplars(&directory.disk, name);
@@ -183,7 +184,7 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
         (report.exemplars, report.exemplar_series) = (checked.exemplars, checked.series);
         report.exemplar_bytes = checked.bytes;
     }
-    let metrics = read_series(&blocks, &mut report);
+    let metrics = read_series(&blocks, &manifest.deletes, &mut report);
     report.samples = report.blocks.iter().map(|block| block.samples).sum();
     report.parts.frames = report.bytes - report.parts.index - report.parts.times - report.parts.values;
     report.metric_names = metrics.len() as u64;
@@ -192,32 +193,33 @@ pub fn inspect(dir: &Path, top: usize) -> Result<Report, Error> {
     metrics.sort_by_key(|m| Reverse(m.series));
     metrics.truncate(top);
     report.metrics = metrics;
-    report.labels = labels(&blocks);
+    report.labels = labels(&blocks, &mut report.damaged);
     report.label_names = report.labels.len() as u64;
     report.labels.truncate(top);
     Ok(report)
 }
 
 /// Goes through the series of all blocks in the order of their labels, each chunk once. Metric name to distinct series and bytes of chunks.
-fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, (u64, u64)> {
+fn read_series(blocks: &[Source], deletes: &[Arc<Delete>], report: &mut Report) -> BTreeMap<String, (u64, u64)> {
     let mut metrics: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let mut next = BinaryHeap::new();
+    let mut next = Next { heap: BinaryHeap::new(), memos: blocks.iter().map(|_| Memo::default()).collect() };
     for at in 0..blocks.len() {
-        push(blocks, at, 0, &mut next, report);
+        next.push(blocks, at, 0, report);
     }
     let (mut before, mut bytes, mut samples) = (String::new(), Vec::new(), Columns::default());
     // Columns of times that chunks share, each of which is counted once.
     let mut shared = BTreeSet::new();
-    while let Some(Reverse((text, at, id))) = next.pop() {
-        push(blocks, at, id + 1, &mut next, report);
-        let (cuts, raw) = &blocks[at];
-        let Ok(entry) = raw.index.entry(id) else { continue };
+    while let Some(Reverse((text, at, id))) = next.heap.pop() {
+        let Source { number, raw } = &blocks[at];
+        let entry = raw.index.entry(id, &mut next.memos[at]);
+        next.push(blocks, at, id + 1, report);
+        let Ok(entry) = entry else { continue };
         let is_new = text != before;
         report.series += u64::from(is_new);
         let metric = metrics.entry(entry.labels.metric_name().to_owned()).or_default();
         metric.0 += u64::from(is_new);
         before = text;
-        let (name, cuts) = (report.blocks[at].name.clone(), cuts.of(id));
+        let (name, cuts) = (report.blocks[at].name.clone(), ranges_of(deletes, *number, entry.labels.as_ref()));
         for chunk in &entry.chunks {
             let read = raw.chunk(chunk, &mut bytes, &mut samples);
             let times = if chunk.times.is_some() { Times::Beside(&samples.t) } else { Times::Within };
@@ -250,48 +252,73 @@ fn read_series(blocks: &[(Cuts, Raw)], report: &mut Report) -> BTreeMap<String, 
     metrics
 }
 
-type Next = BinaryHeap<Reverse<(String, usize, u32)>>;
+/// A block with its number.
+struct Source {
+    number: u64,
+    raw: Raw,
+}
 
-/// Puts a series of a block among those that come next, where there is one.
-fn push(blocks: &[(Cuts, Raw)], at: usize, id: u32, next: &mut Next, report: &mut Report) {
-    let index = &blocks[at].1.index;
-    for id in id..index.series() as u32 {
-        match index.entry(id) {
-            Ok(entry) => {
-                next.push(Reverse((entry.labels.canonical().to_owned(), at, id)));
-                return;
-            }
-            Err(reason) => {
-                report.damaged.push(format!("{}: series {id} of the index: {reason}", report.blocks[at].name))
+/// The series that come next, one of each block.
+struct Next {
+    heap: BinaryHeap<Reverse<(String, usize, u32)>>,
+    memos: Vec<Memo>,
+}
+
+impl Next {
+    /// Puts a series of a block among those that come next, where there is one.
+    fn push(&mut self, blocks: &[Source], at: usize, id: u32, report: &mut Report) {
+        let index = &blocks[at].raw.index;
+        for id in id..index.series() as u32 {
+            match index.entry(id, &mut self.memos[at]) {
+                Ok(entry) => {
+                    self.heap.push(Reverse((entry.labels.canonical().to_owned(), at, id)));
+                    return;
+                }
+                Err(error) => {
+                    let reason = reason_of(error).1;
+                    report.damaged.push(format!("{}: series {id} of the index: {reason}", report.blocks[at].name));
+                }
             }
         }
     }
 }
 
-/// A label's values, of each block that has some, and what finding them takes.
-type Values<'a> = (Vec<&'a fst::Map<Vec<u8>>>, u64);
-
 /// The label names of all blocks, with most values first.
-fn labels(blocks: &[(Cuts, Raw)]) -> Vec<LabelInfo> {
-    let mut maps: BTreeMap<&str, Values<'_>> = BTreeMap::new();
-    for (_, raw) in blocks {
-        raw.index.labels(|name, values, bytes| {
-            let of = maps.entry(name).or_default();
-            of.0.push(values);
-            of.1 += bytes as u64;
-        });
+fn labels(blocks: &[Source], damaged: &mut Vec<String>) -> Vec<LabelInfo> {
+    let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+    for source in blocks {
+        for (name, _, of) in source.raw.index.label_names() {
+            *bytes.entry(name).or_default() += of;
+        }
     }
-    let mut labels: Vec<_> = maps
-        .into_iter()
-        .map(|(name, (maps, index_bytes))| {
-            let mut union = maps.into_iter().collect::<fst::map::OpBuilder<'_>>().union();
-            let mut values = 0;
-            while union.next().is_some() {
-                values += 1;
-            }
-            LabelInfo { name: name.to_owned(), values, index_bytes }
-        })
-        .collect();
+    let of = |(name, index_bytes): (&str, u64)| LabelInfo {
+        name: name.to_owned(),
+        values: distinct_values(blocks, name, damaged),
+        index_bytes,
+    };
+    let mut labels: Vec<_> = bytes.into_iter().map(of).collect();
     labels.sort_by_key(|label| Reverse(label.values));
     labels
+}
+
+/// How many values a label has in all blocks together, as far as they can be read.
+fn distinct_values(blocks: &[Source], name: &str, damaged: &mut Vec<String>) -> u64 {
+    let mut walks: Vec<_> = blocks.iter().map(|source| source.raw.index.walk(name)).collect();
+    let mut next = |at: usize| match walks[at].next() {
+        Ok(value) => value.map(|value| Reverse((value.to_owned(), at))),
+        Err(error) => {
+            damaged.push(error.to_string());
+            None
+        }
+    };
+    let mut heap: BinaryHeap<_> = (0..blocks.len()).filter_map(&mut next).collect();
+    let (mut values, mut before) = (0, None);
+    while let Some(Reverse((value, at))) = heap.pop() {
+        heap.extend(next(at));
+        if before.as_ref() != Some(&value) {
+            values += 1;
+            before = Some(value);
+        }
+    }
+    values
 }

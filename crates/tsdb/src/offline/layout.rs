@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::Directory;
 use crate::Error;
-use crate::block::Block;
+use crate::block::{Block, Cache};
 use crate::disk::{self, Disk, Input, Local, io};
 use crate::exemplars::file;
 use crate::manifest::Manifest;
@@ -29,9 +29,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     let Some(manifest) = &directory.manifest else {
         return Err(Error::Invalid(format!("the manifest of {} is damaged", from.display())));
     };
-    let target = begin(to)?;
+    let (target, cache) = (begin(to)?, Cache::new(Cache::OFFLINE_BYTES));
     for entry in &manifest.blocks {
-        Block::open(&directory.disk, &entry.name)?;
+        Block::open(&directory.disk, &entry.name, &cache)?;
         if let Some(source) = link(&directory.disk, &target, &entry.name)? {
             copy_file(&*source, &target, &entry.name)?;
         }

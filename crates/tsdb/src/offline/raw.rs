@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Labels, Mark, TimeRange};
+use model::{Columns, Labels, Mark, TimeRange, is_stale};
 
 use super::Faults;
-use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC, Place};
+use crate::Error;
+use crate::block::{Cache, ChunkRef, FOOTER, File, Footer, Index, Last, MAGIC, Place};
 use crate::chunk::{self, Facts, Times};
-use crate::deletes::{Cuts, Delete};
-use crate::disk::{Disk, Input};
+use crate::disk::Disk;
 
-/// A block whose index is as it was written; of its chunks nothing is known yet.
+/// A block of which the top of the index is as it was written; of its pages and chunks nothing is known yet.
 pub(super) struct Raw {
-    file: Box<dyn Input>,
+    file: Arc<File>,
     pub(super) bytes: u64,
     pub(super) index: Index,
     /// Where the chunks end and the index begins.
@@ -25,7 +25,7 @@ pub(super) struct Raw {
 impl Raw {
     /// Opens a block. What is wrong is added to the faults; `None` if that leaves nothing to be read.
     ///
-    /// A footer that is damaged may still lead to the index: it has a checksum of its own, so it is believed if that is right.
+    /// A footer that is damaged may still lead to the index: its top has a checksum of its own, so it is believed if that is right.
     pub(super) fn open(disk: &dyn Disk, name: &str, faults: &mut Faults) -> Option<Raw> {
         match Raw::try_open(disk, name, faults) {
             Ok(raw) => Some(raw),
@@ -37,47 +37,40 @@ impl Raw {
     }
 
     fn try_open(disk: &dyn Disk, name: &str, faults: &mut Faults) -> Result<Raw, (u64, String)> {
-        let file = disk.open(name).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => (0, "the manifest names it, and it is not there".to_owned()),
-            _ => (0, format!("it cannot be opened: {e}")),
+        let file = File::open(disk, name).map(Arc::new).map_err(|error| match &error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                (0, "the manifest names it, and it is not there".to_owned())
+            }
+            _ => (0, format!("it cannot be opened: {error}")),
         })?;
         let bytes = file.bytes();
-        let read = |at: u64, n: usize| read(&*file, at, n).map_err(|reason| (at, reason));
+        let read = |at: u64, n: u64| file.read(at, n).map_err(|error| (at, reason_of(error).1));
         let footer_at = bytes.checked_sub(FOOTER as u64).filter(|at| *at >= MAGIC.len() as u64);
         let footer_at = footer_at.ok_or_else(|| (0, format!("{bytes} bytes are too few for a block")))?;
-        if read(0, MAGIC.len())? != MAGIC {
+        if read(0, MAGIC.len() as u64)? != MAGIC {
             faults.push(name, 0, "the first bytes are not those of a block");
         }
-        let footer = read(footer_at, FOOTER)?;
-        let (content, rest) = footer.split_at(FOOTER - 12);
-        let sound = crc32c::crc32c(content).to_le_bytes() == rest[..4];
-        if &rest[4..] != END {
+        let footer = Footer::read(&read(footer_at, FOOTER as u64)?);
+        let footer = footer.ok_or_else(|| (footer_at, "the footer is too short".to_owned()))?;
+        if !footer.has_end {
             faults.push(name, bytes - 8, "the last bytes are not those of a block");
         }
-        if !sound {
+        if !footer.is_sound {
             faults.push(name, footer_at, "checksum of the footer is wrong");
         }
-        let u64_at = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
-        let (index_at, index_bytes) = (u64_at(0), u64_at(8));
-        if index_at < MAGIC.len() as u64 || index_at.checked_add(index_bytes) != Some(footer_at) {
+        if !footer.is_before(footer_at) {
             return Err((footer_at, "the footer does not tell where the index is".to_owned()));
         }
-        let stored = read(index_at, index_bytes as usize)?;
-        if crc32c::crc32c(&stored).to_le_bytes() != content[16..20] {
-            return Err((
-                index_at,
-                "checksum of the index is wrong: the labels of its series are not known".to_owned(),
-            ));
+        let top = read(footer.top_at, footer_at - footer.top_at)?;
+        if crc32c::crc32c(&top).to_le_bytes() != footer.top_crc {
+            let reason = "checksum of the index is wrong: the labels of its series are not known";
+            return Err((footer.top_at, reason.to_owned()));
         }
-        let index = Index::read(stored).map_err(|reason| (index_at, reason.to_owned()))?;
-        let range = TimeRange { start_ms: u64_at(28) as i64, end_ms: u64_at(36) as i64 };
-        let claimed = sound.then(|| (u64_at(20), range));
-        Ok(Raw { file, bytes, index, index_at, index_bytes, claimed })
-    }
-
-    /// What deletions take from it, given with its number.
-    pub(super) fn cuts(&self, deletes: &[Arc<Delete>], number: u64) -> Cuts {
-        Cuts::of_index(deletes, number, &self.index, self.claimed.map_or(TimeRange::ALL, |(_, range)| range))
+        let index = Index::open(&file, &Cache::new(Cache::OFFLINE_BYTES), footer.index_at, &top);
+        let index = index.map_err(|reason| (footer.top_at, reason.to_owned()))?;
+        let claimed = footer.is_sound.then_some((footer.samples, footer.range));
+        let index_bytes = footer_at - footer.index_at;
+        Ok(Raw { file, bytes, index, index_at: footer.index_at, index_bytes, claimed })
     }
 
     /// Reads a chunk into `out`, which is emptied before, and holds it against what the index says of it. `bytes` is what is stored, without
@@ -111,6 +104,14 @@ impl Raw {
         if (out.range(Mark::default()), out.samples()) != (Some(at.range), at.samples as usize) {
             return Err("the chunk's times are not those that the index has".to_owned());
         }
+        let last = match out.v.last() {
+            _ if !out.histograms.is_empty() => Last::Histogram,
+            Some(v) if is_stale(*v) => Last::StaleFloat,
+            _ => Last::Float,
+        };
+        if last != at.last {
+            return Err("the chunk's last sample is not what the index tells of".to_owned());
+        }
         let is_of_it = |facts: Facts| out.histograms.is_empty() && facts.is_of(&out.v);
         if at.facts.is_some_and(|facts| !is_of_it(facts)) {
             return Err("the chunk's values are not those that the index tells of".to_owned());
@@ -123,7 +124,8 @@ impl Raw {
         if place.at < MAGIC.len() as u64 || place.end() > self.index_at || place.bytes <= 4 {
             return Err(format!("the {what} does not lie among the chunks"));
         }
-        let mut bytes = read(&*self.file, place.at, place.bytes as usize)?;
+        let bytes = self.file.read(place.at, u64::from(place.bytes));
+        let mut bytes = bytes.map_err(|error| reason_of(error).1)?;
         let checksum = bytes.split_off(bytes.len() - 4);
         if crc32c::crc32c(&bytes).to_le_bytes() != *checksum {
             return Err(format!("checksum of the {what} is wrong"));
@@ -142,8 +144,10 @@ pub(super) fn labels_fault(labels: &Labels) -> Option<String> {
     }
 }
 
-fn read(file: &dyn Input, at: u64, n: usize) -> Result<Vec<u8>, String> {
-    let mut buffer = vec![0; n];
-    file.read_exact_at(&mut buffer, at).map_err(|e| format!("{n} bytes cannot be read: {e}"))?;
-    Ok(buffer)
+/// Where in a file something is wrong, as far as that is known, and what.
+pub(super) fn reason_of(error: Error) -> (Option<u64>, String) {
+    match error {
+        Error::Corrupt { position, reason, .. } => (Some(position), reason),
+        other => (None, other.to_string()),
+    }
 }

@@ -9,14 +9,14 @@ use std::path::Path;
 
 use model::{Columns, Labels, Mark, TimeRange};
 
-use super::raw::{Raw, labels_fault};
+use super::raw::{Raw, labels_fault, reason_of};
 use super::verify::{check_block, check_exemplars};
 use super::{Directory, Faults, files_in};
 use crate::Error;
-use crate::block::{Block, ChunkRef, Writer};
+use crate::block::{Block, Cache, ChunkRef, Memo, Writer};
 use crate::columns::{View, merge_newer};
 use crate::db::WIDE;
-use crate::deletes::{self, Cuts, is_cut};
+use crate::deletes::{self, is_cut, ranges_of};
 use crate::disk::{self, Disk, Local, io};
 use crate::exemplars::file::SUFFIX;
 use crate::manifest::{BlockEntry, Manifest, span};
@@ -137,7 +137,7 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
         let Some(number) = number else { continue };
         manifest.next_block = manifest.next_block.max(number + 1);
         let span_of = |t: i64| span(t.div_euclid(block_span_ms.max(1)), block_span_ms.max(1));
-        let range = Block::open(disk, &name).map(|block| block.range());
+        let range = Block::open(disk, &name, &Cache::new(0)).map(|block| block.range());
         // One that is not in one span, or not readable, may overlap all.
         let span = range.map(|range| (span_of(range.start_ms), range)).ok();
         let span = span.filter(|(span, range)| span.contains(range.end_ms)).map_or(WIDE, |(span, _)| span);
@@ -162,7 +162,8 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
     let mut repaired =
         Repaired { name: name.to_owned(), new: None, kept_as: None, faults, samples: 0, lost: Vec::new() };
     // The new block is younger than the deletions, so they have to be done now.
-    let salvaged = salvage(disk, &new, |raw| raw.cuts(&manifest.deletes, entry.number()), &mut repaired);
+    let cuts = |labels: &Labels| ranges_of(&manifest.deletes, entry.number(), labels.as_ref());
+    let salvaged = salvage(disk, &new, cuts, &mut repaired);
     match salvaged {
         Ok(true) => repaired.new = Some(new),
         other => {
@@ -217,14 +218,18 @@ fn keep(path: &Path, kept: &Path) -> Result<(), Error> {
 }
 
 /// Writes what can be read of a block to a new one, which is durable but for its directory entry. Whether there is anything in it.
-fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired: &mut Repaired) -> Result<bool, Error> {
+fn salvage(
+    disk: &dyn Disk,
+    to: &str,
+    cuts: impl Fn(&Labels) -> Vec<TimeRange>,
+    repaired: &mut Repaired,
+) -> Result<bool, Error> {
     let Some(raw) = Raw::open(disk, &repaired.name, &mut Faults::default()) else {
         let reason = repaired.faults.listed.first().map(|fault| fault.reason.clone()).unwrap_or_default();
         repaired.lost.push(Lost { labels: None, range: None, samples: 0, reason });
         return Ok(false);
     };
-    let cuts = cuts(&raw);
-    let mut writer = Writer::create(disk, to)?;
+    let (mut writer, mut memo) = (Writer::create(disk, to)?, Memo::ahead());
     let (mut bytes, mut chunk, mut samples) = (Vec::new(), Columns::default(), Columns::default());
     let mut before = String::new();
     for id in 0..raw.index.series() as u32 {
@@ -234,9 +239,10 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
             samples: at.map_or(0, |at| u64::from(at.samples)),
             reason,
         };
-        let entry = match raw.index.entry(id) {
+        let entry = match raw.index.entry(id, &mut memo) {
             Ok(entry) => entry,
-            Err(reason) => {
+            Err(error) => {
+                let reason = reason_of(error).1;
                 repaired.lost.push(lost(None, None, format!("series {id} of the index: {reason}")));
                 continue;
             }
@@ -248,7 +254,7 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
             continue;
         }
         samples.clear();
-        let cuts = cuts.of(id);
+        let cuts = cuts(&entry.labels);
         for at in entry.chunks.iter().filter(|at| !is_cut(&cuts, at)) {
             let mut read = raw.chunk(at, &mut bytes, &mut chunk);
             if read.is_ok() && samples.range(Mark::default()).is_some_and(|all| all.end_ms >= at.range.start_ms) {
@@ -268,7 +274,7 @@ fn salvage(disk: &dyn Disk, to: &str, cuts: impl FnOnce(&Raw) -> Cuts, repaired:
     writer.finish()?;
     if any {
         // Nothing is taken away from the old one before the new one can be read.
-        Block::open(disk, to)?;
+        Block::open(disk, to, &Cache::new(0))?;
     }
     Ok(any)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use model::{Exemplar, Labels, Matcher, Sample, TimeRange};
 
 use super::*;
-use crate::block::FOOTER;
+use crate::block::{FOOTER, Memo, Place};
 use crate::offline::inspect::inspect;
 use crate::offline::layout::{copy, copy_file};
 use crate::offline::repair;
@@ -44,7 +44,7 @@ fn directory_of_scrapes() -> tempfile::TempDir {
     let dir = directory_at(|n| n * 1000 + n * n * n % 991);
     let directory = Directory::open(dir.path()).expect("opens");
     let raw = raw::Raw::open(&directory.disk, "0000000000.block", &mut Faults::default()).expect("sound");
-    let times = |id| raw.index.entry(id).expect("there").chunks[0].times;
+    let times = |id| raw.index.entry(id, &mut Memo::default()).expect("there").chunks[0].times;
     assert!(times(0).is_some() && times(0) == times(1));
     dir
 }
@@ -119,10 +119,18 @@ fn check_flips(dir: &tempfile::TempDir) {
     assert_eq!(faults(dir), [""; 0]);
 }
 
-/// Where index and footer of a block begin.
-fn places(bytes: &[u8]) -> (usize, usize) {
+/// Where index, its top and the footer of a block begin.
+fn places(bytes: &[u8]) -> (usize, usize, usize) {
     let footer = bytes.len() - FOOTER;
-    (u64::from_le_bytes(bytes[footer..footer + 8].try_into().expect("eight bytes")) as usize, footer)
+    let at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize;
+    (at(footer), at(footer + 8), footer)
+}
+
+/// The pages of the index of a block: of labels and chunks of the series, then values and postings of `__name__`, and those of `job`.
+fn pages(dir: &tempfile::TempDir, n: u64) -> Vec<Place> {
+    let directory = Directory::open(dir.path()).expect("opens");
+    let raw = raw::Raw::open(&directory.disk, &format!("{n:010}.block"), &mut Faults::default()).expect("sound");
+    raw.index.pages()
 }
 
 /// Makes a checksum right.
@@ -135,10 +143,11 @@ fn checksum(bytes: &mut [u8], of: std::ops::Range<usize>, at: usize) {
 fn bytes_that_belong_to_nothing_are_a_fault() {
     let dir = directory();
     let mut bytes = fs::read(block(&dir, 0)).expect("read");
-    let (index, _) = places(&bytes);
+    let (index, top, _) = places(&bytes);
     bytes.splice(index..index, [1, 2, 3]);
     let footer = bytes.len() - FOOTER;
     bytes[footer..footer + 8].copy_from_slice(&(index as u64 + 3).to_le_bytes());
+    bytes[footer + 8..footer + 16].copy_from_slice(&(top as u64 + 3).to_le_bytes());
     checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
     fs::write(block(&dir, 0), bytes).expect("written");
     let expect = format!("0000000000.block: byte {index}: there are bytes between the chunks and the index");
@@ -154,20 +163,34 @@ fn an_index_that_says_something_else_under_a_right_checksum_is_a_fault() {
 fn check_index(dir: &tempfile::TempDir) {
     let path = block(dir, 0);
     let sound = fs::read(&path).expect("read");
-    let (index, footer) = places(&sound);
-    let expect = read(dir);
+    let (index, top, footer) = places(&sound);
+    let (expect, pages) = (read(dir), pages(dir, 0));
     // Postings have some bytes that their reader does not look at.
     let mut unread = 0;
-    for at in (index..footer + 16).chain(footer + 20..footer + FOOTER - 12) {
+    // Names and values are there once, so nothing else says what they are.
+    let names = ["__name__", "job"].map(|name| {
+        let at = sound[top..footer].windows(name.len()).position(|text| text == name.as_bytes()).expect("there");
+        top + at..top + at + name.len()
+    });
+    let is_text = |at: usize| {
+        let is_value = pages[2..].iter().step_by(2).any(|page| (page.at..page.end()).contains(&(at as u64)));
+        let is_checksum = pages.iter().any(|page| (page.end() - 4..page.end()).contains(&(at as u64)));
+        is_value || is_checksum || names.iter().any(|name| name.contains(&at))
+    };
+    for at in (index..footer + 16).chain(footer + 20..footer + FOOTER - 12).filter(|at| !is_text(*at)) {
         for bit in [1, 0x10] {
             let mut bytes = sound.clone();
             bytes[at] ^= bit;
-            checksum(&mut bytes, index..footer, footer + 16);
+            for page in &pages {
+                let (from, to) = (page.at as usize, page.end() as usize);
+                checksum(&mut bytes, from..to - 4, to - 4);
+            }
+            checksum(&mut bytes, top..footer, footer + 16);
             checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
             fs::write(&path, bytes).expect("written");
             if verified(dir).faults() == 0 {
                 unread += 1;
-                assert_eq!(read(dir), expect, "bit {bit} of byte {at}; the index begins at {index}");
+                assert_eq!(read(dir), expect, "bit {bit} of byte {at} of {pages:?}");
             }
         }
     }
@@ -186,13 +209,12 @@ fn facts_that_are_not_those_of_their_chunk_are_a_fault() {
     drop(db);
     assert_eq!(faults(&dir), [""; 0]);
     let mut bytes = fs::read(block(&dir, 0)).expect("read");
-    let (index, footer) = places(&bytes);
-    // A hundred samples with facts: always the whole number 3, and their sum.
-    let facts = [0xc2, 0x0c, 0x80, 0x06];
-    let at = bytes[index..].windows(4).position(|w| w == facts).expect("there") + index + 3;
-    bytes[at] = 0x08;
-    checksum(&mut bytes, index..footer, footer + 16);
-    checksum(&mut bytes, footer..footer + FOOTER - 12, footer + FOOTER - 12);
+    // Facts end the page of chunks: always the whole number 3, and their sum.
+    let chunks = pages(&dir, 0)[1];
+    let (from, end) = (chunks.at as usize, chunks.end() as usize - 4);
+    assert_eq!(bytes[end - 2..end], [0x80, 0x06]);
+    bytes[end - 1] = 0x08;
+    checksum(&mut bytes, from..end, end);
     fs::write(block(&dir, 0), bytes).expect("written");
     let found = faults(&dir);
     let reason = "0000000000.block: byte 8: the chunk's values are not those that the index tells of";
@@ -295,6 +317,25 @@ fn repair_of_a_footer_loses_nothing_and_of_an_index_all() {
     assert!(reason.contains("checksum of the index is wrong: the labels of its series are not known"), "{reason}");
     assert!(dir.path().join("0000000001.block.damaged").exists());
     assert_eq!(read(&dir).len(), 40);
+}
+
+#[test]
+fn repair_of_a_page_of_an_index_loses_the_series_that_it_is_of() {
+    // Labels of the series, their chunks, values of `__name__`, postings of `__name__`, values of `job`, postings of `job`.
+    for (page, samples, lost) in [(0, 0, 2), (1, 0, 2), (2, 0, 2), (3, 40, 0), (4, 0, 2), (5, 40, 0)] {
+        let dir = directory();
+        let mut expect = read(&dir);
+        let place = pages(&dir, 0)[page];
+        flip(&block(&dir, 0), place.at as usize + 2);
+        let named = format!("0000000000.block: byte {}: ", place.at);
+        assert!(faults(&dir).iter().any(|fault| fault.starts_with(&named)), "page {page}: {:?}", faults(&dir));
+        let repaired = repaired(&dir);
+        assert_eq!((repaired[0].samples, repaired[0].lost.len()), (samples, lost), "page {page}");
+        assert!(repaired[0].lost.iter().all(|lost| lost.reason.contains("checksum of a page of the index is wrong")));
+        expect.retain(|(_, t), _| *t >= 100_000 || samples > 0);
+        assert_eq!(read(&dir), expect, "page {page}");
+        assert_eq!(verified(&dir).faults(), 0);
+    }
 }
 
 #[test]

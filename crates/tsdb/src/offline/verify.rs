@@ -7,10 +7,10 @@ use hashbrown::HashMap;
 use model::{Columns, TimeRange};
 use roaring::RoaringBitmap;
 
-use super::raw::{Raw, labels_fault};
+use super::raw::{Raw, labels_fault, reason_of};
 use super::{Directory, Faults};
 use crate::Error;
-use crate::block::{Entry, Index, MAGIC};
+use crate::block::{Entry, Index, MAGIC, Memo, Newest};
 use crate::disk::Disk;
 use crate::exemplars::file;
 use crate::postings::LabelIndex;
@@ -125,11 +125,15 @@ pub(super) fn check_block(disk: &dyn Disk, name: &str) -> Checked {
     let mut checked = Checked { name: name.to_owned(), ..Checked::default() };
     let Some(raw) = Raw::open(disk, name, &mut checked.faults) else { return checked };
     checked.bytes = raw.bytes;
-    let mut walk = Walk::new(&raw, name);
+    let (mut walk, mut memo) = (Walk::new(&raw, name), Memo::ahead());
     for id in 0..raw.index.series() as u32 {
-        match raw.index.entry(id) {
+        match raw.index.entry(id, &mut memo) {
             Ok(entry) => walk.series(id, &entry, &mut checked),
-            Err(reason) => checked.faults.push(name, raw.index_at, format!("series {id} of the index: {reason}")),
+            Err(error) => {
+                walk.is_whole = false;
+                let (at, reason) = reason_of(error);
+                checked.faults.push(name, at.unwrap_or(raw.index_at), format!("series {id} of the index: {reason}"));
+            }
         }
     }
     walk.finish(&mut checked);
@@ -145,6 +149,10 @@ struct Walk<'a> {
     /// Where the next chunk has to begin.
     place: u64,
     range: TimeRange,
+    /// All series could be read.
+    is_whole: bool,
+    /// What the last samples of each group of series are, as the index should have it.
+    newest: Vec<Newest>,
     /// Label name to value to series, as the postings should be.
     postings: HashMap<String, HashMap<String, RoaringBitmap>>,
     bytes: Vec<u8>,
@@ -159,6 +167,8 @@ impl<'a> Walk<'a> {
             before: None,
             place: MAGIC.len() as u64,
             range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },
+            is_whole: true,
+            newest: Vec::new(),
             postings: HashMap::new(),
             bytes: Vec::new(),
             samples: Columns::default(),
@@ -190,6 +200,9 @@ impl<'a> Walk<'a> {
                 self.place = place.end();
             }
         }
+        if let Some(last) = entry.chunks.last() {
+            Newest::add(&mut self.newest, id, last);
+        }
         let mut last = None;
         for at in &entry.chunks {
             checked.chunks += 1;
@@ -216,48 +229,61 @@ impl<'a> Walk<'a> {
         let sound = checked.faults.is_empty();
         let (name, raw) = (self.name, self.raw);
         let mut fault = |position: u64, reason: &str| checked.faults.push(name, position, reason);
-        if self.place != raw.index_at {
+        if self.is_whole && self.place != raw.index_at {
             fault(self.place, "there are bytes between the chunks and the index");
+        }
+        if self.is_whole && self.newest != raw.index.newest() {
+            fault(raw.index_at, "the index has other last samples of its groups than of their series");
         }
         let says = raw.claimed.filter(|_| sound);
         if says.is_some_and(|says| says != (checked.samples, self.range)) {
             fault(raw.bytes - crate::block::FOOTER as u64, "the footer has other samples than the chunks");
         }
-        for reason in postings_faults(&raw.index, &self.postings) {
-            checked.faults.push(name, raw.index_at, reason);
+        let expect = self.is_whole.then_some(&self.postings);
+        for (at, reason) in postings_faults(&raw.index, expect) {
+            checked.faults.push(name, at.unwrap_or(raw.index_at), reason);
         }
     }
 }
 
-/// Holds the postings of an index against what they should be.
-fn postings_faults(index: &Index, expect: &HashMap<String, HashMap<String, RoaringBitmap>>) -> Vec<String> {
+/// What a label's values have, as it should be.
+type Expected = HashMap<String, HashMap<String, RoaringBitmap>>;
+
+/// Holds the postings of an index against what they should be, if that is known; in any case each can be read.
+fn postings_faults(index: &Index, expect: Option<&Expected>) -> Vec<(Option<u64>, String)> {
     let mut faults = Vec::new();
-    let mut names = BTreeSet::new();
-    index.labels(|name, values, _| {
-        names.insert(name.to_owned());
-        if values.as_fst().verify().is_err() {
-            faults.push(format!("the values of the label {name:?} are damaged"));
-        }
-    });
-    // One that is damaged cannot be walked.
-    if !faults.is_empty() {
-        return faults;
+    let names: BTreeSet<&str> = index.label_names().map(|(name, ..)| name).collect();
+    for name in expect.iter().flat_map(|expect| expect.keys()).filter(|name| !names.contains(name.as_str())) {
+        faults.push((None, format!("there are no postings of the label {name:?}")));
     }
-    for name in expect.keys().filter(|name| !names.contains(*name)) {
-        faults.push(format!("there are no postings of the label {name:?}"));
-    }
-    for name in &names {
-        let expect = expect.get(name);
-        let mut found = 0;
-        index.values(name, None, &mut |value| {
+    for name in names {
+        let own = expect.and_then(|expect| expect.get(name));
+        let (mut found, mut walk) = (0, index.walk(name));
+        loop {
+            let value = match walk.next() {
+                Ok(Some(value)) => value,
+                Ok(None) => break,
+                Err(error) => {
+                    let (at, reason) = reason_of(error);
+                    faults.push((at, format!("the values of the label {name:?}: {reason}")));
+                    break;
+                }
+            };
             found += 1;
-            if expect.and_then(|values| values.get(value)) != Some(&index.equal(name, value)) {
-                faults.push(format!("the postings of {name}={value:?} are not those of the series that have it"));
+            match index.equal(name, value) {
+                Ok(ids) if expect.is_some() && own.and_then(|values| values.get(value)) != Some(&ids) => {
+                    let reason = format!("the postings of {name}={value:?} are not those of the series that have it");
+                    faults.push((None, reason));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let (at, reason) = reason_of(error);
+                    faults.push((at, format!("the postings of {name}={value:?}: {reason}")));
+                }
             }
-            true
-        });
-        if found != expect.map_or(0, HashMap::len) {
-            faults.push(format!("the label {name:?} has other values in the postings than in the series"));
+        }
+        if expect.is_some() && found != own.map_or(0, HashMap::len) {
+            faults.push((None, format!("the label {name:?} has other values in the postings than in the series")));
         }
     }
     faults

@@ -17,7 +17,7 @@ use super::segments::SegmentWriter;
 use super::ulid::ulid;
 use super::{FLOAT_HISTOGRAM, HISTOGRAM, XOR, histogram, tombstones, xor};
 use crate::Error;
-use crate::block::{Block, Piece};
+use crate::block::{Block, Cache, Piece};
 use crate::columns::merge_newer;
 use crate::deletes::Cuts;
 use crate::disk::{create_dir, io, sync_dir};
@@ -74,13 +74,14 @@ pub fn export(
     cancel: &Cancel,
     each: &mut dyn FnMut(&Written),
 ) -> Result<Summary, Error> {
-    let directory = Directory::open(dir)?;
+    let (directory, cache) = (Directory::open(dir)?, Cache::new(Cache::OFFLINE_BYTES));
     let mut summary = Summary::default();
     let mut blocks = Vec::new();
     summary.problems.extend(directory.faults.listed.iter().map(ToString::to_string));
     for name in directory.blocks() {
-        match Block::open(&directory.disk, &name) {
-            Ok(block) => blocks.push((Cuts::new(directory.deletes(), number(&name), &block), Arc::new(block))),
+        let opened = Block::open(&directory.disk, &name, &cache);
+        match opened.and_then(|block| Ok((Cuts::new(directory.deletes(), number(&name), &block)?, Arc::new(block)))) {
+            Ok(source) => blocks.push(source),
             Err(error) => summary.problems.push(error.to_string()),
         }
     }
@@ -94,8 +95,8 @@ pub fn export(
             end_ms: span.saturating_add(1).saturating_mul(options.span_ms).saturating_sub(1).min(options.range.end_ms),
         };
         let chance = u128::from(options.chance) << 16 | summary.blocks.len() as u128;
+        let series = find(&blocks, range, options, cancel, &mut summary.problems)?;
         let export = Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems };
-        let series = find(&blocks, range, options, cancel)?;
         if let Some(written) = export.block(&series, range)? {
             each(&written);
             summary.blocks.push(written);
@@ -125,7 +126,13 @@ fn spans(blocks: &[Source], options: &Options) -> Result<Option<std::ops::RangeI
 /// Series in the order in which Prometheus has them, with their parts from the oldest written to the newest.
 type Found = BTreeMap<Labels, Vec<Piece>>;
 
-fn find(blocks: &[Source], range: TimeRange, options: &Options, cancel: &Cancel) -> Result<Found, Error> {
+fn find(
+    blocks: &[Source],
+    range: TimeRange,
+    options: &Options,
+    cancel: &Cancel,
+    problems: &mut Vec<String>,
+) -> Result<Found, Error> {
     let mut found = Found::new();
     let everything = vec![Vec::new()];
     let sets = if options.matcher_sets.is_empty() { &everything } else { &options.matcher_sets };
@@ -138,7 +145,15 @@ fn find(blocks: &[Source], range: TimeRange, options: &Options, cancel: &Cancel)
                 series_max: usize::MAX,
                 cancel: cancel.clone(),
             };
-            for (labels, piece) in block.pieces(&request, cuts)? {
+            let pieces = match block.pieces(&request, cuts) {
+                Ok(pieces) => pieces,
+                Err(error @ Error::Corrupt { .. }) => {
+                    problems.push(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for (labels, piece) in pieces {
                 // Two sets of matchers may find the same, which is read twice and then once the same.
                 found.entry(labels).or_default().push(piece);
             }

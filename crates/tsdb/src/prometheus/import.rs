@@ -228,7 +228,7 @@ impl Import<'_> {
             start_ms: range.start_ms.min(chunk.start_ms),
             end_ms: range.end_ms.max(chunk.end_ms),
         });
-        let mut loader = self.db.load(range);
+        let mut loader = self.db.load(range)?;
         let mut samples = Columns::default();
         for (n, entry) in group.iter().enumerate() {
             if self.cancel.is_cancelled() {

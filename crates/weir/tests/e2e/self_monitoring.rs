@@ -97,6 +97,7 @@ async fn bounds_are_those_of_the_flags() {
         // In four partitions, each of which may hold four times its share.
         ("--queue-retention-bytes", 4_000_004, "weir_queue_disk_bytes_max", 4_000_004),
         ("--storage-head-bytes-max", 3_000_005, "weir_storage_head_bytes_max", 3_000_005),
+        ("--storage-index-cache-bytes", 2_000_006, "weir_storage_index_cache_bytes_max", 2_000_006),
         ("--storage-exemplars-max", 4, "weir_storage_exemplars_max", 4),
         ("--query-concurrency-max", 6, "weir_query_running_queries_max", 6),
         ("--query-waiting-max", 7, "weir_query_waiting_queries_max", 7),

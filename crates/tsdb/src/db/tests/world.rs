@@ -239,6 +239,12 @@ impl World {
 
     /// Finds damaged blocks by reading all there is, and writes them again from the log.
     fn mend(&self, db: &Db) -> Result<(), Error> {
+        for (_, block) in &db.view().blocks {
+            match block.index.check() {
+                Err(Error::Corrupt { .. }) => {}
+                done => done?,
+            }
+        }
         for series in db.select(&request(build(&[]), TimeRange::ALL)).map_err(failed)?.series {
             match series.data.read(TimeRange::ALL, &mut Columns::default()) {
                 Err(error) if error.kind == model::Kind::Corrupt => {}
