@@ -133,7 +133,7 @@ impl Writer {
         }
         self.times = times;
         self.lengths.push((self.series.len() - start) as u32);
-        let own = Newest { first_ms: last, last_ms: last, live: end == Last::Float };
+        let own = Newest { first_ms: last, last_ms: last, live: matches!(end, Last::Float | Last::Aggregate) };
         match self.newest.last_mut().filter(|_| !(id as usize).is_multiple_of(NEWEST_SERIES)) {
             Some(newest) => {
                 newest.first_ms = newest.first_ms.min(last);
@@ -299,6 +299,7 @@ impl Writer {
 fn last_of(piece: &Piece<'_>) -> Last {
     match piece {
         Piece::Histograms(_) => Last::Histogram,
+        Piece::Aggregates(_) => Last::Aggregate,
         Piece::Floats(_, v, _) if v.last().is_some_and(|v| is_stale(*v)) => Last::StaleFloat,
         Piece::Floats(..) => Last::Float,
     }

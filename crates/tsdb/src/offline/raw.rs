@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Columns, Labels, Mark, TimeRange};
 
 use super::Faults;
-use crate::block::{ChunkRef, END, FOOTER, Index, MAGIC, Place};
+use crate::block::{ChunkRef, END, FOOTER, Index, Last, MAGIC, Place};
 use crate::chunk::{self, Facts, Times};
 use crate::deletes::{Cuts, Delete};
 use crate::disk::{Disk, Input};
@@ -110,6 +110,9 @@ impl Raw {
         }
         if (out.range(Mark::default()), out.samples()) != (Some(at.range), at.samples as usize) {
             return Err("the chunk's times are not those that the index has".to_owned());
+        }
+        if out.aggregates.is_empty() == (at.last == Last::Aggregate) {
+            return Err("the index has it of another kind".to_owned());
         }
         let is_of_it = |facts: Facts| out.histograms.is_empty() && facts.is_of(&out.v);
         if at.facts.is_some_and(|facts| !is_of_it(facts)) {
