@@ -154,9 +154,19 @@ fn use_floats(context: &Context, series: &Series, columns: &mut Columns) -> Resu
     }
     columns.histograms.clear();
     columns.starts.clear();
+    tell_aggregates(context, columns);
     context.budget.allows(columns.len())?;
     context.samples_read.fetch_add(columns.len() as u64, Ordering::Relaxed);
     Ok(())
+}
+
+/// Notes that some of the samples stand for others that were left out.
+fn tell_aggregates(context: &Context, columns: &Columns) {
+    let standing = || columns.t.iter().zip(&columns.aggregates).filter(|(_, aggregate)| aggregate.count > 0);
+    if let Some((t, newest)) = standing().next_back() {
+        let resolution_ms = standing().map(|(_, aggregate)| aggregate.resolution_ms).max().unwrap_or_default();
+        context.notes.aggregates(resolution_ms, newest.window_end(*t));
+    }
 }
 
 /// Takes stale markers out, which no window contains.
@@ -169,11 +179,15 @@ pub(super) fn drop_stale(columns: &mut Columns) {
         if !is_stale(columns.v[from]) {
             columns.t[to] = columns.t[from];
             columns.v[to] = columns.v[from];
+            if !columns.aggregates.is_empty() {
+                columns.aggregates[to] = columns.aggregates[from];
+            }
             to += 1;
         }
     }
     columns.t.truncate(to);
     columns.v.truncate(to);
+    columns.aggregates.truncate(to);
 }
 
 pub(super) fn fault(context: &Context, error: model::SourceError) -> EvalError {

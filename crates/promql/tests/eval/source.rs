@@ -17,8 +17,9 @@ struct Data(Columns);
 
 impl SeriesData for Data {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
+        for (at, (t, v)) in self.0.t.iter().zip(&self.0.v).enumerate().filter(|(_, (t, _))| range.contains(**t)) {
             out.push(*t, *v);
+            out.set_last_aggregate(self.0.aggregate(at));
         }
         out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
