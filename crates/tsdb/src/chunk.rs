@@ -10,7 +10,7 @@
 //!
 //! The times of a chunk may lie outside of it ([`Times`]), where others have the same. A chunk does not say so itself: whoever keeps it knows where they are.
 
-mod aggregates;
+pub(crate) mod aggregates;
 pub(crate) mod bits;
 mod facts;
 mod histogram;

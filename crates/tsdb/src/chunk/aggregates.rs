@@ -6,7 +6,8 @@ use model::{Aggregate, Columns};
 
 use super::bits::{put_varint, varint};
 use super::{
-    AGGREGATES, Column, RICH, Scratch, Times, decode_floats, decode_values, encode_floats, encode_values, ints,
+    AGGREGATES, Column, EXPONENT_MAX, POWERS, RICH, Scratch, Times, decode_floats, decode_values, encode_floats,
+    encode_values, ints, mantissa,
 };
 use crate::View;
 
@@ -62,6 +63,35 @@ pub(super) fn decode(bytes: &[u8], at: &mut usize, times: Times<'_>, out: &mut C
         out.aggregates.push(Aggregate { count, resolution_ms, sum });
     }
     Ok(())
+}
+
+/// The sum of values: of decimals the decimal that is the sum of them, which no order of adding up changes; of others what adding up yields, with what
+/// rounding loses carried along.
+pub(crate) fn sum(values: &[f64]) -> f64 {
+    (0..=EXPONENT_MAX).find_map(|exponent| decimal_sum(values, exponent)).unwrap_or_else(|| carried_sum(values))
+}
+
+fn decimal_sum(values: &[f64], exponent: u8) -> Option<f64> {
+    let mut sum = 0i64;
+    for value in values {
+        sum = sum.checked_add(mantissa(*value, exponent)?)?;
+    }
+    let total = sum as f64 / POWERS[usize::from(exponent)];
+    (mantissa(total, exponent) == Some(sum)).then_some(total)
+}
+
+/// As Neumaier improved it on Kahan.
+fn carried_sum(values: &[f64]) -> f64 {
+    let (mut sum, mut lost) = (0.0f64, 0.0f64);
+    for value in values {
+        let next = sum + value;
+        lost += match sum.abs() >= value.abs() {
+            true => (sum - next) + value,
+            false => (value - next) + sum,
+        };
+        sum = next;
+    }
+    if sum.is_finite() && lost.is_finite() { sum + lost } else { sum }
 }
 
 #[cfg(test)]
@@ -149,6 +179,24 @@ mod tests {
         let mut without = bytes.clone();
         without.splice(2..5, [0]);
         assert_eq!(decode(&without, &mut Columns::default()), Err("length of windows"));
+    }
+
+    #[test]
+    fn sums_of_decimals_are_decimals() {
+        for (values, expect) in [
+            (&[0.1, 0.2, 0.3][..], 0.6),
+            (&[1e15, 0.5], 1e15 + 0.5),
+            (&[0.7; 10], 7.0),
+            (&[1e16, 1.0, -1e16], 1.0),
+            (&[1.0 / 3.0, 2.0 / 3.0], 1.0),
+            (&[f64::INFINITY, 1.0], f64::INFINITY),
+            (&[-0.0, -0.0], 0.0),
+            (&[i64::MAX as f64, 1e19, 2.0], i64::MAX as f64 + 1e19),
+            (&[], 0.0),
+        ] {
+            assert_eq!(sum(values), expect, "{values:?}");
+        }
+        assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan() && sum(&[1.0, f64::NAN]).is_nan());
     }
 
     #[test]
