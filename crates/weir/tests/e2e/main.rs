@@ -9,6 +9,7 @@
 mod alerts;
 mod chart;
 mod crash;
+mod downsampling;
 mod exemplars;
 mod grafana;
 mod histograms;
