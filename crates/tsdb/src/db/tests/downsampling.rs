@@ -231,6 +231,36 @@ fn nothing_is_written_where_no_series_meets_a_rule_or_a_block_cannot_be_read() {
 }
 
 #[test]
+fn series_are_counted_by_the_index_as_by_reading_them() {
+    let dir = tempfile::tempdir().expect("directory");
+    let db = Db::open(dir.path(), downsampling()).expect("opens");
+    let samples = |last: i64| rising((1..=last).map(|n| n * 15_000));
+    for (series, last) in [(1, 240), (3, 100), (5, 2), (2, 240)] {
+        append(&db, series, &samples(last), 1);
+    }
+    append(&db, 7, &[samples(100), vec![Sample { t: 101 * 15_000, v: model::stale_nan() }]].concat(), 2);
+    db.flush().expect("flushes");
+    assert_eq!(downsample(&db, 5 * HOUR), 1);
+    let mut seen = std::collections::BTreeSet::new();
+    for end_ms in (0..70).map(|n| n * MINUTE) {
+        let range = TimeRange { start_ms: end_ms - 5 * MINUTE + 1, end_ms };
+        let (matchers, cancel) = (vec![Matcher::equal("__name__", "m")], Cancel::default());
+        let of_index = model::CountRequest { matchers: matchers.clone(), range, by: None, cancel };
+        let counted = db.count(&of_index).expect("counts").expect("of one block it can be told").groups;
+        let found = db.select(&request(matchers, range)).expect("selects").series;
+        let is_live = |series: &model::Series| {
+            let mut samples = Columns::default();
+            series.data.read(range, &mut samples).expect("reads");
+            samples.v.last().is_some_and(|v| !model::is_stale(*v))
+        };
+        let expect = found.iter().filter(|series| is_live(series)).count() as u64;
+        assert_eq!(counted.first().map_or(0, |(_, count)| *count), expect, "{end_ms}");
+        seen.insert(expect);
+    }
+    assert!(seen.len() > 3, "{seen:?}");
+}
+
+#[test]
 fn one_that_is_cancelled_changes_nothing_and_leaves_no_file() {
     let dir = tempfile::tempdir().expect("directory");
     let db = Db::open(dir.path(), downsampling()).expect("opens");
