@@ -63,6 +63,11 @@ impl<'a> Plan<'a> {
         self.0.is_empty()
     }
 
+    /// The longest windows.
+    pub(crate) fn longest(&self) -> u32 {
+        self.0.iter().map(|(_, resolution_ms)| *resolution_ms).max().unwrap_or(0)
+    }
+
     /// The length of the windows of a series: of the first rule that it meets.
     pub(crate) fn of(&self, labels: LabelsRef<'_>) -> Option<u32> {
         let meets = |matchers: &[Matcher]| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));

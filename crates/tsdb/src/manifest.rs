@@ -54,8 +54,10 @@ pub(crate) struct BlockEntry {
     pub(crate) span: TimeRange,
     /// The records of which it has all that is in that span; nothing where that is not known or where something was taken away.
     pub(crate) from: Offsets,
-    /// The plan by which samples were left out of it; empty where none was.
+    /// The plan by which samples were left out of it; empty where none was, or it is not known any more.
     pub(crate) downsampled: String,
+    /// The longest windows out of which samples were left, in milliseconds; 0 where none were.
+    pub(crate) resolution_ms: u32,
 }
 
 /// Name of the file in a directory of blocks.
@@ -79,7 +81,7 @@ impl Summary {
 impl BlockEntry {
     /// One out of which no samples were left.
     pub(crate) fn new(name: String, span: TimeRange, from: Offsets) -> Self {
-        BlockEntry { name, span, from, downsampled: String::new() }
+        BlockEntry { name, span, from, downsampled: String::new(), resolution_ms: 0 }
     }
 
     /// Number of the block; numbers ascend in the order in which files were begun.
@@ -136,8 +138,9 @@ impl Manifest {
         for block in &self.blocks {
             let TimeRange { start_ms, end_ms } = block.span;
             let _ = writeln!(out, "block {start_ms} {end_ms} {}{}", block.name, block.from);
-            if !block.downsampled.is_empty() {
-                let _ = writeln!(out, "downsampled {} {}", block.name, escape(&block.downsampled));
+            if block.resolution_ms > 0 || !block.downsampled.is_empty() {
+                let plan = escape(&block.downsampled);
+                let _ = writeln!(out, "downsampled {} {} {plan}", block.name, block.resolution_ms);
             }
         }
         for delete in &self.deletes {
@@ -195,8 +198,9 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
                 let from = Offsets::parse(from)?;
                 manifest.blocks.push(BlockEntry::new((*name).to_owned(), span, from));
             }
-            ["downsampled", name, plan] if version > 2 => {
-                manifest.blocks.iter_mut().find(|block| block.name == *name)?.downsampled = unescape(plan)?;
+            ["downsampled", name, resolution_ms, plan] if version > 2 => {
+                let block = manifest.blocks.iter_mut().find(|block| block.name == *name)?;
+                (block.resolution_ms, block.downsampled) = (resolution_ms.parse().ok()?, unescape(plan)?);
             }
             ["delete", before, start, end, matchers @ ..] => {
                 let range = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
@@ -272,6 +276,7 @@ mod tests {
                 span: span(-1, 1000),
                 from,
                 downsampled: "{a=\"b\"}: 5m".into(),
+                resolution_ms: 300_000,
             }],
             deletes: vec![Arc::new(Delete {
                 before: 8,
@@ -288,7 +293,7 @@ mod tests {
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndownsampled 00000007.block {a=\"b\"}:\\s5m\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndownsampled 00000007.block 300000 {a=\"b\"}:\\s5m\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print(), None), Some(example()));
     }
@@ -311,7 +316,7 @@ mod tests {
         assert_eq!(read.blocks[0].span, span(-1, 1000));
         let up = Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a b".into(), unit: "s".into() };
         assert_eq!(read.metadata, BTreeMap::from([(up, UNKNOWN)]));
-        for line in ["exemplars 7.exemplars", "family 1 gauge up s h", "downsampled 7.block x"] {
+        for line in ["exemplars 7.exemplars", "family 1 gauge up s h", "downsampled 7.block 1 x"] {
             assert_eq!(parse(&with_checksum(format!("weir-manifest 2\n{line}\n")), None), None, "{line}");
         }
     }

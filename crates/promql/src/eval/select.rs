@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{Columns, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale};
+use model::{Columns, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange, Want, is_stale};
 use rayon::prelude::*;
 
 use super::grid::Grid;
@@ -32,8 +32,7 @@ fn instants(
     what: impl Fn(&Columns, usize) -> f64 + Sync,
 ) -> Result<Matrix, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
-    let range = reach(selector.when, grid, lookback);
-    let series = select(context, &selector.matchers, range)?;
+    let (series, range) = select_newest(context, selector, grid, lookback)?;
     let parts = each(
         context,
         &series,
@@ -68,12 +67,19 @@ fn newest(
             after += 1;
         }
         let Some(at) = after.checked_sub(1) else { continue };
-        if columns.t[at] > t.saturating_sub(lookback) && !is_stale(columns.v[at]) {
+        if (columns.t[at] > t.saturating_sub(lookback) || stands_for_later(columns, at, t)) && !is_stale(columns.v[at])
+        {
             *cell = what(columns, at);
             any |= is_present(*cell);
         }
     }
     any
+}
+
+/// Whether a sample, the newest there is up to a time, stands for others that were left out after it, among which the newest was.
+fn stands_for_later(columns: &Columns, at: usize, t: i64) -> bool {
+    let aggregate = columns.aggregate(at);
+    aggregate.count > 0 && t <= aggregate.window_end(columns.t[at])
 }
 
 /// The times of the samples that a grid looks at: left-open in the language, inclusive for the source.
@@ -84,6 +90,30 @@ pub(super) fn reach(when: When, grid: Grid, range: i64) -> TimeRange {
 
 /// Asks the source, and puts the series into an order that does not depend on it.
 pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Series>, EvalError> {
+    let set = select_set(context, matchers, range)?;
+    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    Ok(set.series)
+}
+
+/// As [`select`], of the newest samples of a selector; and the range in which these are, which is longer where samples were left out of longer windows.
+fn select_newest(
+    context: &Context,
+    selector: &Selector,
+    grid: Grid,
+    lookback: i64,
+) -> Result<(Vec<Series>, TimeRange), EvalError> {
+    let range = reach(selector.when, grid, lookback);
+    let set = select_set(context, &selector.matchers, range)?;
+    if set.resolution_ms > lookback {
+        // What was left out stands with a sample that may be so far back.
+        let range = reach(selector.when, grid, set.resolution_ms);
+        return Ok((select(context, &selector.matchers, range)?, range));
+    }
+    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    Ok((set.series, range))
+}
+
+fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<SeriesSet, EvalError> {
     context.check_cancelled()?;
     let request = SelectRequest {
         matchers: matchers.to_vec(),
@@ -93,13 +123,12 @@ pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) 
         cancel: context.params.cancel.clone(),
     };
     let mut set = context.source.select(&request).map_err(|error| fault(context, error))?;
-    context.notes.source(set.warnings);
-    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    context.notes.source(std::mem::take(&mut set.warnings));
     // Sums depend on their order, and the same query has the same answer.
     if !set.series.is_sorted_by(|a, b| a.labels.canonical() <= b.labels.canonical()) {
         set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
     }
-    Ok(set.series)
+    Ok(set)
 }
 
 /// Runs over all series in parallel; the parts come back in order.

@@ -2,6 +2,8 @@
 
 use model::{Aggregate, Columns, Labels, stale_nan};
 
+use promql::Params;
+
 use super::run;
 use super::source::Memory;
 
@@ -24,7 +26,8 @@ fn sources() -> [Memory; 2] {
     for columns in [&mut raw, &mut thinned] {
         columns.push(51_000, stale_nan());
     }
-    [raw, thinned].map(|columns| Memory { series: [(labels.clone(), columns)].into() })
+    [(raw, 0), (thinned, 10_000)]
+        .map(|(columns, resolution_ms)| Memory { series: [(labels.clone(), columns)].into(), resolution_ms })
 }
 
 #[test]
@@ -55,6 +58,23 @@ fn windows_that_hold_whole_aggregates_are_worth_what_the_samples_are() {
             assert_eq!(found.warnings, [""; 0]);
         }
     }
+}
+
+#[test]
+fn a_selector_finds_what_a_sample_stands_for_though_it_is_further_back_than_the_lookback() {
+    let [raw, thinned] = sources();
+    let evaluate = |source: &Memory, query: &str| {
+        let params = Params { lookback_ms: 2_000, ..run::params(0, 60_000, 1_000) };
+        let promql::Value::Matrix(all) = run::evaluate(source, query, &params).expect(query).value else { panic!() };
+        all.into_iter().next().map(|(_, columns)| columns).unwrap_or_default()
+    };
+    let (found, expect) = (evaluate(&thinned, "m_total"), evaluate(&raw, "m_total"));
+    assert_eq!(found.t, expect.t, "at the same times as of all samples, and after the stale marker at none");
+    // The value is the one before what is left out.
+    let of = |t: i64| if t <= 40 && (2..=9).contains(&(t % 10)) { t / 10 * 10 + 1 } else { t };
+    assert_eq!(found.v, (1..=50).map(|t| (of(t) * of(t)) as f64).collect::<Vec<_>>());
+    let times = evaluate(&thinned, "timestamp(m_total)");
+    assert_eq!(times.v, (1..=50).map(|t| of(t) as f64).collect::<Vec<_>>());
 }
 
 #[test]

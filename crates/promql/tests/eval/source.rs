@@ -11,6 +11,8 @@ use model::{
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Memory {
     pub(crate) series: BTreeMap<Labels, Columns>,
+    /// As in [`SeriesSet`].
+    pub(crate) resolution_ms: i64,
 }
 
 struct Data(Columns);
@@ -62,7 +64,7 @@ impl SeriesSource for Counting<'_> {
 
 impl SeriesSource for Memory {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let mut set = SeriesSet::default();
+        let mut set = SeriesSet { resolution_ms: self.resolution_ms, ..SeriesSet::default() };
         for (labels, columns) in &self.series {
             let matches = request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
             if matches

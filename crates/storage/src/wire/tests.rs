@@ -271,9 +271,11 @@ fn what_floats_stand_for_travels_with_them() {
     }
     let mut writer = SeriesWriter::default();
     writer.push(&labels(&[("a", "b")]), &all);
-    let frames = [vec![begin()], writer.finish(), vec![answer::end(1, 3)]].concat();
+    let frames = [vec![begin(), answer::resolution(10)], writer.finish(), vec![answer::end(1, 3)]].concat();
     let mut out = Columns::default();
-    read(&frames.concat(), 100).expect("whole").series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
+    let answer = read(&frames.concat(), 100).expect("whole");
+    assert_eq!(answer.resolution_ms, 10);
+    answer.series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
     assert_eq!(out, all);
 }
 

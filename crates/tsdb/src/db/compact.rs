@@ -161,6 +161,8 @@ impl Db {
         let is_same = rest.iter().all(|(entry, _)| entry.downsampled == first.0.downsampled);
         let before = if is_same { first.0.downsampled.clone() } else { String::new() };
         let downsampled = plan.map_or(before, ToString::to_string);
-        Ok(Some((BlockEntry { name, span: first.0.span, from, downsampled }, Arc::new(block))))
+        let longest = run.iter().map(|(entry, _)| entry.resolution_ms).chain(plan.map(Plan::longest)).max();
+        let resolution_ms = longest.unwrap_or(0);
+        Ok(Some((BlockEntry { name, span: first.0.span, from, downsampled, resolution_ms }, Arc::new(block))))
     }
 }

@@ -115,6 +115,9 @@ fn only_what_is_old_enough_is_left_out_and_the_rest_is_as_it_was() {
     // A window begins after the block, which has the first sample of the window before; each of 24 has two.
     assert_eq!(found.t.iter().filter(|t| **t < 2 * HOUR).count(), 49);
     assert_eq!((count(&found), columns(&db, 0).len()), (960, 960));
+    let resolution_ms = |range| db.select(&request(Vec::new(), range)).expect("selects").resolution_ms;
+    let at = |t| resolution_ms(TimeRange { start_ms: t, end_ms: t });
+    assert_eq!((at(-1), at(0), at(2 * HOUR), at(2 * HOUR + 5 * MINUTE)), (0, 5 * MINUTE, 5 * MINUTE, 0));
     let stats = db.stats();
     let done = stats.downsampled;
     assert_eq!((done.blocks, done.samples_before, done.samples_after), (1, 960, 480 + 49));
@@ -243,10 +246,13 @@ fn series_are_counted_by_the_index_as_by_reading_them() {
     assert_eq!(downsample(&db, 5 * HOUR), 1);
     let mut seen = std::collections::BTreeSet::new();
     for end_ms in (0..70).map(|n| n * MINUTE) {
-        let range = TimeRange { start_ms: end_ms - 5 * MINUTE + 1, end_ms };
+        let range = TimeRange { start_ms: end_ms - 5 * MINUTE, end_ms };
         let (matchers, cancel) = (vec![Matcher::equal("__name__", "m")], Cancel::default());
         let of_index = model::CountRequest { matchers: matchers.clone(), range, by: None, cancel };
         let counted = db.count(&of_index).expect("counts").expect("of one block it can be told").groups;
+        let short = TimeRange { start_ms: end_ms - 5 * MINUTE + 1, end_ms };
+        let short = db.count(&model::CountRequest { range: short, ..of_index }).expect("counts");
+        assert_eq!(short.is_none(), end_ms > 0, "what was left out may be newer");
         let found = db.select(&request(matchers, range)).expect("selects").series;
         let is_live = |series: &model::Series| {
             let mut samples = Columns::default();
