@@ -13,12 +13,17 @@ use std::ops::Range;
 use model::{Aggregate, Columns, LabelsRef, Matcher, is_stale};
 use roaring::RoaringBitmap;
 
+use crate::View;
 use crate::block::Block;
 use crate::chunk::aggregates::sum;
+use crate::chunk::{Column, Scratch};
 use crate::postings::{self, LabelIndex as _};
 
 /// Of the samples of a window that many may be such around falls, or changes, which then all stay: one more than one in so many.
 const TURNS_SHARE: u64 = 10;
+
+/// What a chunk takes beside its bytes, with its checksum and in the index.
+const CHUNK_BYTES: usize = 16;
 
 /// From which age on samples of the series that meet all matchers are left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,8 +105,33 @@ impl Display for Plan<'_> {
 
 /// The samples of a series of which those that need not stay are left out; `None` where all stay.
 ///
-/// Windows that are longer already stay as long. Histograms all stay.
+/// Windows that are longer already stay as long. Histograms all stay, and so does all that takes no less room without some: of what seldom changes, chunks are
+/// small, and they are not once the times of what stays are others than those of the scrape.
 pub(crate) fn thin(samples: &Columns, resolution_ms: u32) -> Option<Columns> {
+    leave_out(samples, resolution_ms).filter(|thinned| room(thinned) < room(samples))
+}
+
+/// About the bytes that floats take in a block.
+fn room(samples: &Columns) -> usize {
+    let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
+    let times_are_shared = stays_at_ends(samples);
+    let floats = View { histograms: &[], ..View::of(samples) };
+    let mut chunks = 0;
+    for piece in floats.pieces() {
+        let column = if times_are_shared { Column::Ready(&[]) } else { Column::New };
+        piece.encode_with(column, &mut scratch, &mut bytes);
+        chunks += 1;
+    }
+    bytes.len() + chunks * CHUNK_BYTES
+}
+
+/// Whether of no window more than two samples stay, which are then mostly those at the times of all counters of a scrape.
+fn stays_at_ends(samples: &Columns) -> bool {
+    let ends: Vec<i64> = samples.t.iter().zip(&samples.aggregates).map(|(t, a)| a.window_end(*t)).collect();
+    samples.aggregates.iter().all(|a| !a.is_of_window()) || !ends.windows(3).any(|three| three[0] == three[2])
+}
+
+fn leave_out(samples: &Columns, resolution_ms: u32) -> Option<Columns> {
     let longest = samples.aggregates.iter().map(|aggregate| aggregate.resolution_ms).max().unwrap_or(0);
     let window = Aggregate { resolution_ms: resolution_ms.max(longest), ..Aggregate::RAW };
     let mut out = Columns::default();
@@ -174,8 +204,12 @@ fn choose(samples: &Columns, window: Range<usize>, stays: &mut Vec<bool>) {
     let best = |better: &dyn Fn(f64, f64) -> bool| {
         live.iter().copied().fold(*first, |best, at| if better(v[at], v[best]) || v[best].is_nan() { at } else { best })
     };
-    for at in [*first, *last, best(&|v, best| v < best), best(&|v, best| v > best)] {
+    for at in [*first, *last] {
         stays[at] = true;
+    }
+    for at in [best(&|v, best| v < best), best(&|v, best| v > best)] {
+        // One of the ends tells as well, and then all counters of a scrape keep the same times, which are stored once.
+        stays[at] |= [*first, *last].iter().all(|end| v[*end].to_bits() != v[at].to_bits());
     }
     let changes: fn(f64, f64) -> bool = |a, b| a != b && !(a.is_nan() && b.is_nan());
     let falls: fn(f64, f64) -> bool = |a, b| b < a;

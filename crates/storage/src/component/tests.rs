@@ -131,7 +131,8 @@ async fn samples_are_left_out_of_old_blocks_and_the_figures_say_so() {
     let disk = Simulated::new(1);
     let running = Place::new(&["--storage-downsample", "m: 1d:1m"]).await.start(&disk).await;
     let labels = Labels::new(&[("__name__", "m")]).expect("valid");
-    let samples: Vec<Sample> = (1..=600).map(|n| Sample { t: n * 1000, v: n as f64 }).collect();
+    let samples: Vec<Sample> =
+        (1..=600).map(|n| Sample { t: n * 1000, v: (n * 1000 + n * n * 7919 % 997) as f64 }).collect();
     let mut encoder = Encoder::new();
     encoder.push(labels.as_ref(), &samples);
     let partition = labels.as_ref().partition(running.place.log.partitions());

@@ -1,6 +1,7 @@
 //! Floats that stand for others beside themselves: a chunk of floats, the length of the windows, and a column each of how many are left out and of their sums.
 //!
-//! Half of the floats stand for none, so sums are there only where some are left out. The sum of decimals is a decimal, and takes as little as they do.
+//! Half of the floats stand for none, so sums are there only where some are left out. The sum of decimals is a decimal; what is kept of it is by how much it
+//! differs from that of as many values like the one before them, which takes half of the bits.
 
 use model::{Aggregate, Columns};
 
@@ -13,13 +14,16 @@ use crate::View;
 
 /// A column of starts follows the floats.
 const STARTS: u8 = 1;
+/// Sums are whole numbers, scaled as values are, less as often the value before as samples are left out.
+const DIFFERENCES: u8 = 1 << 1;
 
 /// Appends the chunk of floats of windows of one length.
 pub(super) fn encode(floats: View<'_>, times: Column<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
     let starts = floats.starts.iter().any(|start| *start != 0);
     out.extend_from_slice(&[RICH, AGGREGATES]);
     put_varint(out, u64::from(floats.aggregates[0].resolution_ms));
-    out.push(if starts { STARTS } else { 0 });
+    let differences = (0..=EXPONENT_MAX).find_map(|exponent| Some((exponent, differences(floats, exponent)?)));
+    out.push((if starts { STARTS } else { 0 }) | (if differences.is_some() { DIFFERENCES } else { 0 }));
     encode_floats(floats.t, floats.v, times, scratch, out);
     if starts {
         ints::encode(floats.starts, &mut scratch.ints, out);
@@ -27,6 +31,13 @@ pub(super) fn encode(floats: View<'_>, times: Column<'_>, scratch: &mut Scratch,
     scratch.wholes.clear();
     scratch.wholes.extend(floats.aggregates.iter().map(|aggregate| i64::from(aggregate.count)));
     ints::encode(&scratch.wholes, &mut scratch.ints, out);
+    if let Some((exponent, differences)) = differences {
+        if !differences.is_empty() {
+            out.push(exponent);
+            ints::encode(&differences, &mut scratch.ints, out);
+        }
+        return;
+    }
     let mut sums = std::mem::take(&mut scratch.parts);
     sums.clear();
     sums.extend(floats.aggregates.iter().filter(|aggregate| aggregate.count > 0).map(|aggregate| aggregate.sum));
@@ -34,6 +45,23 @@ pub(super) fn encode(floats: View<'_>, times: Column<'_>, scratch: &mut Scratch,
         encode_values(&sums, scratch, out);
     }
     scratch.parts = sums;
+}
+
+/// The sums as differences, if all of them and the values before them are decimals of so many digits.
+fn differences(floats: View<'_>, exponent: u8) -> Option<Vec<i64>> {
+    let leaving_out = floats.v.iter().zip(floats.aggregates).filter(|(_, aggregate)| aggregate.count > 0);
+    let difference = |(v, aggregate): (&f64, &Aggregate)| {
+        let like = mantissa(*v, exponent)?.checked_mul(i64::from(aggregate.count))?;
+        mantissa(aggregate.sum, exponent)?.checked_sub(like)
+    };
+    leaving_out.map(difference).collect()
+}
+
+/// The sum of which a difference is kept.
+fn sum_of(difference: i64, v: f64, count: u32, exponent: u8) -> Result<f64, &'static str> {
+    let power = POWERS.get(usize::from(exponent)).ok_or("exponent of sums")?;
+    let like = mantissa(v, exponent).ok_or("a value that is no decimal before a difference")?;
+    Ok(difference.wrapping_add(like.wrapping_mul(i64::from(count))) as f64 / power)
 }
 
 /// Reads what follows the kind.
@@ -49,18 +77,30 @@ pub(super) fn decode(bytes: &[u8], at: &mut usize, times: Times<'_>, out: &mut C
         out.starts.resize(before, 0);
         ints::decode(bytes, at, number, &mut out.starts)?;
     }
-    let (mut counts, mut sums) = (Vec::with_capacity(number), Vec::new());
+    let mut counts = Vec::with_capacity(number);
     ints::decode(bytes, at, number, &mut counts)?;
-    let leaving_out = counts.iter().filter(|count| **count > 0).count();
-    if leaving_out > 0 {
-        decode_values(bytes, at, leaving_out, &mut sums)?;
-    }
     out.aggregates.resize(before, Aggregate::RAW);
-    let mut sums = sums.into_iter();
     for count in counts {
         let count = u32::try_from(count).map_err(|_| "number of those left out")?;
-        let sum = if count > 0 { sums.next().unwrap_or(0.0) } else { 0.0 };
-        out.aggregates.push(Aggregate { count, resolution_ms, sum });
+        out.aggregates.push(Aggregate { count, resolution_ms, sum: 0.0 });
+    }
+    let all = out.v[before..].iter().zip(&mut out.aggregates[before..]);
+    let leaving_out: Vec<(&f64, &mut Aggregate)> = all.filter(|(_, aggregate)| aggregate.count > 0).collect();
+    if leaving_out.is_empty() {
+        return Ok(());
+    }
+    if form & DIFFERENCES == 0 {
+        let mut sums = Vec::new();
+        decode_values(bytes, at, leaving_out.len(), &mut sums)?;
+        leaving_out.into_iter().zip(sums).for_each(|((_, aggregate), sum)| aggregate.sum = sum);
+        return Ok(());
+    }
+    let exponent = *bytes.get(*at).ok_or("ends too early")?;
+    *at += 1;
+    let mut differences = Vec::new();
+    ints::decode(bytes, at, leaving_out.len(), &mut differences)?;
+    for ((v, aggregate), difference) in leaving_out.into_iter().zip(differences) {
+        aggregate.sum = sum_of(difference, *v, aggregate.count, exponent)?;
     }
     Ok(())
 }
@@ -135,13 +175,13 @@ mod tests {
     fn a_chunk_of_aggregates_is_golden() {
         let all = [(1000, 1.0, aggregate(3, 7.5), 0), (2000, 5.0, aggregate(0, 0.0), 0)];
         let expect = [
-            // Kind, windows of 300,000 ms, no starts.
-            &[0, 3, 0xe0, 0xa7, 0x12, 0][..],
+            // Kind, windows of 300,000 ms, differences.
+            &[0, 3, 0xe0, 0xa7, 0x12, 2][..],
             // A chunk of two floats.
             &[2, 0xd0, 0x0f, 13, 0xe8, 7, 2, 1, 0, 2, 13, 4, 2, 0],
-            // How many are left out, and the sum of those that are.
+            // How many are left out, and that the sum of those that are is 4.5 more than three times 1.
             &[6, 13, 3, 1],
-            &[0, 0, 0, 0, 0, 0, 0, 0x1e, 0x40],
+            &[1, 90, 0],
         ];
         let (bytes, _) = encode(&columns(&all));
         assert_eq!(bytes, expect.concat(), "{bytes:x?}");

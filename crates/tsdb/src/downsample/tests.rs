@@ -86,7 +86,7 @@ fn whole_windows_are_worth_what_all_samples_are() {
         let all = drawn(kind, &mut random);
         let mut thinned = all.clone();
         for minutes in [5, 60] {
-            let Some(next) = thin(&thinned, minutes as u32 * MINUTE as u32) else { continue };
+            let Some(next) = leave_out(&thinned, minutes as u32 * MINUTE as u32) else { continue };
             assert!(next.len() < thinned.len(), "seed {seed}");
             thinned = next;
             for length in [1, 3] {
@@ -110,7 +110,7 @@ fn whole_windows_are_worth_what_all_samples_are() {
                 }
             }
             // Where a NaN is left out, what is before it and what is after may be a fall.
-            let again = thin(&thinned, minutes as u32 * MINUTE as u32);
+            let again = leave_out(&thinned, minutes as u32 * MINUTE as u32);
             assert!(kind > 2 || again.is_none(), "seed {seed}, kind {kind}");
         }
     }
@@ -118,7 +118,7 @@ fn whole_windows_are_worth_what_all_samples_are() {
 
 fn check(values: &[f64], stays: &[i64], stands_for: &[(u32, f64)]) {
     let times: Vec<i64> = (1..=values.len() as i64).collect();
-    let out = thin(&Columns::floats(times, values.to_vec()), 1000).expect("something is left out");
+    let out = leave_out(&Columns::floats(times, values.to_vec()), 1000).expect("something is left out");
     assert_eq!(out.t, stays, "{values:?}");
     let bits = |(count, sum): &(u32, f64)| (*count, sum.to_bits());
     let found: Vec<_> = out.aggregates.iter().map(|a| bits(&(a.count, a.sum))).collect();
@@ -153,7 +153,7 @@ fn windows_are_closed_at_their_end_and_histograms_and_starts_stay() {
     let counts = model::Counts::Integer(Default::default());
     let histogram = model::Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
     all.histograms.push(model::HistogramSample { t: 5, start: 0, histogram });
-    let out = thin(&all, 1000).expect("something is left out");
+    let out = leave_out(&all, 1000).expect("something is left out");
     assert_eq!((out.t, out.starts), (vec![998, 1000, 1001, 1003], vec![5; 4]));
     assert_eq!(out.histograms, all.histograms);
     assert_eq!(out.aggregates.iter().map(|a| a.count).collect::<Vec<_>>(), [1, 0, 1, 0]);
@@ -162,14 +162,32 @@ fn windows_are_closed_at_their_end_and_histograms_and_starts_stay() {
 #[test]
 fn windows_that_are_longer_already_stay_so() {
     let mut all = Columns::floats((1..=30).collect(), (1..=30).map(|n| n as f64).collect());
-    all = thin(&all, 30).expect("something is left out");
-    assert_eq!(thin(&all, 10), None);
+    all = leave_out(&all, 30).expect("something is left out");
+    assert_eq!(leave_out(&all, 10), None);
     all.push(31, 31.0);
     all.push(32, 32.0);
     all.push(33, 33.0);
-    let out = thin(&all, 10).expect("something is left out");
+    let out = leave_out(&all, 10).expect("something is left out");
     assert_eq!(out.t, [1, 30, 31, 33]);
     assert!(out.aggregates.iter().all(|a| a.resolution_ms == 30));
+}
+
+#[test]
+fn a_series_that_takes_no_less_room_stays_whole() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let times = || (0..960).map(|n| n * 15_000);
+    let columns = |v: Vec<f64>| Columns::floats(times().collect(), v);
+    let mut rising = 0.0;
+    let mut next = || {
+        rising += f64::from(random.u16(..));
+        rising
+    };
+    let counter = columns(times().map(|_| next()).collect());
+    assert_eq!(thin(&counter, 300_000).map(|thinned| thinned.len()), Some(97));
+    assert_eq!(thin(&columns(vec![1.0; 960]), 300_000), None);
+    let gauge = columns(times().map(|_| f64::from(random.u8(..4))).collect());
+    assert_eq!(thin(&gauge, 300_000), None);
+    assert!(thin(&gauge, 3_600_000).is_some_and(|thinned| thinned.len() < 30));
 }
 
 fn rule(matchers: &[(&str, &str)], levels: &[(i64, u32)]) -> DownsampleRule {

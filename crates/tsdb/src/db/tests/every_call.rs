@@ -52,7 +52,10 @@ const STEPS: [Step; 13] = [
     World::flush,
     |world| world.check_all(),
     |world| {
-        append(world, 0, 4, &(0..40).map(|n| 3 * HOUR + n * 60_000).collect::<Vec<_>>());
+        // Irregular, so that fewer take less room.
+        let v = |n: i64| (n * 1_000_000 + n * n * 7919 % 999_983) as f64;
+        let sample = |n| Sample { t: 3 * HOUR + n * 15_000, v: v(n) };
+        world.append(0, vec![(4, (0..200).map(sample).collect())]);
         world.flush()
     },
     World::compact,
