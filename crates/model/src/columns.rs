@@ -3,7 +3,7 @@
 //! Most series have floats and nothing else, so these lie in two plain columns, and what few have (start times, native histograms) lies beside
 //! them and costs the others nothing. The price is that who wants all samples of a mixed series in order has to merge two lists.
 
-use crate::{HistogramSample, Sample, TimeRange};
+use crate::{Aggregate, HistogramSample, Sample, TimeRange};
 
 /// The samples of one series, ascending by time, each time once over floats and histograms together.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +14,8 @@ pub struct Columns {
     pub v: Vec<f64>,
     /// When the counting of each float began, in milliseconds since the Unix epoch, 0 where that is not known. Empty where it is known of none.
     pub starts: Vec<i64>,
+    /// What each float stands for beside itself. Empty where no sample was left out to save room.
+    pub aggregates: Vec<Aggregate>,
     /// The histograms, with times that no float has.
     pub histograms: Vec<HistogramSample>,
 }
@@ -64,8 +66,26 @@ impl Columns {
             self.starts.resize(self.t.len(), 0);
             self.starts.push(start);
         }
+        if !self.aggregates.is_empty() {
+            self.aggregates.push(Aggregate::RAW);
+        }
         self.t.push(t);
         self.v.push(v);
+    }
+
+    /// What a float stands for beside itself.
+    pub fn aggregate(&self, at: usize) -> Aggregate {
+        self.aggregates.get(at).copied().unwrap_or(Aggregate::RAW)
+    }
+
+    /// Says what the last float stands for beside itself.
+    pub fn set_last_aggregate(&mut self, aggregate: Aggregate) {
+        if aggregate != Aggregate::RAW || !self.aggregates.is_empty() {
+            self.aggregates.resize(self.t.len(), Aggregate::RAW);
+            if let Some(last) = self.aggregates.last_mut() {
+                *last = aggregate;
+            }
+        }
     }
 
     /// When the counting of a float began; 0 where that is not known.
@@ -73,10 +93,13 @@ impl Columns {
         self.starts.get(at).copied().unwrap_or(0)
     }
 
-    /// Makes the starts as many as the floats, where any is known; for who appended floats to the columns themselves.
-    pub fn pad_starts(&mut self) {
+    /// Makes starts and aggregates as many as the floats, where there are any; for who appended floats to the columns themselves.
+    pub fn pad(&mut self) {
         if !self.starts.is_empty() {
             self.starts.resize(self.t.len(), 0);
+        }
+        if !self.aggregates.is_empty() {
+            self.aggregates.resize(self.t.len(), Aggregate::RAW);
         }
     }
 
@@ -90,6 +113,7 @@ impl Columns {
         self.t.truncate(mark.floats);
         self.v.truncate(mark.floats);
         self.starts.truncate(mark.floats);
+        self.aggregates.truncate(mark.floats);
         self.histograms.truncate(mark.histograms);
     }
 
@@ -98,16 +122,8 @@ impl Columns {
         let own = &self.t[from.floats..];
         let end = from.floats + own.partition_point(|t| *t <= range.end_ms);
         let first = (from.floats + own.partition_point(|t| *t < range.start_ms)).min(end);
-        self.t.truncate(end);
-        self.v.truncate(end);
-        self.starts.truncate(end);
-        if first > from.floats {
-            self.t.drain(from.floats..first);
-            self.v.drain(from.floats..first);
-            if !self.starts.is_empty() {
-                self.starts.drain(from.floats..first);
-            }
-        }
+        self.truncate(Mark { floats: end, histograms: self.histograms.len() });
+        self.drain_floats(from.floats..first);
         let own = &self.histograms[from.histograms..];
         let end = from.histograms + own.partition_point(|h| h.t <= range.end_ms);
         let first = (from.histograms + own.partition_point(|h| h.t < range.start_ms)).min(end);
@@ -115,7 +131,7 @@ impl Columns {
         self.histograms.drain(from.histograms..first);
     }
 
-    /// Takes away what was appended since and is in the range.
+    /// Takes away what was appended since and is in the range, and with it what floats stand for of which some may be in it.
     pub fn cut(&mut self, from: Mark, range: TimeRange) {
         let within = |own: &[i64]| {
             let first = own.partition_point(|t| *t < range.start_ms);
@@ -123,12 +139,26 @@ impl Columns {
         };
         let gone = within(&self.t[from.floats..]);
         let gone = from.floats + gone.start..from.floats + gone.end;
+        if let Some(before) = gone.start.checked_sub(1).filter(|before| *before >= from.floats)
+            && let Some(aggregate) = self.aggregates.get_mut(before)
+            && range.start_ms <= range.end_ms
+            && aggregate.window_end(self.t[before]) >= range.start_ms
+        {
+            (aggregate.count, aggregate.sum) = (0, 0.0);
+        }
+        self.drain_floats(gone);
+        self.histograms.extract_if(from.histograms.., |sample| range.contains(sample.t)).for_each(drop);
+    }
+
+    fn drain_floats(&mut self, gone: std::ops::Range<usize>) {
         self.t.drain(gone.clone());
         self.v.drain(gone.clone());
         if !self.starts.is_empty() {
-            self.starts.drain(gone);
+            self.starts.drain(gone.clone());
         }
-        self.histograms.extract_if(from.histograms.., |sample| range.contains(sample.t)).for_each(drop);
+        if !self.aggregates.is_empty() {
+            self.aggregates.drain(gone);
+        }
     }
 
     /// First and last time of what was appended since; `None` where nothing was.
@@ -225,7 +255,7 @@ mod tests {
         assert_eq!((columns.starts.as_slice(), columns.start(2)), ([0, 0, 7, 0].as_slice(), 7));
         columns.t.push(5);
         columns.v.push(5.0);
-        columns.pad_starts();
+        columns.pad();
         assert_eq!(columns.starts, [0, 0, 7, 0, 0]);
         columns.clear();
         assert!(columns.is_empty() && columns.starts.is_empty());
@@ -257,6 +287,45 @@ mod tests {
         check(i64::MIN, i64::MAX, &[(3, 9)], &[3]);
         check(4, 2, &[(3, 9), (1, 1), (3, 3), (5, 5)], &[3, 2, 4]);
         check(6, 9, &[(3, 9), (1, 1), (3, 3), (5, 5)], &[3, 2, 4]);
+    }
+
+    #[test]
+    fn what_floats_stand_for_stays_with_them() {
+        let aggregate = |count| Aggregate { count, resolution_ms: 10, sum: 1.0 };
+        let mut all = Columns::default();
+        all.push(1, 1.0);
+        assert!(all.aggregates.is_empty());
+        all.set_last_aggregate(Aggregate::RAW);
+        assert!(all.aggregates.is_empty());
+        for (t, count) in [(2, 3), (9, 4), (11, 5), (15, 0), (18, 6)] {
+            all.push(t, 0.0);
+            all.set_last_aggregate(aggregate(count));
+        }
+        all.push(30, 0.0);
+        let counts = |columns: &Columns| columns.aggregates.iter().map(|a| a.count).collect::<Vec<_>>();
+        assert_eq!(counts(&all), [0, 3, 4, 5, 0, 6, 0]);
+        assert_eq!((all.aggregate(0), all.aggregate(1)), (Aggregate::RAW, aggregate(3)));
+        let clipped = |start_ms, end_ms| {
+            let mut out = all.clone();
+            out.clip(Mark { floats: 1, histograms: 0 }, TimeRange { start_ms, end_ms });
+            (out.t.clone(), counts(&out))
+        };
+        assert_eq!(clipped(9, 15), (vec![1, 9, 11, 15], vec![0, 4, 5, 0]));
+        assert_eq!(clipped(50, 60), (vec![1], vec![0]));
+        let cut = |start_ms, end_ms| {
+            let mut out = all.clone();
+            out.cut(Mark { floats: 1, histograms: 0 }, TimeRange { start_ms, end_ms });
+            (out.t.clone(), counts(&out))
+        };
+        // What is between 9 and 10 may be deleted, what is before 9 is not.
+        assert_eq!(cut(10, 11), (vec![1, 2, 9, 15, 18, 30], vec![0, 3, 0, 0, 6, 0]));
+        // The window of 9 has ended, and that of 18 has not.
+        assert_eq!(cut(11, 15), (vec![1, 2, 9, 18, 30], vec![0, 3, 4, 6, 0]));
+        assert_eq!(cut(20, 40), (vec![1, 2, 9, 11, 15, 18], vec![0, 3, 4, 5, 0, 0]));
+        assert_eq!(cut(21, 40), (vec![1, 2, 9, 11, 15, 18], vec![0, 3, 4, 5, 0, 6]));
+        assert_eq!(cut(12, 11).1, counts(&all));
+        all.clear();
+        assert!(all.aggregates.is_empty());
     }
 
     #[test]

@@ -124,6 +124,9 @@ pub struct SeriesSet {
     pub series: Vec<Series>,
     /// What the asker should know of the answer: a block in quarantine, a node that was not reached.
     pub warnings: Vec<String>,
+    /// Length in milliseconds of the longest windows that samples in the range, or up to as long before it, may have been left out of; 0 where none were.
+    /// Whoever looks for the newest sample of a series may have to look back as far.
+    pub resolution_ms: i64,
 }
 
 /// The answer to a question for names, values or metadata.

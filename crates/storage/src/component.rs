@@ -16,6 +16,7 @@ use tsdb::{Db, Options};
 
 use crate::admin::Admin;
 use crate::apply::{Applied, Consumer};
+use crate::downsample::{self, Downsample};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
 use crate::metrics::{self, Metrics};
@@ -44,6 +45,11 @@ pub struct Args {
     /// Size of all blocks beyond which the oldest ones are dropped; no bound without it
     #[arg(long, env = "WEIR_RETENTION_BYTES", value_name = "BYTES")]
     pub retention_bytes: Option<u64>,
+
+    /// Of old samples of series that meet a selector leave some out, with their sum and number: '{env="dev"}: 7d:5m 60d:1h' keeps what windows of 5m are
+    /// worth from an age of 7d on, of 1h from 60d on. Several rules are parted by commas, the first one that a series meets counts; nothing without it
+    #[arg(long, env = "WEIR_STORAGE_DOWNSAMPLE", default_value = "", value_name = "RULES", value_parser = downsample::parse)]
+    pub storage_downsample: Downsample,
 
     /// Memory of the newest samples at which they are written to a block; up to twice as much is used while that runs
     #[arg(long, env = "WEIR_STORAGE_HEAD_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
@@ -101,6 +107,7 @@ impl Args {
             retention_ms: self.retention.0,
             retention_rules: self.retention_rules.0.clone(),
             retention_bytes: self.retention_bytes,
+            downsample: self.storage_downsample.0.clone(),
             head_bytes_max: self.storage_head_bytes_max.max(1),
             block_span_ms: self.storage_block_span.as_millis() as i64,
             index_cache_bytes: self.storage_index_cache_bytes,

@@ -1,4 +1,4 @@
-//! Flushes, merges and retention, each tried again when it fails.
+//! Flushes, merges, downsampling and retention, each tried again when it fails.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -105,7 +105,12 @@ impl Keeper {
             // Before merges, which do not go past a block that is damaged.
             self.rebuild_lost(&mut told, &mut shutdown, &handle);
             let pause = match self.merge_and_expire(&cancel) {
-                Ok(()) => {
+                // The next span, after what has come to be done meanwhile.
+                Ok(true) => {
+                    backoff.reset();
+                    continue;
+                }
+                Ok(false) => {
                     backoff.reset();
                     EXPIRE_INTERVAL
                 }
@@ -145,12 +150,15 @@ impl Keeper {
         }
     }
 
-    /// Fails with what could not be done.
-    fn merge_and_expire(&self, cancel: &Cancel) -> Result<(), (&'static str, tsdb::Error)> {
+    /// Says whether samples were left out of a span, so that there may be another one. Fails with what could not be done.
+    fn merge_and_expire(&self, cancel: &Cancel) -> Result<bool, (&'static str, tsdb::Error)> {
         let expired = self.db.expire(runtime::clock::now_ms()).map_err(|error| ("expire", error))?;
         self.succeeded("expire");
         self.metrics.expired_blocks.inc_by(expired as u64);
-        self.merge(cancel).map_err(|error| ("merge", error))
+        self.merge(cancel).map_err(|error| ("merge", error))?;
+        let downsampled = self.db.downsample(cancel).map_err(|error| ("downsample", error))?;
+        self.succeeded("downsample");
+        Ok(downsampled)
     }
 
     /// Merges until nothing is left to be merged, and no block has what is deleted.

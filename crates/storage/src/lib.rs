@@ -6,6 +6,7 @@
 mod admin;
 mod apply;
 mod component;
+pub mod downsample;
 pub mod error;
 mod keep;
 mod local;
@@ -20,6 +21,7 @@ pub mod snapshot;
 mod wire;
 
 pub use component::{Args, Deps, Started, start};
+pub use downsample::Downsample;
 pub use error::Error;
 pub use reader::Reader;
 pub use replica::Replica;

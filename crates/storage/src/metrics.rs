@@ -1,6 +1,7 @@
 //! What storage tells of itself.
 
 mod annotations;
+mod downsampling;
 mod index;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use runtime::clock;
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 
 use self::annotations::Annotations;
+use self::downsampling::Downsampling;
 use self::index::Index;
 use crate::Args;
 use crate::admin::{self, Operation};
@@ -78,6 +80,7 @@ pub(crate) struct Metrics {
     pub(crate) quarantined: IntGauge,
     pub(crate) times_forgotten: IntGauge,
     pub(crate) annotations: Annotations,
+    pub(crate) downsampling: Downsampling,
     pub(crate) index: Index,
 }
 
@@ -149,6 +152,7 @@ impl Metrics {
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
             times_forgotten: IntGauge::new("weir_storage_forgotten_time_columns", TIMES_FORGOTTEN)?,
             annotations: Annotations::new()?,
+            downsampling: Downsampling::new()?,
             index: Index::new()?,
         };
         metrics.begin(registry)?;
@@ -157,10 +161,10 @@ impl Metrics {
 
     /// Registers all, and shows those with labels from the start, with every value.
     fn begin(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        for operation in ["flush", "merge", "expire", "rebuild", "commit"] {
+        for operation in ["flush", "merge", "expire", "downsample", "rebuild", "commit"] {
             self.failures.with_label_values(&[operation]);
         }
-        for operation in ["flush", "merge", "expire", "rebuild"] {
+        for operation in ["flush", "merge", "expire", "downsample", "rebuild"] {
             self.disk_full.with_label_values(&[operation]);
         }
         for operation in Operation::ALL {
@@ -201,6 +205,7 @@ impl Metrics {
         all.extend([boxed(&self.flush_seconds), boxed(&self.merge_seconds)]);
         all.extend([boxed(&self.replay_seconds), boxed(&self.failures), boxed(&self.disk_full), boxed(&self.admin)]);
         all.extend(self.annotations.collectors());
+        all.extend(self.downsampling.collectors());
         all.extend(self.index.collectors());
         all
     }
@@ -215,6 +220,7 @@ impl Metrics {
         self.quarantined.set(stats.quarantined as i64);
         self.times_forgotten.set(stats.times_forgotten as i64);
         self.annotations.tell(&stats);
+        self.downsampling.tell(&stats.downsampled);
         self.index.tell(&stats);
     }
 }

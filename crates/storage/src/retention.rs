@@ -43,7 +43,7 @@ fn parse_rule(text: &str) -> Result<RetentionRule, String> {
 }
 
 /// The parts between commas that are neither in braces nor in quotes. The empty text has none.
-fn split(text: &str) -> Vec<&str> {
+pub(crate) fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth, mut quote, mut escaped) = (Vec::new(), 0, 0i32, None, false);
     for (at, c) in text.char_indices() {
         match (quote, c) {

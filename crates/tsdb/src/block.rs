@@ -64,11 +64,13 @@ pub(crate) enum Last {
     Float,
     StaleFloat,
     Histogram,
+    /// A float that is no stale marker, in a chunk of those that stand for others.
+    Aggregate,
 }
 
 impl Last {
     pub(crate) fn of(code: u64) -> Option<Last> {
-        [Last::Float, Last::StaleFloat, Last::Histogram].get(code as usize).copied()
+        [Last::Float, Last::StaleFloat, Last::Histogram, Last::Aggregate].get(code as usize).copied()
     }
 }
 
@@ -237,7 +239,8 @@ impl Block {
             return Ok(None);
         }
         if newest.range.end_ms <= range.end_ms {
-            return Ok(Some(newest.range.end_ms >= range.start_ms && newest.last == Last::Float));
+            let is_float = matches!(newest.last, Last::Float | Last::Aggregate);
+            return Ok(Some(newest.range.end_ms >= range.start_ms && is_float));
         }
         // It goes on after the range.
         let mut samples = Columns::default();
@@ -341,6 +344,13 @@ impl Piece {
         let from = self.chunks.partition_point(|c| c.range.end_ms < range.start_ms);
         let to = self.chunks.partition_point(|c| c.range.start_ms <= range.end_ms);
         self.chunks.get(from..to).unwrap_or(&[])
+    }
+
+    /// From the first to the last of its chunks whose samples stand for others.
+    pub(crate) fn aggregated(&self) -> Option<TimeRange> {
+        let mut own = self.chunks.iter().filter(|chunk| chunk.last == Last::Aggregate).map(|chunk| chunk.range);
+        let first = own.next()?;
+        Some(TimeRange { end_ms: own.next_back().map_or(first.end_ms, |last| last.end_ms), ..first })
     }
 
     /// Whether it may have a sample in the range.

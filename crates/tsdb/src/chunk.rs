@@ -6,10 +6,11 @@
 //! Gorilla (Pelkonen et al., VLDB 2015). Metrics are mostly decimals: on such data the integers take a fifth of the bytes of XOR
 //! and decode several times faster; the price is two passes over the values when encoding.
 //!
-//! Floats with start times and native histograms have chunks of kinds of their own ([`Piece`]), so that a chunk of floats is what it would be without them.
+//! Floats with start times, floats that stand for others, and native histograms have chunks of kinds of their own ([`Piece`]), so that a chunk of floats is what it would be without them.
 //!
 //! The times of a chunk may lie outside of it ([`Times`]), where others have the same. A chunk does not say so itself: whoever keeps it knows where they are.
 
+pub(crate) mod aggregates;
 pub(crate) mod bits;
 mod facts;
 mod histogram;
@@ -37,6 +38,7 @@ pub const SAMPLES_MAX: usize = 1024;
 const RICH: u8 = 0;
 const WITH_STARTS: u8 = 1;
 const HISTOGRAMS: u8 = 2;
+const AGGREGATES: u8 = 3;
 
 const CONSTANT: u8 = 0;
 const DECIMAL: u8 = 1;
@@ -111,12 +113,13 @@ pub(crate) fn decode_beside(bytes: &[u8], times: Times<'_>, out: &mut Columns) -
         match *bytes.get(1).ok_or("ends too early")? {
             WITH_STARTS => starts::decode(bytes, &mut at, times, out)?,
             HISTOGRAMS => histogram::decode(bytes, &mut at, times, out)?,
+            AGGREGATES => aggregates::decode(bytes, &mut at, times, out)?,
             _ => return Err("unknown kind of chunk"),
         }
-        return Ok(at);
+    } else {
+        decode_floats(bytes, &mut at, times, out)?;
     }
-    decode_floats(bytes, &mut at, times, out)?;
-    out.pad_starts();
+    out.pad();
     Ok(at)
 }
 
@@ -163,6 +166,7 @@ pub(crate) fn anatomy(bytes: &[u8], times: Times<'_>) -> Result<(&'static str, u
     match bytes {
         [RICH, WITH_STARTS, ..] => return Ok(("with starts", 0)),
         [RICH, HISTOGRAMS, ..] => return Ok(("histograms", 0)),
+        [RICH, AGGREGATES, ..] => return Ok(("aggregates", 0)),
         _ => {}
     }
     let mut at = 0;

@@ -1,6 +1,6 @@
 //! Operations on columns of samples that everything which reads shares: views of a part, and merging newer samples in.
 
-use model::{Columns, HistogramSample, Mark, Sample, TimeRange};
+use model::{Aggregate, Columns, HistogramSample, Mark, Sample, TimeRange, is_stale};
 
 /// A part of columns.
 #[derive(Debug, Clone, Copy, Default)]
@@ -9,13 +9,16 @@ pub struct View<'a> {
     pub(crate) v: &'a [f64],
     /// As many as there are times, or none.
     pub(crate) starts: &'a [i64],
+    /// As many as there are times, or none.
+    pub(crate) aggregates: &'a [Aggregate],
     pub(crate) histograms: &'a [HistogramSample],
 }
 
 impl<'a> View<'a> {
     /// All of them.
     pub fn of(columns: &'a Columns) -> Self {
-        View { t: &columns.t, v: &columns.v, starts: &columns.starts, histograms: &columns.histograms }
+        let Columns { t, v, starts, aggregates, histograms } = columns;
+        View { t, v, starts, aggregates, histograms }
     }
 
     pub(crate) fn samples(&self) -> usize {
@@ -48,12 +51,16 @@ impl<'a> View<'a> {
     pub(crate) fn split_floats(self, at: usize) -> (Self, Self) {
         let ((t, later_t), (v, later_v)) = (self.t.split_at(at), self.v.split_at(at));
         let (starts, later_starts) = self.starts.split_at(at.min(self.starts.len()));
-        let later = View { t: later_t, v: later_v, starts: later_starts, histograms: self.histograms };
-        (View { t, v, starts, histograms: &[] }, later)
+        let (aggregates, later_aggregates) = self.aggregates.split_at(at.min(self.aggregates.len()));
+        let (histograms, none) = (self.histograms, &[]);
+        let later = View { t: later_t, v: later_v, starts: later_starts, aggregates: later_aggregates, histograms };
+        (View { t, v, starts, aggregates, histograms: none }, later)
     }
 }
 
 /// Merges samples that were written later into those since `from`; of equal times the newer one stays, of whichever kind.
+///
+/// What floats stand for is merged with them, and gives way to samples that may be the same: see [`give_way`].
 pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
     let Some(first) = View::of(newer).first_t() else { return };
     if out.range(from).is_none_or(|range| range.end_ms < first) {
@@ -64,6 +71,7 @@ pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
         t: out.t.split_off(from.floats),
         v: out.v.split_off(from.floats),
         starts: out.starts.split_off(from.floats.min(out.starts.len())),
+        aggregates: out.aggregates.split_off(from.floats.min(out.aggregates.len())),
         histograms: out.histograms.split_off(from.histograms),
     };
     if !older.histograms.is_empty() || !newer.histograms.is_empty() {
@@ -71,9 +79,13 @@ pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
     }
     let (mut i, mut j) = (0, 0);
     while i < older.len() || j < newer.len() {
+        let mut replaced = Aggregate::RAW;
         let take_newer = match (older.t.get(i), newer.t.get(j)) {
             (Some(a), Some(b)) => {
-                i += usize::from(a == b);
+                if a == b {
+                    replaced = older.aggregate(i);
+                    i += 1;
+                }
                 b <= a
             }
             (None, _) => true,
@@ -81,11 +93,31 @@ pub fn merge_newer(out: &mut Columns, from: Mark, newer: &Columns) {
         };
         if take_newer {
             out.push_with_start(newer.t[j], newer.v[j], newer.start(j));
+            out.set_last_aggregate(newer.aggregate(j).finer(replaced));
             j += 1;
         } else {
             out.push_with_start(older.t[i], older.v[i], older.start(i));
+            out.set_last_aggregate(older.aggregate(i));
             i += 1;
         }
+    }
+    give_way(out, from);
+}
+
+/// Takes away what a float stands for where there are, up to the next float of a window, as many samples in which nothing was left out: then they are
+/// taken for those that were left out, come again from the log, an import or another copy. Fewer are late ones, and are there beside it.
+fn give_way(out: &mut Columns, from: Mark) {
+    let mut raw = 0;
+    for at in (from.floats.min(out.aggregates.len())..out.aggregates.len()).rev() {
+        let aggregate = &mut out.aggregates[at];
+        if !aggregate.is_of_window() {
+            raw += u32::from(!is_stale(out.v[at]));
+            continue;
+        }
+        if raw >= aggregate.count {
+            (aggregate.count, aggregate.sum) = (0, 0.0);
+        }
+        raw = 0;
     }
 }
 
@@ -97,6 +129,7 @@ fn merge_histograms(out: &mut Columns, older: &mut Columns, newer: &Columns) {
         let all = std::mem::take(older);
         (0..all.len()).filter(|at| !is_newer(all.t[*at])).for_each(|at| {
             older.push_with_start(all.t[at], all.v[at], all.start(at));
+            older.set_last_aggregate(all.aggregate(at));
         });
         older.histograms = all.histograms;
     }
@@ -117,9 +150,13 @@ pub(crate) fn append(out: &mut Columns, newer: View<'_>) {
         out.starts.resize(out.t.len(), 0);
         out.starts.extend_from_slice(newer.starts);
     }
+    if !newer.aggregates.is_empty() {
+        out.aggregates.resize(out.t.len(), Aggregate::RAW);
+        out.aggregates.extend_from_slice(newer.aggregates);
+    }
     out.t.extend_from_slice(newer.t);
     out.v.extend_from_slice(newer.v);
-    out.pad_starts();
+    out.pad();
     out.histograms.extend_from_slice(newer.histograms);
 }
 

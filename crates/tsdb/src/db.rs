@@ -5,6 +5,7 @@
 //! the next flush tries again. The price is memory for the samples of two generations.
 
 mod compact;
+mod downsample;
 mod exemplars;
 mod families;
 mod flush;
@@ -28,6 +29,7 @@ use crate::Error;
 use crate::block::{Block, Cache};
 use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
+use crate::downsample::DownsampleRule;
 use crate::exemplars::file::SUFFIX as EXEMPLARS;
 use crate::families::Families;
 use crate::head::{Appended, Appender, Frozen, Head};
@@ -49,6 +51,8 @@ pub struct Options {
     pub retention_rules: Vec<RetentionRule>,
     /// Size of all blocks, in bytes, beyond which the oldest ones are dropped; `None` for no bound.
     pub retention_bytes: Option<u64>,
+    /// From which age on samples are left out of windows; of the rules that a series meets the first one counts.
+    pub downsample: Vec<DownsampleRule>,
     /// Size of the head at which [`Db::should_flush`] says so, in bytes.
     pub head_bytes_max: usize,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
@@ -65,6 +69,7 @@ impl Default for Options {
             retention_ms: None,
             retention_rules: Vec::new(),
             retention_bytes: None,
+            downsample: Vec::new(),
             head_bytes_max: 256 << 20,
             block_span_ms: 24 * 3_600_000,
             index_cache_bytes: 64 << 20,
@@ -101,6 +106,7 @@ pub struct Db {
     flushes: AtomicU64,
     merges: AtomicU64,
     times_forgotten: AtomicU64,
+    downsampled: Mutex<Downsampled>,
 }
 
 /// A block with its entry in the manifest.
@@ -189,6 +195,23 @@ pub struct Stats {
     pub refused_families: u64,
     /// Columns of times that were forgotten for want of memory while blocks were written: chunks that share one may not have found it.
     pub times_forgotten: u64,
+    /// What became of blocks out of which samples were left.
+    pub downsampled: Downsampled,
+}
+
+/// Blocks out of which samples were left since the engine was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Downsampled {
+    /// Blocks that took the place of others.
+    pub blocks: u64,
+    /// Samples of those others.
+    pub samples_before: u64,
+    /// Samples that stay.
+    pub samples_after: u64,
+    /// Bytes of those others.
+    pub bytes_before: u64,
+    /// Bytes of the blocks in their place.
+    pub bytes_after: u64,
 }
 
 /// Appends what one record holds: all of it becomes part of the same flush. While it is open its thread asks nothing else of
@@ -282,6 +305,7 @@ impl Db {
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
             times_forgotten: AtomicU64::new(0),
+            downsampled: Mutex::default(),
         })
     }
 
@@ -336,6 +360,7 @@ impl Db {
             families: families.len(),
             refused_families: families.refused(),
             times_forgotten: self.times_forgotten.load(Ordering::Relaxed),
+            downsampled: *lock(&self.downsampled),
         }
     }
 

@@ -338,7 +338,7 @@ impl SeriesSource for Head {
             series.push(Series { labels: found.labels, data: Box::new(found.current.unwrap_or_default()) });
             if series.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
         })?;
-        Ok(SeriesSet { series, warnings: Vec::new() })
+        Ok(SeriesSet { series, ..SeriesSet::default() })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

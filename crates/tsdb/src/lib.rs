@@ -14,6 +14,7 @@ mod columns;
 pub mod db;
 mod deletes;
 pub mod disk;
+mod downsample;
 pub mod error;
 mod exemplars;
 mod families;
@@ -29,7 +30,8 @@ mod retention;
 mod testing;
 
 pub use columns::{View, merge_newer};
-pub use db::{Batch, Db, Loader, Lost, Options, Rebuild, Stats};
+pub use db::{Batch, Db, Downsampled, Loader, Lost, Options, Rebuild, Stats};
+pub use downsample::{DownsampleRule, Level};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};
 pub use retention::RetentionRule;

@@ -54,6 +54,10 @@ pub(crate) struct BlockEntry {
     pub(crate) span: TimeRange,
     /// The records of which it has all that is in that span; nothing where that is not known or where something was taken away.
     pub(crate) from: Offsets,
+    /// The plan by which samples were left out of it; empty where none was, or it is not known any more.
+    pub(crate) downsampled: String,
+    /// The longest windows out of which samples were left, in milliseconds; 0 where none were.
+    pub(crate) resolution_ms: u32,
 }
 
 /// Name of the file in a directory of blocks.
@@ -75,6 +79,11 @@ impl Summary {
 }
 
 impl BlockEntry {
+    /// One out of which no samples were left.
+    pub(crate) fn new(name: String, span: TimeRange, from: Offsets) -> Self {
+        BlockEntry { name, span, from, downsampled: String::new(), resolution_ms: 0 }
+    }
+
     /// Number of the block; numbers ascend in the order in which files were begun.
     pub(crate) fn number(&self) -> u64 {
         number(&self.name)
@@ -129,6 +138,10 @@ impl Manifest {
         for block in &self.blocks {
             let TimeRange { start_ms, end_ms } = block.span;
             let _ = writeln!(out, "block {start_ms} {end_ms} {}{}", block.name, block.from);
+            if block.resolution_ms > 0 || !block.downsampled.is_empty() {
+                let plan = escape(&block.downsampled);
+                let _ = writeln!(out, "downsampled {} {} {plan}", block.name, block.resolution_ms);
+            }
         }
         for delete in &self.deletes {
             let Delete { before, range, matchers } = &**delete;
@@ -178,11 +191,16 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
                     (i64::MIN, _) | (_, None) => TimeRange::ALL,
                     (number, Some(length_ms)) => span(number, length_ms.max(1)),
                 };
-                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::default() });
+                manifest.blocks.push(BlockEntry::new((*name).to_owned(), span, Offsets::default()));
             }
             ["block", start, end, name, from @ ..] if version > 1 => {
                 let span = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
-                manifest.blocks.push(BlockEntry { name: (*name).to_owned(), span, from: Offsets::parse(from)? });
+                let from = Offsets::parse(from)?;
+                manifest.blocks.push(BlockEntry::new((*name).to_owned(), span, from));
+            }
+            ["downsampled", name, resolution_ms, plan] if version > 2 => {
+                let block = manifest.blocks.iter_mut().find(|block| block.name == *name)?;
+                (block.resolution_ms, block.downsampled) = (resolution_ms.parse().ok()?, unescape(plan)?);
             }
             ["delete", before, start, end, matchers @ ..] => {
                 let range = TimeRange { start_ms: start.parse().ok()?, end_ms: end.parse().ok()? };
@@ -253,7 +271,13 @@ mod tests {
         Manifest {
             next_block: 8,
             positions: BTreeMap::from([(0, 17), (1, 0)]),
-            blocks: vec![BlockEntry { name: "00000007.block".into(), span: span(-1, 1000), from }],
+            blocks: vec![BlockEntry {
+                name: "00000007.block".into(),
+                span: span(-1, 1000),
+                from,
+                downsampled: "{a=\"b\"}: 5m".into(),
+                resolution_ms: 300_000,
+            }],
             deletes: vec![Arc::new(Delete {
                 before: 8,
                 range: TimeRange { start_ms: -5, end_ms: 7 },
@@ -269,7 +293,7 @@ mod tests {
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndownsampled 00000007.block 300000 {a=\"b\"}:\\s5m\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print(), None), Some(example()));
     }
@@ -292,7 +316,7 @@ mod tests {
         assert_eq!(read.blocks[0].span, span(-1, 1000));
         let up = Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a b".into(), unit: "s".into() };
         assert_eq!(read.metadata, BTreeMap::from([(up, UNKNOWN)]));
-        for line in ["exemplars 7.exemplars", "family 1 gauge up s h"] {
+        for line in ["exemplars 7.exemplars", "family 1 gauge up s h", "downsampled 7.block 1 x"] {
             assert_eq!(parse(&with_checksum(format!("weir-manifest 2\n{line}\n")), None), None, "{line}");
         }
     }
@@ -302,7 +326,7 @@ mod tests {
         let text = format!("weir-manifest 1\nnext-block 8\nblock -1 7.block\nblock {} 6.block\n", i64::MIN);
         let text = format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()));
         let blocks = |block_span_ms| parse(&text, block_span_ms).expect("reads").blocks;
-        let entry = |name: &str, span| BlockEntry { name: name.to_owned(), span, from: Offsets::default() };
+        let entry = |name: &str, span| BlockEntry::new(name.to_owned(), span, Offsets::default());
         assert_eq!(blocks(Some(1000)), [entry("7.block", span(-1, 1000)), entry("6.block", TimeRange::ALL)]);
         assert_eq!(blocks(None), [entry("7.block", TimeRange::ALL), entry("6.block", TimeRange::ALL)]);
     }

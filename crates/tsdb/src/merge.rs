@@ -18,7 +18,7 @@ const MERGE_MAX: usize = 16;
 /// What was written.
 pub(crate) struct Merged {
     pub(crate) is_empty: bool,
-    /// Nothing was expired or deleted of what the blocks held.
+    /// Nothing was expired, deleted or left out of what the blocks held.
     pub(crate) is_whole: bool,
     /// Columns of times that the writer forgot.
     pub(crate) times_forgotten: u64,
@@ -40,12 +40,16 @@ pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
     (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
 }
 
-/// Writes one block with all that these hold, but for what is expired or deleted; of samples at the same time that of the later block stays.
+/// Given a series with its samples, those with some left out; `None` where all stay.
+pub(crate) type LeaveOut<'a> = dyn FnMut(&Labels, &Columns) -> Result<Option<Columns>, Error> + 'a;
+
+/// Writes one block with all that these hold, but for what is expired, deleted or to be left out; of samples at the same time that of the later block stays.
 ///
 /// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
 pub(crate) fn merge(
     sources: &[(Arc<Block>, Cuts)],
     floors: &Floors<'_>,
+    leave_out: &mut LeaveOut<'_>,
     mut writer: Writer,
     cancel: &Cancel,
 ) -> Result<Merged, Error> {
@@ -77,7 +81,9 @@ pub(crate) fn merge(
             at[n] += 1;
             current[n] = entry(block, at[n], &mut memos[n])?;
         }
-        writer.push(&next, View::of(&samples))?;
+        let thinned = leave_out(&next, &samples)?;
+        is_whole &= thinned.is_none();
+        writer.push(&next, View::of(thinned.as_ref().unwrap_or(&samples)))?;
     }
     let is_empty = writer.is_empty();
     let times_forgotten = writer.finish()?;

@@ -5,11 +5,11 @@ mod decoded;
 use std::collections::BTreeMap;
 
 use model::{
-    Buckets, Cancel, Counts, Histogram, HistogramSample, Labels, Matcher, Sample, Samples, SeriesSource, TimeRange,
-    stale_nan,
+    Buckets, Cancel, Counts, Histogram, HistogramSample, Labels, MatchOp, Matcher, Sample, Samples, SeriesSource,
+    TimeRange, stale_nan,
 };
 use promql::{Element, Features, Params, Value};
-use tsdb::{Db, Options};
+use tsdb::{Db, DownsampleRule, Level, Options};
 
 use decoded::Decoded;
 
@@ -157,17 +157,34 @@ fn append(db: &Db, walks: &mut [Walk], times: std::ops::Range<i64>, offset: &mut
     batch.finish(0, *offset);
 }
 
+/// Leaves samples out of some series at once.
+fn rule(random: &mut fastrand::Rng) -> DownsampleRule {
+    let resolution_ms = u32::try_from(random.i64(3..100) * STEP).expect("fits");
+    let matcher = Matcher::new(MatchOp::Regex, "n", "0|2|5").expect("valid");
+    DownsampleRule { matchers: vec![matcher], levels: vec![Level { age_ms: 1, resolution_ms }] }
+}
+
 #[test]
 fn every_function_yields_the_same_bits_with_and_without_decoding() {
-    let (mut spared, mut values) = (0, 0);
-    for seed in 0..60 {
+    let (mut spared, mut values, mut thinned) = (0, 0, 0);
+    for seed in 0..80 {
         let random = &mut fastrand::Rng::with_seed(seed);
         let dir = tempfile::tempdir().expect("directory");
         let retention_ms = (random.u8(..4) == 0).then(|| random.i64(500..5000) * STEP);
-        let options = Options { block_span_ms: random.i64(500..5000) * STEP, retention_ms, ..Options::default() };
+        let block_span_ms = random.i64(500..5000) * STEP;
+        let downsample = if random.bool() { vec![rule(random)] } else { Vec::new() };
+        let options = Options { block_span_ms, retention_ms, downsample, ..Options::default() };
         let db = Db::open(dir.path(), options).expect("opens");
         let end = fill(&db, random);
         db.expire(end).expect("expires");
+        while db.downsample(&Cancel::default()).expect("downsamples") {}
+        thinned += db.stats().downsampled.blocks;
+        if end > 0 && random.bool() {
+            // Late ones beside what was left out.
+            let (mut walks, from) =
+                ([3, 2, 3].map(|kind| Walk { kind, state: 1.0, odd: 0 }), random.i64(0..end / STEP));
+            append(&db, &mut walks, from..from + random.i64(1..200), &mut (1 << 40), random);
+        }
         for function in FUNCTIONS {
             let times = match random.u8(..3) {
                 0 => [random.i64(0..=end), 0, 0],
@@ -184,7 +201,7 @@ fn every_function_yields_the_same_bits_with_and_without_decoding() {
         }
     }
     // The data are such that much is spared, so that something is compared.
-    assert!(spared > 500_000 && values > 5_000, "{spared} {values}");
+    assert!(spared > 500_000 && values > 5_000 && thinned > 20, "{spared} {values} {thinned}");
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub(super) struct Notes {
     // Warnings (false) before infos (true), each by text.
     notes: Mutex<BTreeMap<(bool, String), Note>>,
     source: Mutex<Vec<String>>,
+    /// Of the samples that were read, the longest window out of which some were left, and the last time of the newest one.
+    aggregates: Mutex<Option<(u32, i64)>>,
 }
 
 impl Notes {
@@ -81,6 +83,13 @@ impl Notes {
         }
     }
 
+    /// Samples were left out of windows of this length, the newest of which ends at this time.
+    pub(super) fn aggregates(&self, resolution_ms: u32, end_ms: i64) {
+        let mut all = self.aggregates.lock().unwrap_or_else(PoisonError::into_inner);
+        let (longest, newest) = all.unwrap_or((resolution_ms, end_ms));
+        *all = Some((longest.max(resolution_ms), newest.max(end_ms)));
+    }
+
     fn put(&self, info: bool, text: String, mut note: Note) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (info, text);
@@ -97,6 +106,14 @@ impl Notes {
 
     /// Warnings and infos with their places in the query.
     pub(super) fn texts(self, query: &str) -> (Vec<String>, Vec<String>) {
+        if let Some((resolution_ms, end_ms)) = *self.aggregates.lock().unwrap_or_else(PoisonError::into_inner) {
+            let resolution = model::time::format_duration_ms(i64::from(resolution_ms));
+            let end = model::timestamp::format_rfc3339(end_ms);
+            self.inform(
+                format!("aggregates of {resolution} were used for samples up to {end}"),
+                Span { start: 0, end: 0 },
+            );
+        }
         let mut warnings = self.source.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut infos = Vec::new();
         for ((info, text), note) in self.notes.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{
-    Columns, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale,
+    Columns, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange, Want,
+    is_stale,
 };
 use rayon::prelude::*;
 
@@ -52,12 +53,12 @@ enum Of {
 
 fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Result<Matrix, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
-    let mut range = reach(selector.when, grid, lookback);
     if selector.smoothed && of == Of::Value {
+        let mut range = reach(selector.when, grid, lookback);
         range.end_ms = range.end_ms.saturating_add(lookback);
         return smoothed(context, selector, grid, (range, lookback));
     }
-    let series = select(context, &selector.matchers, range)?;
+    let (series, range) = select_newest(context, selector, grid, lookback)?;
     let newest = Newest { when: selector.when, grid, lookback, of, stats: selector.stats };
     let parts = each(
         context,
@@ -100,7 +101,8 @@ impl Newest {
                 after += 1;
             }
             let Some(at) = after.checked_sub(1) else { continue };
-            if columns.t[at] > t.saturating_sub(self.lookback) && !is_stale(columns.v[at]) {
+            let is_seen = columns.t[at] > t.saturating_sub(self.lookback) || stands_for_later(columns, at, t);
+            if is_seen && !is_stale(columns.v[at]) {
                 *cell = match self.of {
                     Of::Value => float_cell(columns.v[at]),
                     Of::Time | Of::FloatTime => columns.t[at] as f64 / 1000.0,
@@ -190,6 +192,12 @@ fn smoothed(
     Ok(out)
 }
 
+/// Whether a sample, the newest there is up to a time, stands for others that were left out after it, among which the newest was.
+fn stands_for_later(columns: &Columns, at: usize, t: i64) -> bool {
+    let aggregate = columns.aggregate(at);
+    aggregate.count > 0 && t <= aggregate.window_end(columns.t[at])
+}
+
 /// The times of the samples that a grid looks at: left-open in the language, inclusive for the source.
 pub(super) fn reach(when: When, grid: Grid, range: i64) -> TimeRange {
     let (first, last) = (when.of(grid.start), when.of(grid.end()));
@@ -198,6 +206,30 @@ pub(super) fn reach(when: When, grid: Grid, range: i64) -> TimeRange {
 
 /// Asks the source, and puts the series into an order that does not depend on it.
 pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Series>, EvalError> {
+    let set = select_set(context, matchers, range)?;
+    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    Ok(set.series)
+}
+
+/// As [`select`], of the newest samples of a selector; and the range in which these are, which is longer where samples were left out of longer windows.
+fn select_newest(
+    context: &Context,
+    selector: &Selector,
+    grid: Grid,
+    lookback: i64,
+) -> Result<(Vec<Series>, TimeRange), EvalError> {
+    let range = reach(selector.when, grid, lookback);
+    let set = select_set(context, &selector.matchers, range)?;
+    if set.resolution_ms > lookback {
+        // What was left out stands with a sample that may be so far back.
+        let range = reach(selector.when, grid, set.resolution_ms);
+        return Ok((select(context, &selector.matchers, range)?, range));
+    }
+    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    Ok((set.series, range))
+}
+
+fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<SeriesSet, EvalError> {
     context.check_cancelled()?;
     let request = SelectRequest {
         matchers: matchers.to_vec(),
@@ -207,13 +239,12 @@ pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) 
         cancel: context.params.cancel.clone(),
     };
     let mut set = context.source.select(&request).map_err(|error| fault(context, error))?;
-    context.notes.source(set.warnings);
-    context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
+    context.notes.source(std::mem::take(&mut set.warnings));
     // Sums depend on their order, and the same query has the same answer.
     if !set.series.is_sorted_by(|a, b| a.labels.canonical() <= b.labels.canonical()) {
         set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
     }
-    Ok(set.series)
+    Ok(set)
 }
 
 /// Runs over all series in parallel; the parts come back in order.
@@ -264,6 +295,7 @@ fn count(context: &Context, columns: &mut Columns) -> Result<(), EvalError> {
     if !context.params.features.use_start_timestamps {
         columns.starts.clear();
     }
+    tell_aggregates(context, columns);
     let held = |sample: &HistogramSample| {
         let (positive, negative) = sample.histogram.layout.buckets();
         FloatHistogram::samples_of(positive + negative)
@@ -272,6 +304,15 @@ fn count(context: &Context, columns: &mut Columns) -> Result<(), EvalError> {
     context.budget.allows(samples)?;
     context.samples_read.fetch_add(samples as u64, Ordering::Relaxed);
     Ok(())
+}
+
+/// Notes that some of the samples stand for others that were left out.
+fn tell_aggregates(context: &Context, columns: &Columns) {
+    let standing = || columns.t.iter().zip(&columns.aggregates).filter(|(_, aggregate)| aggregate.count > 0);
+    if let Some((t, newest)) = standing().next_back() {
+        let resolution_ms = standing().map(|(_, aggregate)| aggregate.resolution_ms).max().unwrap_or_default();
+        context.notes.aggregates(resolution_ms, newest.window_end(*t));
+    }
 }
 
 /// Takes stale markers out, which no window contains.
@@ -290,12 +331,16 @@ pub(super) fn drop_stale(columns: &mut Columns) {
             if !columns.starts.is_empty() {
                 columns.starts[to] = columns.starts[from];
             }
+            if !columns.aggregates.is_empty() {
+                columns.aggregates[to] = columns.aggregates[from];
+            }
             to += 1;
         }
     }
     columns.t.truncate(to);
     columns.v.truncate(to);
     columns.starts.truncate(to);
+    columns.aggregates.truncate(to);
 }
 
 pub(super) fn fault(context: &Context, error: model::SourceError) -> EvalError {

@@ -1,6 +1,7 @@
 //! The evaluator from outside: scripts that any user of PromQL can read and extend (`testdata/*.test`), and properties
 //! over random series.
 
+mod aggregates;
 mod properties;
 mod run;
 mod script;

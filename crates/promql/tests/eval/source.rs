@@ -11,14 +11,17 @@ use model::{
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Memory {
     pub(crate) series: BTreeMap<Labels, Columns>,
+    /// As in [`SeriesSet`].
+    pub(crate) resolution_ms: i64,
 }
 
 struct Data(Columns);
 
 impl SeriesData for Data {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
+        for (at, (t, v)) in self.0.t.iter().zip(&self.0.v).enumerate().filter(|(_, (t, _))| range.contains(**t)) {
             out.push(*t, *v);
+            out.set_last_aggregate(self.0.aggregate(at));
         }
         out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
@@ -65,7 +68,7 @@ impl SeriesSource for Counting<'_> {
 
 impl SeriesSource for Memory {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let mut set = SeriesSet::default();
+        let mut set = SeriesSet { resolution_ms: self.resolution_ms, ..SeriesSet::default() };
         for (labels, columns) in &self.series {
             let matches = request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
             if matches

@@ -178,7 +178,7 @@ impl SeriesSource for Memory {
         let series = series.iter().filter(|(labels, _)| found.contains(labels));
         let series =
             series.map(|(labels, c)| Series { labels: labels.clone(), data: Box::new(Data(c.clone())) }).collect();
-        Ok(SeriesSet { series, warnings })
+        Ok(SeriesSet { series, warnings, ..SeriesSet::default() })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

@@ -126,6 +126,31 @@ async fn a_full_disk_fills_memory_and_then_waits_while_queries_go_on_and_is_left
     assert_eq!(db.stats().block_samples as i64, written);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_are_left_out_of_old_blocks_and_the_figures_say_so() {
+    let disk = Simulated::new(1);
+    let running = Place::new(&["--storage-downsample", "m: 1d:1m"]).await.start(&disk).await;
+    let labels = Labels::new(&[("__name__", "m")]).expect("valid");
+    let samples: Vec<Sample> =
+        (1..=600).map(|n| Sample { t: n * 1000, v: (n * 1000 + n * n * 7919 % 997) as f64 }).collect();
+    let mut encoder = Encoder::new();
+    encoder.push(labels.as_ref(), &samples);
+    let partition = labels.as_ref().partition(running.place.log.partitions());
+    running.place.log.append(partition, encoder.finish(), 1).await.expect("acknowledged");
+    running.started.reader.caught_up(PATIENCE).await.expect("catches up");
+    assert_eq!(running.read().len(), 600);
+    // Flushed at the end, and old when it starts again.
+    let running = running.stop().await.start(&disk).await;
+    running.until("done", || running.metric("weir_storage_downsampled_blocks_total") == 1.0).await;
+    let kept: Vec<i64> = (0..10).flat_map(|minute| [minute * 60_000 + 1000, (minute + 1) * 60_000]).collect();
+    assert_eq!(running.read(), kept);
+    assert_eq!(running.metric("weir_storage_downsampling_read_samples_total"), 600.0);
+    assert_eq!(running.metric("weir_storage_downsampling_kept_samples_total"), 20.0);
+    assert!(running.metric("weir_storage_downsampling_read_bytes_total") > 0.0);
+    assert!(running.metric("weir_storage_downsampling_written_bytes_total") > 0.0);
+    running.stop().await;
+}
+
 /// Writes some records, and damages the block that they come to.
 async fn damage(disk: &Simulated) -> Place {
     let running = Place::new(&[]).await.start(disk).await;

@@ -216,12 +216,13 @@ impl FanOut {
 impl SeriesSource for FanOut {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         let gathered = self.call(Question::Select(request), &request.cancel)?;
+        let resolution_ms = gathered.answers.iter().map(|(_, answer)| answer.resolution_ms).max().unwrap_or(0);
         let series = merge::series(gathered.answers.into_iter().map(|(_, answer)| answer.series).collect());
         if series.len() > request.series_max {
             let message = format!("the selector finds more than {} series", request.series_max);
             return Err(SourceError { kind: Kind::Invalid, message });
         }
-        Ok(SeriesSet { series, warnings: gathered.warnings })
+        Ok(SeriesSet { series, warnings: gathered.warnings, resolution_ms })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

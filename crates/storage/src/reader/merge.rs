@@ -68,3 +68,48 @@ pub(super) fn exemplars(answers: impl Iterator<Item = Vec<SeriesExemplars>>) -> 
     };
     all.into_iter().map(ordered).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use model::Aggregate;
+
+    use super::*;
+    use crate::wire::answer::{Answer, Begin, SeriesWriter};
+    use crate::wire::frame::Assembler;
+
+    fn encoded(samples: &[(i64, u32)]) -> Vec<(Labels, Encoded)> {
+        let mut columns = Columns::default();
+        let is_thinned = samples.iter().any(|(_, count)| *count > 0);
+        for (t, count) in samples {
+            columns.push(*t, 1.0);
+            let resolution_ms = if is_thinned { 10 } else { 0 };
+            columns.set_last_aggregate(Aggregate { count: *count, resolution_ms, sum: f64::from(*count) });
+        }
+        let mut writer = SeriesWriter::default();
+        writer.push(&Labels::new(&[("a", "b")]).expect("valid"), &columns);
+        let mut answer = Answer::default();
+        let begin = Begin { replica: crate::Replica::ALONE, partitions: 1 }.encode();
+        let mut frames = Assembler::default();
+        frames.push(&[vec![begin], writer.finish()].concat().concat());
+        while let Some(frame) = frames.next().expect("whole") {
+            answer.take(frame).expect("reads");
+        }
+        answer.series
+    }
+
+    #[test]
+    fn raw_samples_of_one_copy_win_over_what_another_has_left_out() {
+        let thinned = || encoded(&[(1, 3), (5, 0), (9, 0)]);
+        let check = |copies: Vec<Vec<(Labels, Encoded)>>, t: &[i64], counts: &[u32]| {
+            let merged = series(copies);
+            let mut out = Columns::default();
+            merged[0].data.read(TimeRange::ALL, &mut out).expect("reads");
+            let found: Vec<u32> = out.aggregates.iter().map(|aggregate| aggregate.count).collect();
+            assert_eq!((merged.len(), out.t.as_slice(), found.as_slice()), (1, t, counts));
+        };
+        let raw = || encoded(&[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (9, 0)]);
+        check(vec![thinned(), raw()], &[1, 2, 3, 4, 5, 9], &[0; 6]);
+        check(vec![raw(), thinned()], &[1, 2, 3, 4, 5, 9], &[0; 6]);
+        check(vec![thinned(), thinned()], &[1, 5, 9], &[3, 0, 0]);
+    }
+}

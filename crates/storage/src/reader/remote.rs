@@ -56,7 +56,7 @@ impl SeriesSource for Remote {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         let answer = self.call(Question::Select(request), &request.cancel)?;
         let series = answer.series.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) });
-        Ok(SeriesSet { series: series.collect(), warnings: answer.warnings })
+        Ok(SeriesSet { series: series.collect(), warnings: answer.warnings, resolution_ms: answer.resolution_ms })
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

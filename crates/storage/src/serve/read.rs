@@ -40,6 +40,9 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
     let sent = match reply {
         Reply::Series { mut set, range, want } => {
             push_all(sink, answer::warnings(&set.warnings))?;
+            if set.resolution_ms > 0 {
+                sink.push(&answer::resolution(set.resolution_ms))?;
+            }
             server.pool.install(|| {
                 set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
             });

@@ -122,6 +122,11 @@ pub(crate) fn warnings(items: &[String]) -> Vec<Bytes> {
     list(FrameKind::Warnings, items, |out, text| put_bytes(out, text.as_bytes()))
 }
 
+/// The longest windows out of which samples were left, in milliseconds.
+pub(crate) fn resolution(resolution_ms: i64) -> Bytes {
+    frame(FrameKind::Resolution, |out| put_signed(out, resolution_ms))
+}
+
 /// Frames of metadata.
 pub(crate) fn metadata(items: &[Metadata]) -> Vec<Bytes> {
     list(FrameKind::Metadata, items, |out, m| {
@@ -208,6 +213,8 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
     /// As told last.
     pub(crate) backlog: Option<u64>,
+    /// As in [`model::SeriesSet`].
+    pub(crate) resolution_ms: i64,
     samples: u64,
     /// Number of exemplars.
     examples: u64,
@@ -251,6 +258,7 @@ impl Answer {
             })?,
             FrameKind::Exemplars => each(&mut fields, &frame, |fields| self.read_exemplars(fields))?,
             FrameKind::Backlog => self.backlog = Some(fields.number()?),
+            FrameKind::Resolution => self.resolution_ms = fields.signed()?,
             FrameKind::End => {
                 let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64 + self.examples;
                 let told = (fields.number()?, fields.number()?);

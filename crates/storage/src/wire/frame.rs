@@ -33,9 +33,11 @@ pub(crate) enum FrameKind {
     Error,
     /// Exemplars.
     Exemplars,
+    /// The longest windows out of which samples were left.
+    Resolution,
 }
 
-const KINDS: [FrameKind; 9] = [
+const KINDS: [FrameKind; 10] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -45,6 +47,7 @@ const KINDS: [FrameKind; 9] = [
     FrameKind::End,
     FrameKind::Error,
     FrameKind::Exemplars,
+    FrameKind::Resolution,
 ];
 
 /// A frame that was read.

@@ -262,6 +262,24 @@ fn histograms_and_starts_travel_with_the_floats() {
 }
 
 #[test]
+fn what_floats_stand_for_travels_with_them() {
+    let mut all = Columns::default();
+    for (t, count) in [(1, 0), (2, 3), (6, 0)] {
+        all.push(t, 0.5);
+        let resolution_ms = if t > 1 { 10 } else { 0 };
+        all.set_last_aggregate(model::Aggregate { count, resolution_ms, sum: f64::from(count) });
+    }
+    let mut writer = SeriesWriter::default();
+    writer.push(&labels(&[("a", "b")]), &all);
+    let frames = [vec![begin(), answer::resolution(10)], writer.finish(), vec![answer::end(1, 3)]].concat();
+    let mut out = Columns::default();
+    let answer = read(&frames.concat(), 100).expect("whole");
+    assert_eq!(answer.resolution_ms, 10);
+    answer.series[0].1.read(TimeRange::ALL, &mut out).expect("reads");
+    assert_eq!(out, all);
+}
+
+#[test]
 fn many_exemplars_come_in_several_frames_and_are_counted() {
     let exemplars = |n| (0..n).map(|t| Exemplar::new(t, 1.0, &[("t", &"x".repeat(127))]).expect("valid")).collect();
     let of = |name, n| SeriesExemplars { series: labels(&[("a", name)]), exemplars: exemplars(n) };

@@ -355,7 +355,7 @@ impl SeriesSource for Fake {
             labels: labels.clone(),
             data: Box::new(Data { columns: columns.clone(), corrupt, panics: panics && labels == last }),
         });
-        Ok(SeriesSet { series: series.collect(), warnings: Vec::new() })
+        Ok(SeriesSet { series: series.collect(), ..SeriesSet::default() })
     }
 
     fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {

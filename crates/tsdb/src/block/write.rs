@@ -172,6 +172,7 @@ impl Writer {
 fn last_of(piece: &Piece<'_>) -> Last {
     match piece {
         Piece::Histograms(_) => Last::Histogram,
+        Piece::Aggregates(_) => Last::Aggregate,
         Piece::Floats(_, v, _) if v.last().is_some_and(|v| is_stale(*v)) => Last::StaleFloat,
         Piece::Floats(..) => Last::Float,
     }

@@ -56,6 +56,52 @@ fn at_one_time_the_sample_written_last_counts_whatever_its_kind() {
     assert_eq!(read(&sorted_last_wins_of_any(late), Mark::default()), BTreeMap::from([(1, other), (2, float)]));
 }
 
+/// Floats with the number of those that each stands for in windows of this length; of 0, of samples in whose windows nothing was left out.
+fn standing(samples: &[(i64, u32, u32)]) -> Columns {
+    let mut out = Columns::default();
+    for (t, resolution_ms, count) in samples {
+        out.push(*t, 1.0);
+        out.set_last_aggregate(Aggregate { count: *count, resolution_ms: *resolution_ms, sum: f64::from(*count) });
+    }
+    out
+}
+
+#[test]
+fn what_floats_stand_for_is_merged_and_gives_way_to_samples_that_may_be_the_same() {
+    let check = |parts: &[&[(i64, u32, u32)]], expect: &[(i64, u32, u32)]| {
+        let mut out = standing(&[(7, 9, 9)]);
+        let from = out.mark();
+        parts.iter().for_each(|part| merge_newer(&mut out, from, &standing(part)));
+        assert_eq!(out, standing(&[&[(7, 9, 9)], expect].concat()), "{parts:?}");
+    };
+    let window = [(1, 10, 3), (5, 10, 2), (9, 10, 0)];
+    check(&[&window], &window);
+    // Late ones are there beside it.
+    check(&[&window, &[(2, 0, 0), (8, 0, 0)]], &[(1, 10, 3), (2, 0, 0), (5, 10, 2), (8, 0, 0), (9, 10, 0)]);
+    // As many as are left out are taken for these, in whatever order they come.
+    let all = [(1, 10, 3), (5, 10, 0), (6, 0, 0), (7, 0, 0), (9, 10, 0)];
+    check(&[&window, &[(6, 0, 0), (7, 0, 0)]], &all);
+    check(&[&[(6, 0, 0), (7, 0, 0)], &window], &all);
+    check(&[&window, &[(6, 0, 0)], &[(7, 0, 0)]], &all);
+    // One at the time of a sample that stayed takes its place, and not that of those it stands for.
+    check(&[&window, &[(5, 0, 0)]], &window);
+    check(&[&[(1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0)], &window], {
+        &[(1, 10, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 10, 2), (9, 10, 0)]
+    });
+    // Of two lengths of windows the shorter one tells.
+    let hour = [(1, 60, 30), (9, 60, 9), (59, 60, 0)];
+    let both = [(1, 10, 3), (5, 10, 2), (9, 10, 0), (59, 60, 0)];
+    check(&[&hour, &window], &both);
+    check(&[&window, &hour], &both);
+}
+
+#[test]
+fn a_stale_marker_is_not_taken_for_a_sample_that_was_left_out() {
+    let mut out = standing(&[(1, 10, 1), (9, 10, 0)]);
+    merge_newer(&mut out, Mark::default(), &Columns::floats(vec![5], vec![model::stale_nan()]));
+    assert_eq!(out.aggregates.iter().map(|a| a.count).collect::<Vec<_>>(), [1, 0, 0]);
+}
+
 #[test]
 fn views_are_cut_by_time_over_both_kinds() {
     let all = columns(&(0..6).map(|t| (t, (t % 4, t % 3 == 1, 0))).collect());

@@ -11,6 +11,7 @@ use super::{Db, Named, lock};
 use crate::block::{Block, Writer};
 use crate::deletes::Cuts;
 use crate::disk;
+use crate::downsample::Plan;
 use crate::manifest::BlockEntry;
 use crate::offsets::Offsets;
 use crate::{Error, merge};
@@ -27,7 +28,20 @@ impl Db {
             self.forget_deletes()?;
             return Ok(false);
         };
-        let merged = self.write_merged(&run, cancel)?;
+        self.replace(&run, None, cancel)?;
+        self.merges.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Puts one block with what these hold into their place, and leaves samples out where there is a plan for it. Returns the block, if anything is left.
+    pub(super) fn replace(
+        &self,
+        run: &[Named],
+        plan: Option<&Plan<'_>>,
+        cancel: &Cancel,
+    ) -> Result<Option<Arc<Block>>, Error> {
+        let merged = self.write_merged(run, plan, cancel)?;
+        let block = merged.as_ref().map(|(_, block)| block.clone());
         let old: BTreeSet<&str> = run.iter().map(|(entry, _)| entry.name.as_str()).collect();
         let is_old = |entry: &BlockEntry| old.contains(entry.name.as_str());
         self.commit(|manifest, view| {
@@ -42,8 +56,7 @@ impl Db {
             manifest.blocks.retain(|entry| !is_old(entry));
             view.blocks.retain(|(entry, _)| !is_old(entry));
         })?;
-        self.merges.fetch_add(1, Ordering::Relaxed);
-        Ok(true)
+        Ok(block)
     }
 
     /// Drops blocks in which every sample is expired, and the oldest ones where they are too large together; hides what is expired of the others.
@@ -107,7 +120,7 @@ impl Db {
 
     /// Blocks of one span between which nothing was written that they may overlap: none of another span, and none that cannot be read now
     /// and may be repaired.
-    fn runs(&self) -> Vec<Vec<Named>> {
+    pub(super) fn runs(&self) -> Vec<Vec<Named>> {
         let committed = lock(&self.committed);
         let view = self.view();
         let readable: HashMap<&str, &Named> = view.blocks.iter().map(|named| (named.0.name.as_str(), named)).collect();
@@ -128,13 +141,14 @@ impl Db {
     }
 
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
-    fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
+    fn write_merged(&self, run: &[Named], plan: Option<&Plan<'_>>, cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
         let (view, floors) = (self.view(), self.floors());
         let cuts = |(entry, block): &Named| Ok((block.clone(), Cuts::new(&view.deletes, entry.number(), block)?));
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect::<Result<_, Error>>()?;
+        let mut leave_out = self.leave_out(run, plan);
         let written = Writer::create(&*self.disk, &name).and_then(|writer| {
-            let merged = merge::merge(&sources, &floors, writer, cancel)?;
+            let merged = merge::merge(&sources, &floors, &mut leave_out, writer, cancel)?;
             self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
             let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name, &self.cache)?) };
             disk::sync(&*self.disk)?;
@@ -148,6 +162,11 @@ impl Db {
         let all = rest.iter().fold(first.0.from.clone(), |from, (entry, _)| from.union(&entry.from));
         // Written again from its records it would have what was taken away, and no deletion of a younger number to take it away once more.
         let from = if is_whole { all } else { Offsets::default() };
-        Ok(Some((BlockEntry { name, span: first.0.span, from }, Arc::new(block))))
+        let is_same = rest.iter().all(|(entry, _)| entry.downsampled == first.0.downsampled);
+        let before = if is_same { first.0.downsampled.clone() } else { String::new() };
+        let downsampled = plan.map_or(before, ToString::to_string);
+        let longest = run.iter().map(|(entry, _)| entry.resolution_ms).chain(plan.map(Plan::longest)).max();
+        let resolution_ms = longest.unwrap_or(0);
+        Ok(Some((BlockEntry { name, span: first.0.span, from, downsampled, resolution_ms }, Arc::new(block))))
     }
 }

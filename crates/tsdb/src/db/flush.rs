@@ -79,7 +79,7 @@ impl<'a> Writers<'a> {
                 Block::open(&*self.db.disk, &name, &self.db.cache)
             });
             let block = finished.inspect_err(|_| self.db.discard([name.clone()]))?;
-            written.push((BlockEntry { name, span, from: self.from.clone() }, Arc::new(block)));
+            written.push((BlockEntry::new(name, span, self.from.clone()), Arc::new(block)));
         }
         Ok(())
     }

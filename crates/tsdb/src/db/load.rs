@@ -35,7 +35,7 @@ impl std::fmt::Debug for Loader<'_> {
 }
 
 /// Follows the series of a block.
-struct Follower {
+pub(super) struct Follower {
     block: Arc<Block>,
     /// What is deleted of it, which is not there.
     cuts: Cuts,
@@ -45,8 +45,12 @@ struct Follower {
 }
 
 impl Follower {
+    pub(super) fn new(block: Arc<Block>, cuts: Cuts) -> Self {
+        Follower { block, cuts, next: 0, memo: Memo::ahead(), current: None }
+    }
+
     /// Goes on to a series, and returns where its chunks are if the block has it.
-    fn chunks_of(&mut self, labels: &Labels) -> Result<Option<&[ChunkRef]>, Error> {
+    pub(super) fn chunks_of(&mut self, labels: &Labels) -> Result<Option<&[ChunkRef]>, Error> {
         while self.current.as_ref().is_none_or(|(current, _)| current.canonical() < labels.canonical()) {
             if self.next as usize >= self.block.series() {
                 return Ok(None);
@@ -70,7 +74,7 @@ impl Db {
         let view = self.view();
         let known = view.readable(range).map(|(entry, block)| {
             let cuts = Cuts::new(&view.deletes, entry.number(), block)?;
-            Ok(Follower { block: block.clone(), cuts, next: 0, memo: Memo::ahead(), current: None })
+            Ok(Follower::new(block.clone(), cuts))
         });
         let known = known.collect::<Result<_, Error>>()?;
         let writers = Writers::new(self, Offsets::default());

@@ -1,7 +1,8 @@
 //! Outlines: chunks of blocks that are not decoded, since what their index tells is enough of them.
 //!
 //! A chunk stands for itself if it lies in the range and no edge in it, nothing of it is deleted, and no other part of the series has a sample among its
-//! times: of equal times one counts, and in between values would not follow each other. All else is read and merged as ever.
+//! times: of equal times one counts, and in between values would not follow each other. Nor does one at whose time there are samples that stand for others.
+//! All else is read and merged as ever.
 
 use model::{Aspect, Columns, Outline, OutlineRequest, SeriesData, SourceError, TimeRange};
 
@@ -12,14 +13,15 @@ use crate::columns::{View, append, merge_newer};
 
 /// A part of a series, decoded where that costs no reading.
 enum Source<'a> {
-    Block(&'a Piece),
+    /// With the time from its first to its last chunk of samples that stand for others.
+    Block(&'a Piece, Option<TimeRange>),
     Memory(Columns),
 }
 
 impl<'a> Source<'a> {
     fn of(part: &'a Part, range: TimeRange) -> Result<Self, Error> {
         if let Part::Block(piece) = part {
-            return Ok(Source::Block(piece));
+            return Ok(Source::Block(piece, piece.aggregated()));
         }
         let mut columns = Columns::default();
         part.read_into(range, &mut columns)?;
@@ -28,14 +30,19 @@ impl<'a> Source<'a> {
 
     fn overlaps(&self, range: TimeRange) -> bool {
         match self {
-            Source::Block(piece) => piece.overlaps(range),
+            Source::Block(piece, _) => piece.overlaps(range),
             Source::Memory(columns) => View::of(columns).within(range).samples() > 0,
         }
     }
 
+    /// Whether samples at these times may be some that others stand for: which do is seen when all of them are merged.
+    fn may_stand_for(&self, range: TimeRange) -> bool {
+        matches!(self, Source::Block(_, Some(aggregated)) if aggregated.overlaps(&range))
+    }
+
     fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         match self {
-            Source::Block(piece) => piece.read_into(range, out),
+            Source::Block(piece, _) => piece.read_into(range, out),
             Source::Memory(columns) => {
                 append(out, View::of(columns).within(range));
                 Ok(())
@@ -94,12 +101,13 @@ fn may_stand(chunk: &ChunkRef, request: &OutlineRequest<'_>) -> bool {
 fn standing<'a>(sources: &'a [Source<'_>], request: &OutlineRequest<'_>) -> Vec<&'a ChunkRef> {
     let mut all: Vec<&ChunkRef> = Vec::new();
     for (n, source) in sources.iter().enumerate() {
-        let Source::Block(piece) = source else { continue };
+        let Source::Block(piece, _) = source else { continue };
         let others = || sources.iter().enumerate().filter(|(other, _)| *other != n);
         all.extend(piece.chunks.iter().filter(|chunk| {
             may_stand(chunk, request)
                 && !piece.cuts.iter().any(|cut| cut.overlaps(&chunk.range))
                 && !others().any(|(_, other)| other.overlaps(chunk.range))
+                && !sources.iter().any(|source| source.may_stand_for(chunk.range))
         }));
     }
     all.sort_by_key(|chunk| chunk.range.start_ms);

@@ -91,6 +91,16 @@ impl View {
         self.blocks.iter().filter(move |(_, block)| !block.is_damaged() && block.range().overlaps(&range))
     }
 
+    /// The longest windows out of which samples of a range were left, or of as long before it.
+    fn resolution_ms(&self, range: TimeRange) -> i64 {
+        let of = |(entry, block): &Named| {
+            let length = i64::from(entry.resolution_ms);
+            let since = TimeRange { start_ms: range.start_ms.saturating_sub(length), end_ms: range.end_ms };
+            if block.range().overlaps(&since) { length } else { 0 }
+        };
+        self.blocks.iter().map(of).max().unwrap_or(0)
+    }
+
     /// What an answer says of the blocks that it leaves out.
     pub(super) fn warnings(&self) -> Vec<String> {
         let damaged = self.blocks.iter().filter(|(_, block)| block.is_damaged());
@@ -180,7 +190,8 @@ impl SeriesSource for Db {
             let floor_ms = floors.of(labels.as_ref());
             (floor_ms <= request.range.end_ms).then(|| Series { labels, data: Box::new(Parts { parts, floor_ms }) })
         });
-        Ok(SeriesSet { series: series.collect(), warnings: view.warnings() })
+        let resolution_ms = view.resolution_ms(request.range);
+        Ok(SeriesSet { series: series.collect(), warnings: view.warnings(), resolution_ms })
     }
 
     fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
@@ -191,6 +202,10 @@ impl SeriesSource for Db {
         let mut counts = HashMap::new();
         let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
         let Some(mut found) = in_head else { return Ok(None) };
+        // What was left out of windows that are longer than the range may be the newest.
+        if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
+            return Ok(None);
+        }
         for (entry, block) in view.readable(request.range) {
             let told = unless_damaged(count_in(entry, block, &view, &request, found, &mut counts))?;
             let Some(any) = told.flatten() else { return Ok(None) };

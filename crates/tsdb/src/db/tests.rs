@@ -12,6 +12,7 @@ use super::*;
 use crate::testing::Family;
 
 mod counting;
+mod downsampling;
 mod every_call;
 mod exemplars;
 mod faults;

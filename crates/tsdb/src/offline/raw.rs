@@ -106,6 +106,7 @@ impl Raw {
         }
         let last = match out.v.last() {
             _ if !out.histograms.is_empty() => Last::Histogram,
+            _ if !out.aggregates.is_empty() => Last::Aggregate,
             Some(v) if is_stale(*v) => Last::StaleFloat,
             _ => Last::Float,
         };

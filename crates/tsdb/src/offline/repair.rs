@@ -141,7 +141,7 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
         // One that is not in one span, or not readable, may overlap all.
         let span = range.map(|range| (span_of(range.start_ms), range)).ok();
         let span = span.filter(|(span, range)| span.contains(range.end_ms)).map_or(WIDE, |(span, _)| span);
-        manifest.blocks.push(BlockEntry { name, span, from: Offsets::default() });
+        manifest.blocks.push(BlockEntry::new(name, span, Offsets::default()));
     }
     for name in files_in(disk, SUFFIX)? {
         manifest.next_block = manifest.next_block.max(crate::manifest::number(&name) + 1);

@@ -152,7 +152,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut Columns) -> Result<(), Reason> {
         let value = if at == 0 { values.take_first(&mut reader)? } else { values.take(&mut reader)? };
         out.push(time, value);
     }
-    out.pad_starts();
+    out.pad();
     Ok(())
 }
 

@@ -55,7 +55,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut Columns) -> Result<(), Reason> {
         let start = starts.next(&mut reader, at, time, before)?;
         out.push_with_start(time, f64::from_bits(bits), start);
     }
-    out.pad_starts();
+    out.pad();
     Ok(())
 }
 

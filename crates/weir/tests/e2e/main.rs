@@ -10,6 +10,7 @@ mod alerts;
 mod chart;
 mod crash;
 mod differential;
+mod downsampling;
 mod exemplars;
 mod grafana;
 mod histograms;

@@ -11,6 +11,8 @@ mod alerts;
 mod components;
 #[path = "../e2e/crash.rs"]
 mod crash;
+#[path = "../e2e/downsampling.rs"]
+mod downsampling;
 #[path = "../e2e/exemplars.rs"]
 mod exemplars;
 #[path = "../e2e/grafana.rs"]

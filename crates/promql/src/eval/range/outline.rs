@@ -27,6 +27,13 @@ impl<'a> Samples<'a> {
         Samples { columns, before: &[] }
     }
 
+    /// The sums of what is left out of windows, of a range of places.
+    #[inline]
+    pub(super) fn sums(&self, from: usize, to: usize) -> impl Iterator<Item = f64> + 'a {
+        let own = self.columns.aggregates.get(from..to).unwrap_or_default();
+        own.iter().filter(|aggregate| aggregate.count > 0).map(|aggregate| aggregate.sum)
+    }
+
     /// How many samples are in a range of places.
     #[inline]
     pub(super) fn count(&self, from: usize, to: usize) -> f64 {
@@ -72,7 +79,7 @@ impl<'a> Reader<'a> {
             Some((aspect, edges)) => {
                 let request = OutlineRequest { range: self.range, aspect: *aspect, edges };
                 read_outline(self.context, series, &request, outline)?;
-                let inexact = *aspect == Aspect::Sum && !adds_up(&outline.columns.v);
+                let inexact = *aspect == Aspect::Sum && !adds_up(&outline.columns);
                 // Beside histograms it matters between which of them each sample lies.
                 if !outline.left_out.is_empty() && (inexact || !outline.columns.histograms.is_empty()) {
                     outline.clear();
@@ -80,20 +87,21 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        if outline.left_out.is_empty() {
-            drop_stale(&mut outline.columns);
-            return Ok(Samples::all(&outline.columns));
-        }
         let mut is_stale = outline.columns.v.iter().map(|v| is_stale(*v));
         outline.left_out.retain(|_| !is_stale.next().unwrap_or(false));
         drop_stale(&mut outline.columns);
+        let columns = &outline.columns;
+        if outline.left_out.is_empty() && columns.aggregates.is_empty() {
+            return Ok(Samples::all(columns));
+        }
         let mut all = 0;
         before.push(all);
-        before.extend(outline.left_out.iter().map(|left_out| {
-            all += 1 + left_out;
+        before.extend((0..columns.len()).map(|at| {
+            let left_out = outline.left_out.get(at).copied().unwrap_or(0);
+            all += 1 + left_out + u64::from(columns.aggregate(at).count);
             all
         }));
-        Ok(Samples { columns: &outline.columns, before })
+        Ok(Samples { columns, before })
     }
 }
 
@@ -125,7 +133,8 @@ fn edges(windows: &Windows) -> Option<[Edges; 2]> {
 }
 
 /// Whether the sum of these, and of what whole numbers of one sign they stand for, is exact in any order.
-fn adds_up(v: &[f64]) -> bool {
-    let v = || v.iter().filter(|v| !is_stale(**v));
-    v().all(|v| v.trunc() == *v) && v().map(|v| v.abs()).sum::<f64>() < EXACT_MAX
+fn adds_up(columns: &Columns) -> bool {
+    let of_windows = columns.aggregates.iter().map(|aggregate| aggregate.sum);
+    let all = || columns.v.iter().copied().filter(|v| !is_stale(*v)).chain(of_windows.clone());
+    all().all(|v| v.trunc() == v) && all().map(f64::abs).sum::<f64>() < EXACT_MAX
 }

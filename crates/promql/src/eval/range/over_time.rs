@@ -17,8 +17,8 @@ pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>,
         RangeFn::First => windows.slide(t, cells, |w| Some(v[w.from])),
         RangeFn::TimeOfFirst => windows.slide(t, cells, |w| seconds(w.from)),
         RangeFn::TimeOfLast => windows.slide(t, cells, |w| seconds(w.to - 1)),
-        RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(&v[w.from..w.to]))),
-        RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(&v[w.from..w.to], samples.count(w.from, w.to)))),
+        RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(samples, w.from, w.to))),
+        RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(samples, w.from, w.to))),
         RangeFn::Min => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v < best)])),
         RangeFn::Max => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v > best)])),
         RangeFn::TimeOfMin => windows.slide(t, cells, |w| seconds(best(v, w.from, w.to, |v, best| v <= best))),
@@ -71,13 +71,19 @@ fn integral(strategy: f64, t: &[i64], v: &[f64]) -> f64 {
     if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
-fn sum(v: &[f64]) -> f64 {
-    let sum = v.iter().fold(Sum::default(), |sum, v| sum.add(*v));
+/// The sum, of those that were left out of windows too.
+fn sum(samples: Samples<'_>, from: usize, to: usize) -> f64 {
+    let sum = samples.columns.v[from..to].iter().fold(Sum::default(), |sum, v| sum.add(*v));
+    let sum = samples.sums(from, to).fold(sum, Sum::add);
     if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
-/// The mean of so many samples. There are more than values only where their sum is exact.
-fn mean(v: &[f64], count: f64) -> f64 {
+/// The mean. There are more samples than values only where the sum is exact, or they were left out of windows.
+fn mean(samples: Samples<'_>, from: usize, to: usize) -> f64 {
+    let (v, count) = (&samples.columns.v[from..to], samples.count(from, to));
+    if samples.sums(from, to).next().is_some() {
+        return sum(samples, from, to) / count;
+    }
     let mut mean = Mean::at(v[0]);
     v[1..].iter().for_each(|v| mean.add(*v));
     mean.value_of(count)

@@ -17,7 +17,8 @@ pub(crate) struct Newest {
 impl Newest {
     /// Adds what the last chunk of a series tells; series come one after the other.
     pub(crate) fn add(all: &mut Vec<Newest>, id: u32, last: &ChunkRef) {
-        let own = Newest { first_ms: last.range.end_ms, last_ms: last.range.end_ms, live: last.last == Last::Float };
+        let live = matches!(last.last, Last::Float | Last::Aggregate);
+        let own = Newest { first_ms: last.range.end_ms, last_ms: last.range.end_ms, live };
         match all.last_mut().filter(|_| !(id as usize).is_multiple_of(GROUP)) {
             Some(newest) => {
                 newest.first_ms = newest.first_ms.min(own.first_ms);

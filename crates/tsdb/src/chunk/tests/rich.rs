@@ -129,7 +129,7 @@ fn a_damaged_chunk_says_what_is_wrong() {
         let bytes = [&whole[..at], with].concat();
         assert_eq!(decode(&bytes, &mut Columns::default()), Err(reason), "{with:?} at {at}");
     };
-    check(1, &[3], "unknown kind of chunk");
+    check(1, &[4], "unknown kind of chunk");
     check(2, &[0], "number of samples");
     check(3, &[8], "unknown form of histograms");
     check(4, &[0xff, 0xff, 0xff, 0xff, 0x7f], "schema");

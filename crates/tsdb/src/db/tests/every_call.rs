@@ -17,8 +17,8 @@ fn append(world: &mut World, partition: u32, series: u64, times: &[i64]) {
     world.append(partition, vec![(series, times.iter().map(|t| Sample { t: *t, v }).collect())]);
 }
 
-/// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires.
-const STEPS: [Step; 10] = [
+/// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires, samples that are left out.
+const STEPS: [Step; 13] = [
     |world| {
         append(world, 0, 0, &[1, 2, 3]);
         append(world, 1, 1, &[5, 2 * HOUR]);
@@ -51,6 +51,15 @@ const STEPS: [Step; 10] = [
     },
     World::flush,
     |world| world.check_all(),
+    |world| {
+        // Irregular, so that fewer take less room.
+        let v = |n: i64| (n * 1_000_000 + n * n * 7919 % 999_983) as f64;
+        let sample = |n| Sample { t: 3 * HOUR + n * 15_000, v: v(n) };
+        world.append(0, vec![(4, (0..200).map(sample).collect())]);
+        world.flush()
+    },
+    World::compact,
+    |world| world.check_all(),
 ];
 
 /// Runs it, with another process where one ends. What fails once is not tried again: the steps that follow have to make up for it.
@@ -74,7 +83,9 @@ fn run(disk: Simulated, loss: Loss) -> World {
 #[test]
 fn after_a_fault_at_any_call_everything_is_there_once_and_no_file_is_left() {
     let disk = Simulated::new(1);
-    run(disk.clone(), Loss::Nothing);
+    let world = run(disk.clone(), Loss::Nothing);
+    let left_out = world.db.stats().downsampled;
+    assert!(left_out.samples_after > 0 && left_out.samples_after < left_out.samples_before, "{left_out:?}");
     let calls = disk.calls();
     assert!(calls > 100, "{calls}");
     let faults = [

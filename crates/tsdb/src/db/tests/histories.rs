@@ -55,7 +55,7 @@ impl History {
             13..=15 => self.world.flush(),
             16..=17 => self.world.compact(),
             18 => {
-                self.world.now_ms += self.random.i64(0..HOUR);
+                self.world.now_ms += self.random.i64(0..3 * HOUR);
                 self.world.expire()
             }
             19 => {
