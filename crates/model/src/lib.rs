@@ -4,6 +4,7 @@
 //! Architecture invariant: this crate does no input or output, reads no clock, starts no thread and
 //! depends on no other crate of the workspace.
 
+pub mod budget;
 pub mod columns;
 pub mod error;
 pub mod exemplar;
@@ -17,6 +18,7 @@ pub mod source;
 pub mod time;
 pub mod timestamp;
 
+pub use budget::{Budget, Claim, Exceeded, Held};
 pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
 pub use exemplar::{Exemplar, ExemplarsRequest, InvalidExemplar, SeriesExemplars};
