@@ -9,6 +9,7 @@ mod component;
 pub mod error;
 mod keep;
 mod local;
+pub mod memory;
 mod metrics;
 pub mod objects;
 pub mod reader;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use component::{Args, Deps, Started, start};
 pub use error::Error;
+pub use memory::Memory;
 pub use reader::Reader;
 pub use replica::Replica;
 pub use retention::{Retention, Rules};

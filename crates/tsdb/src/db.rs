@@ -9,6 +9,7 @@ mod exemplars;
 mod families;
 mod flush;
 mod load;
+mod memory;
 mod outline;
 mod read;
 mod rebuild;
@@ -35,6 +36,8 @@ use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
 use crate::retention::RetentionRule;
 pub use load::Loader;
+use memory::Account;
+pub use memory::Memory;
 pub use rebuild::{Lost, Rebuild};
 
 /// The span of a wide block.
@@ -49,8 +52,10 @@ pub struct Options {
     pub retention_rules: Vec<RetentionRule>,
     /// Size of all blocks, in bytes, beyond which the oldest ones are dropped; `None` for no bound.
     pub retention_bytes: Option<u64>,
-    /// Size of the head at which [`Db::should_flush`] says so, in bytes.
+    /// Size of the head at which [`Db::should_flush`] says so, in bytes, what is known of its series included.
     pub head_bytes_max: usize,
+    /// What memory the parts of the engine may hold.
+    pub memory: Memory,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
     pub block_span_ms: i64,
     /// Exemplars that are kept, the newest; none where it is 0. Each takes some 200 bytes of memory and more, by the length of its labels.
@@ -64,6 +69,7 @@ impl Default for Options {
             retention_rules: Vec::new(),
             retention_bytes: None,
             head_bytes_max: 256 << 20,
+            memory: Memory::default(),
             block_span_ms: 24 * 3_600_000,
             exemplars_max: 100_000,
         }
@@ -75,6 +81,7 @@ impl Default for Options {
 pub struct Db {
     disk: Arc<dyn Disk>,
     options: Options,
+    account: Account,
     head: Head,
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
     /// begins and while numbers of series are taken back.
@@ -95,6 +102,9 @@ pub struct Db {
     now_ms: AtomicI64,
     flushes: AtomicU64,
     merges: AtomicU64,
+    merges_too_large: AtomicU64,
+    /// Names of neighbours that are too large to be merged.
+    too_large: Mutex<BTreeSet<(String, String)>>,
     times_forgotten: AtomicU64,
 }
 
@@ -162,6 +172,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Merges that were committed since the engine was opened.
     pub merges: u64,
+    /// Merges that were given up since the engine was opened, as they took too much memory.
+    pub merges_too_large: u64,
     /// Exemplars that are kept.
     pub exemplars: usize,
     /// Series that have any.
@@ -218,6 +230,8 @@ impl Batch<'_> {
         }
         reached.is_other_log |= offset < reached.next;
         reached.next = next_offset;
+        drop(all);
+        self.db.tell_head();
     }
 }
 
@@ -247,9 +261,12 @@ impl Db {
             }
         }
         let exemplars = exemplars::Kept::open(&*disk, manifest.exemplars.as_deref(), options.exemplars_max);
+        let account = Account::new(&options.memory);
+        account.tell_index(&view);
         Ok(Db {
             disk,
             options,
+            account,
             head: Head::default(),
             gate: RwLock::default(),
             reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
@@ -264,6 +281,8 @@ impl Db {
             now_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
+            merges_too_large: AtomicU64::new(0),
+            too_large: Mutex::default(),
             times_forgotten: AtomicU64::new(0),
         })
     }
@@ -279,23 +298,12 @@ impl Db {
         Batch { db: self, appender: self.head.appender(), _gate: gate }
     }
 
-    /// Whether the head has reached its bound.
-    pub fn should_flush(&self) -> bool {
-        self.head.bytes() >= self.options.head_bytes_max || self.view().frozen.is_some()
-    }
-
-    /// Whether flushes do not keep up, so that whoever appends has to wait.
-    pub fn is_over_budget(&self) -> bool {
-        self.view().frozen.is_some() && self.head.bytes() >= self.options.head_bytes_max
-    }
-
     /// Figures, as of now.
     pub fn stats(&self) -> Stats {
         let (head, view) = (&self.head, self.view());
-        let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
         // Whoever appends has the head and then these: so the head before them, and not both at once.
         let (head_series, head_samples) = (head.series(), head.samples());
-        let head_bytes = head.bytes() + head.registry_bytes() + frozen;
+        let head_bytes = self.head_held();
         let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
             head_series,
@@ -307,6 +315,7 @@ impl Db {
             quarantined: self.warnings().len(),
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),
+            merges_too_large: self.merges_too_large.load(Ordering::Relaxed),
             exemplars: exemplars.all.len(),
             exemplar_series: exemplars.all.series(),
             evicted_exemplars: exemplars.all.evicted(),
@@ -346,6 +355,7 @@ impl Db {
         // From here on it has happened for this process, though a restart may find the one before, until a sync has succeeded.
         let synced = disk::sync(&*self.disk);
         committed.manifest = manifest;
+        self.account.tell_index(&view);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         committed.waiting.extend(before.difference(&after).cloned());
         synced?;

@@ -29,7 +29,7 @@ mod retention;
 mod testing;
 
 pub use columns::{View, merge_newer};
-pub use db::{Batch, Db, Loader, Lost, Options, Rebuild, Stats};
+pub use db::{Batch, Db, Loader, Lost, Memory, Options, Rebuild, Stats};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};
 pub use retention::RetentionRule;

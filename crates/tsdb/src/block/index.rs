@@ -121,6 +121,16 @@ impl Index {
         Ok(Index { bytes, symbols, series, newest, names })
     }
 
+    /// Memory that it takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let names = self
+            .names
+            .iter()
+            .map(|n| n.values.as_fst().as_bytes().len() + n.postings.capacity() * size_of::<(u32, u32)>());
+        let tables = self.symbols.capacity() * size_of::<(u32, u32)>() + self.series.capacity() * size_of::<u32>();
+        self.bytes.capacity() + tables + self.newest.capacity() * size_of::<Newest>() + names.sum::<usize>()
+    }
+
     pub(crate) fn series(&self) -> usize {
         self.series.len()
     }

@@ -1,4 +1,4 @@
-use model::{Cancel, Mark, Matcher, Want};
+use model::{Cancel, Held, Mark, Matcher, Want};
 
 use super::*;
 use crate::View;
@@ -150,7 +150,7 @@ fn check_flips(disk: &Simulated) {
         overwrite(disk, &bytes);
         let read = Block::open(disk, "b").and_then(|block| {
             let mut out = Columns::default();
-            for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default())? {
+            for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default(), &mut Held::default())? {
                 piece.read_into(TimeRange::ALL, &mut out)?;
             }
             Ok(out)

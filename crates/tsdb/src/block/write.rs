@@ -18,6 +18,8 @@ use crate::disk::{Disk, Output, io};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
+/// One of so many parts of the memory for writing may be columns of times.
+const TIMES_SHARE: usize = 8;
 
 /// Writes a block to a file. Series are given in the order of their canonical texts, each once.
 pub(crate) struct Writer {
@@ -33,6 +35,8 @@ pub(crate) struct Writer {
     newest: Vec<Newest>,
     /// Symbols of name and value to series.
     postings: HashMap<(u32, u32), Vec<u32>>,
+    /// Numbers in them.
+    posted: usize,
     /// Labels of the series before, with their symbols: neighbours share most of them.
     before: Vec<(Box<str>, u32)>,
     samples: u64,
@@ -75,6 +79,7 @@ impl Writer {
             lengths: Vec::new(),
             newest: Vec::new(),
             postings: HashMap::new(),
+            posted: 0,
             before: Vec::new(),
             samples: 0,
             range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },
@@ -146,6 +151,28 @@ impl Writer {
         self.range.start_ms = self.range.start_ms.min(first);
         self.range.end_ms = self.range.end_ms.max(last);
         Ok(())
+    }
+
+    /// Keeps the columns of times that it knows within a part of these bytes.
+    pub(crate) fn within(mut self, bytes_max: usize) -> Self {
+        self.recent = Recent::new(Recent::MEMORY_MAX.min(bytes_max / TIMES_SHARE));
+        self
+    }
+
+    /// The most memory that it holds until it is finished, about, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        // Tables are mostly two thirds full, and small allocations are rounded up. While series come there is the table of symbols, and while the index is
+        // put together that is gone.
+        let table = self.symbols.len() * 64 + self.symbol_text.len();
+        let kept = self.symbol_text.capacity() + self.symbol_ends.capacity() * 8 + self.series.capacity();
+        let postings = self.lengths.capacity() * 4 + self.postings.len() * 64 + self.posted * 6;
+        let index = self.index_bytes() + self.postings.len() * size_of::<(&str, &str, &Vec<u32>)>();
+        BUFFER + self.recent.memory() + kept + postings + table.max(index)
+    }
+
+    /// How many bytes the index will have, about.
+    fn index_bytes(&self) -> usize {
+        self.symbol_text.len() + self.series.len() + self.lengths.len() * 2 + self.postings.len() * 16 + self.posted
     }
 
     /// Whether nothing was added.
@@ -224,6 +251,7 @@ impl Writer {
         for pair in self.before.chunks_exact(2) {
             self.postings.entry((pair[0].1, pair[1].1)).or_default().push(id);
         }
+        self.posted += count / 2;
     }
 
     fn symbol(&mut self, piece: &str) -> u32 {
@@ -244,8 +272,10 @@ impl Writer {
     }
 
     fn index(&mut self) -> Result<Vec<u8>, Error> {
-        let (mut out, mut list) = (Vec::new(), Vec::new());
-        put_varint(&mut out, self.symbols.len() as u64);
+        // No more symbols come.
+        drop(std::mem::take(&mut self.symbols));
+        let (mut out, mut list) = (Vec::with_capacity(self.index_bytes()), Vec::new());
+        put_varint(&mut out, self.symbol_ends.len() as u64);
         put_varint(&mut out, self.symbol_text.len() as u64);
         out.extend_from_slice(self.symbol_text.as_bytes());
         put_varint(&mut out, self.lengths.len() as u64);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use model::{Cancel, TimeRange};
+use model::{Cancel, Kind, TimeRange};
 
 use super::{Db, Named, lock};
 use crate::block::{Block, Writer};
@@ -15,15 +15,30 @@ use crate::manifest::BlockEntry;
 use crate::offsets::Offsets;
 use crate::{Error, merge};
 
+/// What became of a merge that may take too much memory.
+enum Fits {
+    Written(Vec<Named>, Option<Named>),
+    /// Others have the memory now.
+    Later,
+    /// Two that are not tried again.
+    Never,
+}
+
 impl Db {
     /// Merges some blocks, or writes one anew to be rid of what is deleted or expired, if that is worth it. Says whether it did.
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
-        let Some(run) = self.choose_merge().or_else(|| self.choose_rewrite()) else {
-            self.forget_deletes()?;
-            return Ok(false);
+        let (run, merged) = loop {
+            let Some(run) = self.choose_merge().or_else(|| self.choose_rewrite()) else {
+                self.forget_deletes()?;
+                return Ok(false);
+            };
+            match self.write_what_fits(run, cancel)? {
+                Fits::Written(run, merged) => break (run, merged),
+                Fits::Later => return Ok(false),
+                Fits::Never => {}
+            }
         };
-        let merged = self.write_merged(&run, cancel)?;
         let old: BTreeSet<&str> = run.iter().map(|(entry, _)| entry.name.as_str()).collect();
         let is_old = |entry: &BlockEntry| old.contains(entry.name.as_str());
         self.commit(|manifest, view| {
@@ -40,6 +55,29 @@ impl Db {
         })?;
         self.merges.fetch_add(1, Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// Writes what these blocks hold to one; where that takes too much memory, what the newer half of them holds, and so on: sizes grow with age.
+    fn write_what_fits(&self, mut run: Vec<Named>, cancel: &Cancel) -> Result<Fits, Error> {
+        loop {
+            match self.write_merged(&run, cancel) {
+                Err(Error::Memory(exceeded)) if run.len() > 1 => {
+                    self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+                    if let [older, newer] = run.as_slice() {
+                        if exceeded.kind() != Kind::Invalid {
+                            return Ok(Fits::Later);
+                        }
+                        let (view, mut too_large) = (self.view(), lock(&self.too_large));
+                        let is_there = |name: &str| view.blocks.iter().any(|(entry, _)| entry.name == name);
+                        too_large.retain(|(older, newer)| is_there(older) && is_there(newer));
+                        too_large.insert((older.0.name.clone(), newer.0.name.clone()));
+                        return Ok(Fits::Never);
+                    }
+                    run.drain(..run.len() / 2);
+                }
+                written => return Ok(Fits::Written(run, written?)),
+            }
+        }
     }
 
     /// Drops blocks in which every sample is expired, and the oldest ones where they are too large together; hides what is expired of the others.
@@ -95,7 +133,11 @@ impl Db {
 
     /// The blocks that are best merged now.
     fn choose_merge(&self) -> Option<Vec<Named>> {
-        self.runs().into_iter().find_map(|blocks| {
+        let runs = self.runs();
+        let too_large = lock(&self.too_large);
+        let may_be_merged =
+            |a: &Named, b: &Named| too_large.is_empty() || !too_large.contains(&(a.0.name.clone(), b.0.name.clone()));
+        runs.iter().flat_map(|run| run.chunk_by(may_be_merged)).find_map(|blocks| {
             let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
             merge::choose(&sizes).map(|run| blocks[run].to_vec())
         })
@@ -123,14 +165,20 @@ impl Db {
         over
     }
 
+    /// Begins a block, one of so many.
+    pub(super) fn writer(&self, name: &str, of: usize) -> Result<Writer, Error> {
+        Ok(Writer::create(&*self.disk, name)?.within(self.options.memory.writing.bytes_max() / of))
+    }
+
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
     fn write_merged(&self, run: &[Named], cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
         let (view, floors) = (self.view(), self.floors());
         let cuts = |(entry, block): &Named| (block.clone(), Cuts::new(&view.deletes, entry.number(), block));
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect();
-        let written = Writer::create(&*self.disk, &name).and_then(|writer| {
-            let merged = merge::merge(&sources, &floors, writer, cancel)?;
+        let mut held = self.options.memory.writing.claim().hold();
+        let written = self.writer(&name, 1).and_then(|writer| {
+            let merged = merge::merge(&sources, &floors, writer, &mut held, cancel)?;
             self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
             let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name)?) };
             disk::sync(&*self.disk)?;

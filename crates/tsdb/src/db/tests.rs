@@ -16,6 +16,7 @@ mod every_call;
 mod exemplars;
 mod faults;
 mod histories;
+mod memory;
 mod rebuilding;
 mod world;
 

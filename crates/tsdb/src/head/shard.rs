@@ -12,8 +12,10 @@ use super::generation::Generation;
 use super::ids::Ids;
 use crate::postings::LabelIndex;
 
-/// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
-const SERIES_BYTES: usize = 200;
+/// What a series costs beside its samples and the text of its labels: its entries in the table and the list, and its numbers in the postings.
+const SERIES_BYTES: usize = 120;
+/// What the postings of one value of a label cost beside its text. A label of which each series has another value costs more than all else.
+const VALUE_BYTES: usize = 120;
 /// A series that had no sample in so many flushes in a row is forgotten.
 const IDLE_FLUSHES_MAX: u8 = 2;
 
@@ -120,12 +122,12 @@ impl Shard {
                 Some((same, place)) if *same == label => **place,
                 _ => {
                     let values = self.postings.entry_ref(label.0).or_default();
-                    *values.entry_ref(label.1).or_insert_with(|| match self.free_ids.pop() {
-                        Some(free) => free,
-                        None => {
+                    *values.entry_ref(label.1).or_insert_with(|| {
+                        self.registry_bytes += VALUE_BYTES + label.1.len();
+                        self.free_ids.pop().unwrap_or_else(|| {
                             self.ids.push(Ids::default());
                             (self.ids.len() - 1) as u32
-                        }
+                        })
                     })
                 }
             };
@@ -152,6 +154,7 @@ impl Shard {
                 self.ids[place as usize] = Ids::default();
                 self.free_ids.push(place);
                 values.remove(value);
+                self.registry_bytes -= VALUE_BYTES + value.len();
             }
             if values.is_empty() {
                 self.postings.remove(name);
@@ -166,19 +169,29 @@ impl Shard {
         Arc::new(std::mem::take(&mut self.current))
     }
 
-    /// Forgets series that had no sample for some flushes. `flushed` is what the last one wrote; nobody may look for
-    /// series by their numbers in it any more, since these are given anew.
-    pub(super) fn forget_idle(&mut self, flushed: &Generation) {
+    /// Forgets series that had no sample for some flushes; where memory is short, all that have none now. `flushed` is what the last one wrote; nobody
+    /// may look for series by their numbers in it any more, since these are given anew.
+    pub(super) fn forget_idle(&mut self, flushed: &Generation, all: bool) {
+        if all && self.current.active.is_empty() {
+            // Nothing is left, so the tables go too, which removing one after the other would keep.
+            *self = Shard::default();
+            return;
+        }
         for id in 0..self.entries.len() as u32 {
             let entry = &mut self.entries[id as usize];
-            if flushed.active.contains(id) || self.current.active.contains(id) {
+            if self.current.active.contains(id) || (!all && flushed.active.contains(id)) {
                 entry.idle_flushes = 0;
                 continue;
             }
             entry.idle_flushes = entry.idle_flushes.saturating_add(1);
-            if entry.idle_flushes > IDLE_FLUSHES_MAX {
+            if all || entry.idle_flushes > IDLE_FLUSHES_MAX {
                 self.remove(id);
             }
+        }
+        if all {
+            let entries = &self.entries;
+            self.by_hash.shrink_to_fit(|id| table_hash(entries[*id as usize].hash));
+            self.postings.values_mut().for_each(HashMap::shrink_to_fit);
         }
     }
 
@@ -186,7 +199,7 @@ impl Shard {
     pub(super) fn truncate_before(&mut self, start_ms: i64) {
         let generation = &mut self.current;
         let (mut gone, mut empty) = (0, Vec::new());
-        generation.bytes = 0;
+        generation.bytes = generation.buffers.len() * size_of::<Buffer>();
         for id in &generation.active {
             let buffer = &mut generation.buffers[id as usize];
             gone += buffer.truncate_before(start_ms) as u64;
@@ -194,7 +207,7 @@ impl Shard {
                 *buffer = Buffer::default();
                 empty.push(id);
             } else {
-                generation.bytes += buffer.heap_bytes() + size_of::<Buffer>();
+                generation.bytes += buffer.heap_bytes();
             }
         }
         generation.samples -= gone;

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Held, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
@@ -140,7 +140,7 @@ fn find(blocks: &[Source], range: TimeRange, options: &Options, cancel: &Cancel)
                 series_max: usize::MAX,
                 cancel: cancel.clone(),
             };
-            for (labels, piece) in block.pieces(&request, cuts)? {
+            for (labels, piece) in block.pieces(&request, cuts, &mut Held::default())? {
                 // Two sets of matchers may find the same, which is read twice and then once the same.
                 found.entry(labels).or_default().push(piece);
             }
