@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Columns, Labels, STALE_NAN_BITS};
+use model::{Columns, Held, Labels, STALE_NAN_BITS};
 
 use super::budget::Budget;
 use super::grid::Grid;
@@ -20,10 +20,15 @@ pub(super) fn is_present(v: f64) -> bool {
     v.to_bits() != STALE_NAN_BITS
 }
 
-/// Series over the same steps. Gives its samples back to the budget when it is dropped.
+/// What a series takes beside its cells and the text of its labels.
+const SERIES_BYTES: usize = 48;
+
+/// Series over the same steps. Gives its samples and its memory back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Matrix {
     budget: Arc<Budget>,
+    /// The room for cells, and the series.
+    held: Held,
     n: usize,
     labels: Vec<Labels>,
     /// Whether the name of a series goes at the end of the evaluation (only with delayed name removal).
@@ -33,7 +38,8 @@ pub(super) struct Matrix {
 
 impl Matrix {
     pub(super) fn new(context: &Context, n: usize) -> Self {
-        Matrix { budget: context.budget.clone(), n, labels: Vec::new(), drop_name: Vec::new(), cells: Vec::new() }
+        let (budget, held) = (context.budget.clone(), context.hold());
+        Matrix { budget, held, n, labels: Vec::new(), drop_name: Vec::new(), cells: Vec::new() }
     }
 
     /// Number of series.
@@ -49,35 +55,56 @@ impl Matrix {
     /// Appends a series of absent cells, and lends them.
     pub(super) fn add(&mut self, labels: Labels, drop_name: bool) -> Result<&mut [f64], EvalError> {
         self.budget.take(self.n)?;
+        self.held.grow(series_bytes(&labels))?;
         let from = self.cells.len();
+        if from + self.n > self.cells.capacity() {
+            self.make_room((from + self.n).max(self.cells.capacity() * 2))?;
+        }
         self.cells.resize(from + self.n, ABSENT);
         self.labels.push(labels);
         self.drop_name.push(drop_name);
         Ok(&mut self.cells[from..])
     }
 
+    /// Makes room for so many cells, of which there are not so many. Those that are there are copied, so for a moment it is held as well.
+    fn make_room(&mut self, cells: usize) -> Result<(), EvalError> {
+        let before = self.cells.capacity() * size_of::<f64>();
+        self.held.grow(cells * size_of::<f64>())?;
+        self.cells.reserve_exact(cells - self.cells.len());
+        self.held.shrink_to(self.held.bytes() - before);
+        Ok(())
+    }
+
     /// Takes the last series away, where it turned out to have no value.
     pub(super) fn pop(&mut self) {
-        self.labels.pop();
+        if let Some(labels) = self.labels.pop() {
+            self.held.shrink_to(self.held.bytes() - series_bytes(&labels));
+        }
         self.drop_name.pop();
         self.cells.truncate(self.labels.len() * self.n);
         self.budget.release(self.n);
     }
 
-    /// Appends the series of another over the same steps.
-    pub(super) fn append(&mut self, mut other: Matrix) {
+    /// Appends the series of another over the same steps, for which there is room.
+    fn append(&mut self, mut other: Matrix) {
         self.labels.append(&mut other.labels);
         self.drop_name.append(&mut other.drop_name);
-        // What was counted for the other is now counted for this one.
+        // What was counted for the other is now counted for this one, but for its room.
         self.cells.append(&mut other.cells);
+        let mut held = std::mem::take(&mut other.held);
+        held.shrink_to(held.bytes() - other.cells.capacity() * size_of::<f64>());
+        self.held.join(held);
     }
 
     /// Joins parts in their order.
-    pub(super) fn concat(context: &Context, n: usize, parts: Vec<Matrix>) -> Self {
-        let mut parts = parts.into_iter();
-        let mut all = parts.next().unwrap_or_else(|| Matrix::new(context, n));
-        parts.for_each(|part| all.append(part));
-        all
+    pub(super) fn concat(context: &Context, n: usize, mut parts: Vec<Matrix>) -> Result<Self, EvalError> {
+        if parts.len() < 2 {
+            return Ok(parts.pop().unwrap_or_else(|| Matrix::new(context, n)));
+        }
+        let mut all = Matrix::new(context, n);
+        all.make_room(parts.iter().map(|part| part.cells.len()).sum())?;
+        parts.into_iter().for_each(|part| all.append(part));
+        Ok(all)
     }
 
     pub(super) fn labels(&self, row: usize) -> &Labels {
@@ -209,13 +236,19 @@ impl Matrix {
     /// Each series as times and values.
     pub(super) fn columns(&self, grid: Grid) -> impl Iterator<Item = (&Labels, bool, Columns)> {
         (0..self.len()).map(move |row| {
-            let mut columns = Columns::default();
+            // Exactly as much as there is: many of these are held together.
+            let present = self.row(row).iter().filter(|v| is_present(**v)).count();
+            let mut columns = Columns::floats(Vec::with_capacity(present), Vec::with_capacity(present));
             for (k, v) in self.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
                 columns.push(grid.at(k), *v);
             }
             (&self.labels[row], self.drop_name[row], columns)
         })
     }
+}
+
+fn series_bytes(labels: &Labels) -> usize {
+    SERIES_BYTES + labels.canonical().len()
 }
 
 fn get(labels: &Labels, name: &str) -> String {

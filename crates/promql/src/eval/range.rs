@@ -128,15 +128,15 @@ pub(super) fn eval(
             let parts = each(
                 context,
                 &series,
-                |chunk, out, memory: &mut Memory| {
+                |chunk, out, memory: &mut Memory, held| {
                     for series in chunk {
-                        one(&series.labels, false, reader.read(series, memory)?, out)?;
+                        one(&series.labels, false, reader.read(series, memory, held)?, out)?;
                     }
                     Ok(())
                 },
                 grid.n,
             )?;
-            Matrix::concat(context, grid.n, parts)
+            Matrix::concat(context, grid.n, parts)?
         }
         RangeOf::Subquery { inner, step } => {
             let mut out = Matrix::new(context, grid.n);
@@ -172,16 +172,21 @@ pub(super) fn samples(context: &Context, range: &Range, grid: Grid) -> Result<Ve
             let reach = reach(range.when, grid, range.range);
             for series in select(context, matchers, reach)? {
                 let mut columns = Columns::default();
-                read(context, &series, reach, &mut columns)?;
+                let mut held = context.hold();
+                read(context, &series, reach, &mut columns, &mut held)?;
                 drop_stale(&mut columns);
                 context.budget.take(columns.len())?;
+                context.keep(held.bytes() + size_of::<(Labels, Columns)>())?;
                 all.push((series.labels, columns));
             }
         }
         RangeOf::Subquery { inner, step } => {
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
                 let inner = inner.drop_delayed_names(context)?;
-                all.extend(inner.columns(inner_grid).map(|(labels, _, columns)| (labels.clone(), columns)));
+                for (labels, _, columns) in inner.columns(inner_grid) {
+                    context.keep(columns.memory() + size_of::<(Labels, Columns)>())?;
+                    all.push((labels.clone(), columns));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{Columns, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale};
+use model::{Columns, Held, Outline, OutlineRequest, SelectRequest, Series, TimeRange, Want, is_stale};
 use rayon::prelude::*;
 
 use super::grid::Grid;
@@ -37,9 +37,9 @@ fn instants(
     let parts = each(
         context,
         &series,
-        |chunk, out, columns: &mut Columns| {
+        |chunk, out, columns: &mut Columns, held| {
             for series in chunk {
-                read(context, series, range, columns)?;
+                read(context, series, range, columns, held)?;
                 let cells = out.add(series.labels.clone(), false)?;
                 if !newest(columns, selector.when, grid, lookback, &what, cells) {
                     out.pop();
@@ -49,7 +49,7 @@ fn instants(
         },
         grid.n,
     )?;
-    Ok(Matrix::concat(context, grid.n, parts))
+    Matrix::concat(context, grid.n, parts)
 }
 
 /// Fills the cells of one series; whether there is a value at all.
@@ -102,18 +102,18 @@ pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) 
     Ok(set.series)
 }
 
-/// Runs over all series in parallel; the parts come back in order.
+/// Runs over all series in parallel, each task with memory that it uses again and holds; the parts come back in order.
 pub(super) fn each<M: Default>(
     context: &Context,
     series: &[Series],
-    work: impl Fn(&[Series], &mut Matrix, &mut M) -> Result<(), EvalError> + Sync,
+    work: impl Fn(&[Series], &mut Matrix, &mut M, &mut Held) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
     series
         .par_chunks(SERIES_A_TASK)
         .map(|chunk| {
             let mut out = Matrix::new(context, n);
-            work(chunk, &mut out, &mut M::default())?;
+            work(chunk, &mut out, &mut M::default(), &mut context.hold())?;
             Ok(out)
         })
         .collect()
@@ -125,11 +125,12 @@ pub(super) fn read(
     series: &Series,
     range: TimeRange,
     columns: &mut Columns,
+    held: &mut Held,
 ) -> Result<(), EvalError> {
     context.check_cancelled()?;
     columns.clear();
     series.data.read(range, columns).map_err(|error| fault(context, error))?;
-    use_floats(context, series, columns)
+    use_floats(context, series, columns, held)
 }
 
 /// As [`read`], of less than all samples.
@@ -138,15 +139,17 @@ pub(super) fn read_outline(
     series: &Series,
     request: &OutlineRequest<'_>,
     outline: &mut Outline,
+    held: &mut Held,
 ) -> Result<(), EvalError> {
     context.check_cancelled()?;
     outline.clear();
     series.data.outline(request, outline).map_err(|error| fault(context, error))?;
-    use_floats(context, series, &mut outline.columns)
+    use_floats(context, series, &mut outline.columns, held)
 }
 
-/// Leaves nothing but floats, and counts them.
-fn use_floats(context: &Context, series: &Series, columns: &mut Columns) -> Result<(), EvalError> {
+/// Leaves nothing but floats, and counts them. The memory they are in is used for the next series too, so it is held by the task.
+fn use_floats(context: &Context, series: &Series, columns: &mut Columns, held: &mut Held) -> Result<(), EvalError> {
+    held.grow_to(columns.memory())?;
     // Native histograms and start times are not of the language yet: selectors pass them over. Nobody misses a start.
     if !columns.histograms.is_empty() {
         let name = series.labels.metric_name();

@@ -46,7 +46,7 @@ pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<M
 pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let matrix = vector(context, &args[0], grid)?;
     let label = text(&args[1])?;
-    let mut all = Matrix::new(context, grid.n);
+    let mut parts = Vec::new();
     for arg in &args[2..] {
         let q = scalar(context, arg, grid)?;
         warn_of_bad(context, &q, arg.span);
@@ -62,10 +62,10 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
                 Some(q) => of_buckets(q, buckets),
                 None => (crate::eval::matrix::ABSENT, None),
             })?;
-            all.append(part);
+            parts.push(part);
         }
     }
-    all.merge_same_labels(context)
+    Matrix::concat(context, grid.n, parts)?.merge_same_labels(context)
 }
 
 /// `histogram_fraction(lower, upper, buckets)`.
