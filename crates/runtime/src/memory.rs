@@ -11,7 +11,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
 
-/// Part of the limit that is not shared out, in percent. What a process takes of the system is some 20 MiB without any data and 1.3 times what its parts held at
+/// Part of the limit that is not shared out, in percent. What a process takes of the system is some 20 MiB without any data and 1.3 to 1.5 times what its parts held at
 /// their peaks, as measured (docs/storage.md): the allocator keeps what was freed for those who freed it, and small things are not counted. The rest is for what is
 /// counted too late.
 const RESERVE: u64 = 40;
