@@ -11,9 +11,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
 
-/// Part of the limit that is not shared out, in percent. What a process takes of the system is some 20 MiB without any data and 1.3 to 1.5 times what its parts held at
-/// their peaks, as measured (docs/storage.md): the allocator keeps what was freed for those who freed it, and small things are not counted. The rest is for what is
-/// counted too late.
+/// Part of the limit that is not shared out, in percent: code, stacks, connections, what is counted too late, and what the allocator keeps for those who freed it, which is
+/// the largest of these. Measured under small limits (docs/storage.md), where it is 60 to 110 MiB together.
 const RESERVE: u64 = 40;
 /// It is at least so much: what a process takes that has no data.
 const RESERVE_MIN: u64 = 64 << 20;

@@ -12,6 +12,7 @@ mod crash;
 mod exemplars;
 mod grafana;
 mod histograms;
+mod memory;
 mod mission;
 mod objects;
 mod one_address;
