@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::Budget;
+
 /// How alerts are found and told.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -20,14 +22,18 @@ pub struct Args {
     /// A rule that looks back further than this is evaluated over storage, on its interval, and not on every sample.
     #[arg(long, env = "WEIR_ALERTING_WINDOW_MAX", value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub alerting_window_max: Duration,
-    /// Memory for the samples that rules look at; beyond it, rules are evaluated over storage.
-    #[arg(long, env = "WEIR_ALERTING_WINDOW_BYTES", value_name = "BYTES", default_value_t = 512 << 20,
+    /// Memory for the samples that rules look at; beyond it, rules are evaluated over storage. Without it half of alerting's share of --memory-limit, at
+    /// most 512 MiB
+    #[arg(long, env = "WEIR_ALERTING_WINDOW_BYTES", value_name = "BYTES",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1 << 20..))]
-    pub alerting_window_bytes: usize,
+    pub alerting_window_bytes: Option<usize>,
     /// How many notifications are sent at the same time.
     #[arg(long, env = "WEIR_ALERTING_DELIVERIES_MAX", value_name = "N", default_value_t = 16,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub alerting_deliveries_max: usize,
+    /// Memory of the windows and of evaluations; without a bound unless the program that starts it gives one.
+    #[arg(skip)]
+    pub memory: Budget,
     /// Folder of the component's database.
     #[arg(skip)]
     pub dir: PathBuf,
@@ -37,6 +43,16 @@ pub struct Args {
     /// Seed of the pauses between attempts; whatever differs between processes.
     #[arg(skip)]
     pub seed: u64,
+}
+
+/// A hundred thousand series with an hour of samples each.
+const WINDOW_BYTES_MAX: usize = 512 << 20;
+
+impl Args {
+    /// Bytes of the windows. What is not theirs is for evaluations.
+    pub(crate) fn window_bytes_max(&self) -> usize {
+        self.alerting_window_bytes.unwrap_or_else(|| (self.memory.bytes_max() / 2).min(WINDOW_BYTES_MAX))
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

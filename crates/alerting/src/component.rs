@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::Labels;
 use prometheus::Registry;
 use queue::{Lag, Log};
+use runtime::memory::{Part, Told, register_part};
 use runtime::metrics::{Disk, register_asked, register_bounds, register_disk};
 use runtime::{Component, Shutdown, Token, clock, token};
 use storage::Reader;
@@ -151,13 +152,20 @@ fn register(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), Erro
         "Age of the oldest record that rules have not seen, 0 where they have seen all.",
         move || Some(lag.upgrade()?.ms(clock::now_ms()) as f64 / 1e3),
     )?;
+    let memory = args.memory.clone();
+    register_part(registry, Part::Alerting, move || Told {
+        bytes_max: memory.bytes_max(),
+        held: memory.held(),
+        peak: memory.peak(),
+        refused: memory.refused(),
+    })?;
     register_bounds(
         registry,
         &[
             (
                 "weir_alerting_window_bytes_max",
                 "Bound of weir_alerting_window_bytes; beyond it, rules are evaluated over storage.",
-                args.alerting_window_bytes as u64,
+                args.window_bytes_max() as u64,
             ),
             (
                 "weir_alerting_outbox_notifications_max",
@@ -199,11 +207,15 @@ async fn positions(
 }
 
 fn engine(args: &Args, external_url: &str, partitions: u32) -> Engine {
-    let setting =
-        Setting { features: args.features, external_labels: Labels::empty(), external_url: external_url.to_owned() };
+    let setting = Setting {
+        memory: args.memory.clone(),
+        features: args.features,
+        external_labels: Labels::empty(),
+        external_url: external_url.to_owned(),
+    };
     let interval_ms = args.alerting_interval.as_millis() as i64;
     let window_max_ms = args.alerting_window_max.as_millis() as i64;
-    Engine::new(setting, partitions, interval_ms, window_max_ms, args.alerting_window_bytes)
+    Engine::new(setting, partitions, interval_ms, window_max_ms, args.window_bytes_max())
 }
 
 /// The rules of files, and those that were handed over before.

@@ -136,12 +136,13 @@ impl Engine {
         window_max_ms: i64,
         window_bytes: usize,
     ) -> Self {
+        let windows = Windows::new(window_bytes, setting.memory.claim());
         let silent = Partition { newest_ms: i64::MIN, appended_ms: i64::MIN, heard_ms: i64::MIN };
         Engine {
             setting,
             interval_ms,
             window_max_ms,
-            windows: Windows::new(window_bytes),
+            windows,
             entries: Entries::default(),
             partitions: vec![silent; partitions as usize],
             default_channels: HashSet::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use model::{Cancel, Labels, METRIC_NAME, SeriesSource};
+use model::{Budget, Cancel, Labels, METRIC_NAME, SeriesSource};
 use promql::{Element, Params, Value};
 use rules::{Data, Rule, Template};
 
@@ -25,6 +25,8 @@ pub(crate) struct Setting {
     pub(crate) features: promql::Features,
     pub(crate) external_labels: Labels,
     pub(crate) external_url: String,
+    /// Of evaluations, beside the windows.
+    pub(crate) memory: Budget,
 }
 
 /// What an evaluation found.
@@ -44,7 +46,7 @@ pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setti
         lookback_ms: LOOKBACK_MS,
         samples_max: SAMPLES_MAX,
         series_max: SERIES_MAX,
-        cancel: Cancel::default(),
+        cancel: Cancel::with(setting.memory.claim()),
         features: setting.features,
         default_subquery_step_ms: SUBQUERY_STEP_MS,
     };

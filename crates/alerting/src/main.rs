@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use model::Budget;
 use queue::kafka;
+use runtime::memory::Part;
 use runtime::{clock, process};
 use storage::reader;
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         let alerting_args = alerting::Args {
             dir: args.data.join("alerting"),
             features,
+            memory: Budget::new("alerting", starting.memory.shares(&[Part::Alerting]).of(Part::Alerting)),
             seed: clock::now_ms().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
             ..args.alerting
         };

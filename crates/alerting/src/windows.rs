@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use model::{LabelsRef, METRIC_NAME, MatchOp, Matcher, Metadata, Samples};
+use model::{Claim, LabelsRef, METRIC_NAME, MatchOp, Matcher, Metadata, Samples};
 use queue::payload::Visitor;
 use tsdb::Head;
 
@@ -34,6 +34,7 @@ pub(crate) struct Windows {
     remembered: usize,
     nothing: Arc<[usize]>,
     bytes_max: usize,
+    claim: Claim,
     overflowed: bool,
 }
 
@@ -59,7 +60,8 @@ pub(crate) struct Touched {
 }
 
 impl Windows {
-    pub(crate) fn new(bytes_max: usize) -> Self {
+    /// Windows that may take so much memory, which `claim` holds.
+    pub(crate) fn new(bytes_max: usize, claim: Claim) -> Self {
         Windows {
             head: Head::default(),
             by_name: HashMap::new(),
@@ -68,6 +70,7 @@ impl Windows {
             remembered: 0,
             nothing: Arc::from([]),
             bytes_max,
+            claim,
             overflowed: false,
         }
     }
@@ -134,6 +137,7 @@ impl Windows {
     /// Drops samples before a time.
     pub(crate) fn trim(&mut self, before_ms: i64) {
         self.head.truncate_before(before_ms);
+        self.claim.set(self.bytes());
         if self.head.series() == 0 {
             self.forget();
         }
@@ -144,6 +148,7 @@ impl Windows {
         if !self.overflowed {
             self.head.append(labels, samples);
             self.check_size();
+            self.claim.set(self.bytes());
         }
     }
 
@@ -184,8 +189,13 @@ impl Windows {
         rules
     }
 
+    /// Memory of the samples and of what is known of their series, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.head.bytes() + self.head.registry_bytes()
+    }
+
     fn check_size(&mut self) {
-        if self.head.bytes() > self.bytes_max {
+        if self.bytes() > self.bytes_max {
             self.overflowed = true;
             self.head = Head::default();
             tracing::warn!(
@@ -226,6 +236,7 @@ impl Visitor for Visit<'_> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
+        self.windows.claim.set(self.windows.bytes());
         self.touched.rules.sort_unstable();
         self.touched.rules.dedup();
     }
@@ -245,7 +256,7 @@ mod tests {
     }
 
     fn windows(texts: &[&str], bytes_max: usize) -> Windows {
-        let mut windows = Windows::new(bytes_max);
+        let mut windows = Windows::new(bytes_max, Claim::default());
         texts.iter().enumerate().for_each(|(rule, text)| windows.add(rule, &needs(text)));
         windows
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use model::Claim;
 use prometheus::{IntCounter, IntGauge};
 
 use crate::Error;
@@ -12,18 +13,20 @@ use crate::Error;
 pub(crate) struct Budget {
     used: AtomicUsize,
     bytes_max: usize,
+    /// What other parts of the process hold leaves less.
+    memory: model::Budget,
     gauge: IntGauge,
     refused: IntCounter,
 }
 
 impl Budget {
-    pub(crate) fn new(bytes_max: usize, gauge: IntGauge, refused: IntCounter) -> Self {
-        Budget { used: AtomicUsize::new(0), bytes_max, gauge, refused }
+    pub(crate) fn new(bytes_max: usize, memory: model::Budget, gauge: IntGauge, refused: IntCounter) -> Self {
+        Budget { used: AtomicUsize::new(0), bytes_max, memory, gauge, refused }
     }
 
     /// A holder of no bytes yet.
     pub(crate) fn hold(self: &Arc<Self>) -> Hold {
-        Hold { budget: self.clone(), bytes: 0 }
+        Hold { budget: self.clone(), claim: self.memory.claim(), bytes: 0 }
     }
 }
 
@@ -31,6 +34,7 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Hold {
     budget: Arc<Budget>,
+    claim: Claim,
     bytes: usize,
 }
 
@@ -45,6 +49,11 @@ impl Hold {
             return Err(Error::Overloaded(format!(
                 "requests in flight hold {used} of {max} bytes and {bytes} more are needed (--ingest-inflight-bytes-max)"
             )));
+        }
+        if let Err(exceeded) = self.claim.take(bytes) {
+            budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            budget.refused.inc();
+            return Err(Error::Overloaded(exceeded.to_string()));
         }
         self.bytes += bytes;
         budget.gauge.add(bytes as i64);
@@ -67,12 +76,13 @@ mod tests {
     fn bytes_are_refused_at_the_bound_and_given_back() {
         let gauge = IntGauge::new("g", "g").unwrap();
         let refused = IntCounter::new("r", "r").unwrap();
-        let budget = Arc::new(Budget::new(10, gauge.clone(), refused.clone()));
+        let budget = Arc::new(Budget::new(10, model::Budget::new("requests", 9), gauge.clone(), refused.clone()));
         let (mut a, mut b) = (budget.hold(), budget.hold());
         a.grow(6).unwrap();
         assert!(matches!(b.grow(5), Err(Error::Overloaded(_))));
-        b.grow(4).unwrap();
-        assert_eq!((gauge.get(), refused.get()), (10, 1));
+        assert!(matches!(b.grow(4), Err(Error::Overloaded(_))), "others of the process have the last one");
+        b.grow(3).unwrap();
+        assert_eq!((gauge.get(), refused.get()), (9, 2));
         drop(a);
         b.grow(6).unwrap();
         assert!(b.grow(usize::MAX).is_err());

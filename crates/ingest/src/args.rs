@@ -10,16 +10,20 @@ pub struct Args {
     #[arg(long, env = "WEIR_INGEST_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 32 << 20,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1024..=1 << 30))]
     pub ingest_body_bytes_max: usize,
-    /// Memory for the bodies of all requests that are not yet durable; a request that does not fit is told to come again later
-    #[arg(long, env = "WEIR_INGEST_INFLIGHT_BYTES_MAX", value_name = "BYTES", default_value_t = 256 << 20,
+    /// Memory for the bodies of all requests that are not yet durable; a request that does not fit is told to come again later.
+    /// Without it their share of --memory-limit, at most 256 MiB
+    #[arg(long, env = "WEIR_INGEST_INFLIGHT_BYTES_MAX", value_name = "BYTES",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1 << 16..))]
-    pub ingest_inflight_bytes_max: usize,
+    pub ingest_inflight_bytes_max: Option<usize>,
     /// A sample further ahead of this machine's clock is refused; with `--retention off` none is
     #[arg(long, env = "WEIR_INGEST_FUTURE_MAX", value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub ingest_future_max: Duration,
     /// A request whose body has not come after this time is ended with status 408
     #[arg(long, env = "WEIR_INGEST_BODY_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub ingest_body_timeout: Duration,
+    /// Memory of all requests together; without a bound unless the program that starts it gives one.
+    #[arg(skip)]
+    pub memory: model::Budget,
     /// Age in milliseconds above which a sample is refused, which is the retention; `None`, when nothing expires, refuses
     /// none, neither too old nor too new.
     #[arg(skip)]
@@ -46,7 +50,15 @@ impl Window {
     pub(crate) const ALL: Window = Window { oldest_ms: i64::MIN, newest_ms: i64::MAX };
 }
 
+/// More than a second of what a disk takes is of no use in flight.
+const INFLIGHT_BYTES_MAX: usize = 256 << 20;
+
 impl Args {
+    /// Bytes of requests in flight.
+    pub(crate) fn inflight_bytes_max(&self) -> usize {
+        self.ingest_inflight_bytes_max.unwrap_or_else(|| self.memory.bytes_max().min(INFLIGHT_BYTES_MAX))
+    }
+
     /// The times that are taken at this one.
     pub(crate) fn window(&self, now_ms: i64) -> Window {
         let Some(age_ms) = self.sample_age_max_ms else { return Window::ALL };

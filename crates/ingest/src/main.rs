@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use model::Budget;
 use queue::kafka;
+use runtime::memory::Part;
 use runtime::process;
 
 #[global_allocator]
@@ -42,8 +44,10 @@ fn main() -> ExitCode {
         let registry = starting.registry.clone();
         let config = kafka::Config::new(args.queue, starting.token.clone());
         let log = Arc::new(kafka::Client::connect(config, &registry).await?);
+        let shares = starting.memory.shares(&[Part::Ingest]);
+        let memory = Budget::new("write requests", shares.of(Part::Ingest));
         // What would expire at once is refused when it comes.
-        let ingest_args = ingest::Args { sample_age_max_ms: args.retention.0, ..args.ingest };
+        let ingest_args = ingest::Args { sample_age_max_ms: args.retention.0, memory, ..args.ingest };
         let ingest = ingest::start(ingest_args, ingest::Deps { log }, &registry, starting.shutdown()).await?;
         starting.push(ingest.component);
         Ok(())

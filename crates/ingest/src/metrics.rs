@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
 };
 
+use runtime::memory::{Part, Told, register_part};
 use runtime::metrics::register_bounds;
 
 use crate::Args;
@@ -50,13 +51,20 @@ impl Protocol {
 }
 
 fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
+    let memory = args.memory.clone();
+    register_part(registry, Part::Ingest, move || Told {
+        bytes_max: memory.bytes_max(),
+        held: memory.held(),
+        peak: memory.peak(),
+        refused: memory.refused(),
+    })?;
     register_bounds(
         registry,
         &[
             (
                 "weir_ingest_inflight_bytes_max",
                 "Bound of weir_ingest_inflight_bytes; a write that does not fit is refused.",
-                args.ingest_inflight_bytes_max as u64,
+                args.inflight_bytes_max() as u64,
             ),
             (
                 "weir_ingest_inflight_writes_max",

@@ -218,7 +218,7 @@ async fn a_body_that_breaks_off_or_stalls_writes_nothing() {
 
 #[tokio::test]
 async fn beyond_the_bytes_in_flight_a_request_is_told_to_come_again() {
-    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = 1000);
+    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = Some(1000));
     let body = many(70);
     assert!(body.len() > 500 && body.len() < 1000);
     rig.log.gate.send_replace(false);

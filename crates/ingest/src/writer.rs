@@ -60,8 +60,8 @@ impl Writer {
         shutdown: Shutdown,
         now_ms: fn() -> i64,
     ) -> Self {
-        let budget =
-            Budget::new(args.ingest_inflight_bytes_max, metrics.inflight_bytes.clone(), metrics.overloaded.clone());
+        let (gauge, refused) = (metrics.inflight_bytes.clone(), metrics.overloaded.clone());
+        let budget = Budget::new(args.inflight_bytes_max(), args.memory.clone(), gauge, refused);
         Writer {
             args,
             metrics,

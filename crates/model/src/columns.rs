@@ -50,6 +50,12 @@ impl Columns {
         self.t.is_empty() && self.histograms.is_empty()
     }
 
+    /// Memory that it takes, in bytes; of histograms without their buckets.
+    pub fn memory(&self) -> usize {
+        let floats = self.t.capacity() + self.v.capacity() + self.starts.capacity();
+        floats * size_of::<f64>() + self.histograms.capacity() * size_of::<HistogramSample>()
+    }
+
     /// Forgets the samples and keeps the memory.
     pub fn clear(&mut self) {
         self.truncate(Mark::default());

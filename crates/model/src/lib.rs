@@ -5,6 +5,7 @@
 //! depends on no other crate of the workspace.
 
 pub mod aggregate;
+pub mod budget;
 pub mod columns;
 pub mod error;
 pub mod exemplar;
@@ -19,6 +20,7 @@ pub mod time;
 pub mod timestamp;
 
 pub use aggregate::Aggregate;
+pub use budget::{Budget, Claim, Exceeded, Held};
 pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
 pub use exemplar::{Exemplar, ExemplarsRequest, InvalidExemplar, SeriesExemplars};

@@ -10,21 +10,38 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Columns, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
+use crate::{Claim, Columns, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
 
-/// Tells work in progress that nobody waits for it any more. Clones share the flag.
+/// Tells work in progress that nobody waits for it any more, and what memory it may hold: both have to reach whatever works for it. Clones share
+/// the flag and the claim.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Work>);
+
+#[derive(Debug, Default)]
+struct Work {
+    cancelled: AtomicBool,
+    claim: Claim,
+}
 
 impl Cancel {
+    /// For work that holds what this claim allows. The default allows everything.
+    pub fn with(claim: Claim) -> Self {
+        Cancel(Arc::new(Work { cancelled: AtomicBool::new(false), claim }))
+    }
+
     /// Asks the work to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was asked to. Sources and evaluators look once a series or once a thousand samples.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The memory that it holds.
+    pub fn claim(&self) -> &Claim {
+        &self.0.claim
     }
 }
 

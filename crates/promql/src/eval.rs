@@ -29,7 +29,7 @@ mod select;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{Cancel, Columns, Labels, Sample, SeriesSource};
+use model::{Cancel, Columns, Held, Labels, Sample, SeriesSource};
 
 use crate::ast::Expr;
 use crate::{Features, FloatHistogram};
@@ -51,7 +51,8 @@ pub struct Params {
     pub samples_max: usize,
     /// Series that one selector may yield.
     pub series_max: usize,
-    /// Looked at once a series and once a few thousand samples.
+    /// Looked at once a series and once a few thousand samples. Its claim holds what is decoded and what comes out, which stays held: who gives the claim
+    /// drops it with the value.
     pub cancel: Cancel,
     /// What was switched on.
     pub features: Features,
@@ -168,6 +169,16 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Memory that is held as long as what is returned is.
+    fn hold(&self) -> Held {
+        self.params.cancel.claim().hold()
+    }
+
+    /// Holds memory until the caller is done with the value.
+    fn keep(&self, bytes: usize) -> Result<(), EvalError> {
+        Ok(self.params.cancel.claim().take(bytes)?)
+    }
+
     fn check_cancelled(&self) -> Result<(), EvalError> {
         if self.params.cancel.is_cancelled() { Err(EvalError::Cancelled) } else { Ok(()) }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use model::Budget;
+
 /// How queries are answered.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -33,6 +35,9 @@ pub struct Args {
     /// `lookback_delta=`.
     #[arg(long, env = "WEIR_QUERY_LOOKBACK", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub query_lookback: Duration,
+    /// The memory of all queries together, and of their answers until they are sent; without a bound unless the program that starts it gives one.
+    #[arg(skip)]
+    pub memory: Budget,
     /// The experimental parts of the language that are switched on, as `--enable-feature` says.
     #[arg(skip)]
     pub features: promql::Features,

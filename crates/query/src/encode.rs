@@ -38,6 +38,28 @@ pub(crate) fn write_value(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
+/// How many bytes a result takes, about, and rather more: of a label set twice its text, of a sample the longest time and number.
+pub(crate) fn size_of_value(value: &Value) -> usize {
+    const SAMPLE: usize = 44;
+    const SERIES: usize = 48;
+    let series = |labels: &Labels| SERIES + 2 * labels.canonical().len();
+    FRAME
+        + match value {
+            Value::Scalar(_) => SAMPLE,
+            Value::String(text) => SAMPLE + 2 * text.text.len(),
+            Value::Vector(vector) => vector.iter().map(|(labels, _)| series(labels) + SAMPLE).sum(),
+            Value::Matrix(matrix) => matrix.iter().map(|(labels, c)| series(labels) + c.len() * SAMPLE).sum(),
+        }
+}
+
+/// How many bytes a list of texts takes, about.
+pub(crate) fn size_of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    FRAME + texts.into_iter().map(|text| 2 * text.len() + 8).sum::<usize>()
+}
+
+/// What stands around a result.
+const FRAME: usize = 1024;
+
 /// Writes a label set as an object.
 pub(crate) fn write_labels(out: &mut Vec<u8>, labels: LabelsRef<'_>) {
     out.push(b'{');

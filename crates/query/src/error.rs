@@ -5,7 +5,7 @@
 //! waiting queue that Prometheus does not bound.
 
 use axum::http::StatusCode;
-use model::{Kind, SourceError};
+use model::{Exceeded, Kind, SourceError};
 
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,12 @@ impl Error {
             Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Error::NotFound => (StatusCode::NOT_FOUND, "not_found"),
         }
+    }
+}
+
+impl From<Exceeded> for Error {
+    fn from(exceeded: Exceeded) -> Self {
+        Error::Execution { kind: exceeded.kind(), message: exceeded.to_string() }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use model::{Cancel, Kind};
+use model::{Budget, Cancel, Kind};
 use runtime::Shutdown;
 use storage::Reader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -43,6 +43,7 @@ pub(crate) struct Executor {
     pool: rayon::ThreadPool,
     reader: Arc<dyn Reader>,
     limits: Limits,
+    memory: Budget,
     admitted: Arc<Semaphore>,
     running: Arc<Semaphore>,
     shutdown: Shutdown,
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) cancel: Cancel,
     /// How long it waited before.
     pub(crate) waited: Duration,
+    /// For what outlives it.
+    pub(crate) memory: Budget,
 }
 
 impl Executor {
@@ -63,6 +66,7 @@ impl Executor {
     pub(crate) fn new(
         reader: Arc<dyn Reader>,
         limits: Limits,
+        memory: Budget,
         shutdown: Shutdown,
         metrics: Metrics,
     ) -> Result<Self, Error> {
@@ -73,7 +77,7 @@ impl Executor {
             .map_err(|e| Error::Internal(format!("the threads for queries cannot be started: {e}")))?;
         let admitted = Arc::new(Semaphore::new(limits.running_max + limits.waiting_max));
         let running = Arc::new(Semaphore::new(limits.running_max));
-        Ok(Executor { pool, reader, limits, admitted, running, shutdown, metrics })
+        Ok(Executor { pool, reader, limits, memory, admitted, running, shutdown, metrics })
     }
 
     /// How many threads evaluate.
@@ -91,7 +95,8 @@ impl Executor {
         let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
         let admitted = self.admit()?;
         let stage = AtomicU8::new(CATCH_UP);
-        let mut guard = CancelGuard { cancel: Cancel::default(), cancelled: Some(self.metrics.cancelled.clone()) };
+        let mut guard =
+            CancelGuard { cancel: Cancel::with(self.memory.claim()), cancelled: Some(self.metrics.cancelled.clone()) };
         let result = tokio::select! {
             // Work first: an answer that is there is better than a timeout in the same instant.
             biased;
@@ -153,7 +158,7 @@ impl Executor {
         stage.store(EVALUATION, Ordering::Relaxed);
         drop(waiting);
         let running = Held::new(&self.metrics.running);
-        let context = Context { cancel, waited: arrived.elapsed() };
+        let context = Context { cancel, waited: arrived.elapsed(), memory: self.memory.clone() };
         let (sender, receiver) = oneshot::channel();
         self.pool.spawn(move || {
             let result = if context.cancel.is_cancelled() {
@@ -161,7 +166,8 @@ impl Executor {
             } else {
                 catch_unwind(AssertUnwindSafe(|| work(&context))).unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
-            drop((running, place, admitted));
+            // Its memory too, before anybody hears that it has ended.
+            drop((running, place, admitted, context));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });

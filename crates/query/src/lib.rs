@@ -90,7 +90,7 @@ fn start_at(
         threads: args.query_threads,
     };
     let front_door = deps.front_door.router(registry)?;
-    let executor = Executor::new(deps.reader.clone(), limits, shutdown, metrics.clone())?;
+    let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone())?;
     let started_ms = now_ms();
     let api = Arc::new(Api { args, reader: deps.reader, executor, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);

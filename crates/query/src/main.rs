@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use model::Budget;
 use query::{FrontDoor, front_door};
+use runtime::memory::Part;
 use runtime::process;
 use storage::reader;
 
@@ -39,7 +41,9 @@ fn main() -> ExitCode {
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let reader = reader::connect(&args.storage, token.clone(), &registry)?;
         let deps = query::Deps { reader, front_door: FrontDoor { args: args.front_door, token } };
-        let query_args = query::Args { features, ..args.query };
+        let shares = starting.memory.shares(&[Part::Queries]);
+        let memory = Budget::new("queries", shares.of(Part::Queries));
+        let query_args = query::Args { features, memory, ..args.query };
         let query = query::start(query_args, deps, &registry, starting.shutdown()).await?;
         starting.push(query.component);
         Ok(())

@@ -1,7 +1,9 @@
 //! What the query component tells of itself.
 
+use model::Budget;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use runtime::memory::{Part, Told, register_part};
 use runtime::metrics::register_bounds;
 
 use crate::{Args, Error};
@@ -25,6 +27,11 @@ pub(crate) struct Metrics {
     pub(crate) rejected: IntCounter,
     pub(crate) timeouts: IntCounter,
     pub(crate) cancelled: IntCounter,
+}
+
+fn told(memory: &Budget) -> Told {
+    let (bytes_max, held, peak) = (memory.bytes_max(), memory.held(), memory.peak());
+    Told { bytes_max, held, peak, refused: memory.refused() }
 }
 
 fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
@@ -59,7 +66,9 @@ impl Metrics {
     /// Registers all.
     pub(crate) fn register(registry: &Registry, args: &Args) -> Result<Self, Error> {
         let failed = |e: prometheus::Error| Error::Internal(format!("a metric cannot be registered: {e}"));
-        bounds(registry, args).and_then(|()| Self::try_register(registry)).map_err(failed)
+        let memory = args.memory.clone();
+        let part = register_part(registry, Part::Queries, move || told(&memory));
+        part.and_then(|()| bounds(registry, args)).and_then(|()| Self::try_register(registry)).map_err(failed)
     }
 
     fn try_register(registry: &Registry) -> Result<Self, prometheus::Error> {

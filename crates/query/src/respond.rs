@@ -3,8 +3,10 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
+use model::{Budget, Claim, Held};
 
 use crate::Error;
+use crate::execute::Context;
 use crate::number::{write_integer, write_string};
 
 /// How many warnings and how many infos an answer names; of the rest it gives the number, as Prometheus does.
@@ -21,21 +23,57 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
     /// What the client may want to know of it.
     pub(crate) infos: Vec<String>,
+    /// The memory of what is written.
+    held: Held,
+    /// Whose that is until it is sent.
+    memory: Budget,
+}
+
+/// What is sent, and its memory.
+struct Sent {
+    bytes: Vec<u8>,
+    _claim: Claim,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Answer {
-    /// Begins an answer.
+    /// Begins an answer that is small.
     pub(crate) fn new() -> Self {
-        Answer { out: b"{\"status\":\"success\",\"data\":".to_vec(), warnings: Vec::new(), infos: Vec::new() }
+        let out = b"{\"status\":\"success\",\"data\":".to_vec();
+        let (held, memory) = (Held::default(), Budget::default());
+        Answer { out, warnings: Vec::new(), infos: Vec::new(), held, memory }
     }
 
-    /// Ends it.
+    /// Begins an answer of so many bytes, about; the room is held before it is taken.
+    pub(crate) fn with_room(context: &Context, bytes: usize) -> Result<Self, Error> {
+        let mut held = context.cancel.claim().hold();
+        held.grow(bytes)?;
+        let mut answer = Answer { held, memory: context.memory.clone(), ..Answer::new() };
+        answer.out.reserve_exact(bytes);
+        Ok(answer)
+    }
+
+    /// Ends it. What is sent holds its memory until then, and no longer that of the query.
     pub(crate) fn finish(mut self) -> Bytes {
         write_annotations(&mut self.out, "warnings", "warning", &self.warnings);
         write_annotations(&mut self.out, "infos", "info", &self.infos);
         self.out.push(b'}');
-        self.out.into()
+        drop(self.held);
+        sent(&self.memory, self.out)
     }
+}
+
+/// Bytes that hold their memory of a budget until they are dropped.
+pub(crate) fn sent(memory: &Budget, bytes: Vec<u8>) -> Bytes {
+    let claim = memory.claim();
+    // They are there; and what was held for them was given back a moment ago.
+    claim.set(bytes.len());
+    Bytes::from_owner(Sent { bytes, _claim: claim })
 }
 
 /// An answer whose data is at hand as JSON.

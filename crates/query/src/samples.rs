@@ -15,7 +15,7 @@ use crate::encode::write_labels;
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::{write_integer, write_json_number, write_label};
-use crate::respond::write_list;
+use crate::respond::{sent, write_list};
 
 /// Samples in a list: at some sixty bytes each an answer of 60 MB.
 const LIST_MAX: usize = 1_000_000;
@@ -100,7 +100,8 @@ impl Question {
         } else {
             api.args.query_samples_max
         };
-        let (mut found, mut columns, mut warnings) = (Vec::new(), Columns::default(), set.warnings);
+        let (mut found, mut columns, mut warnings) = (Vec::<Found>::new(), Columns::default(), set.warnings);
+        let (mut held, mut scratch) = (context.cancel.claim().hold(), context.cancel.claim().hold());
         for (n, one) in series.iter().enumerate() {
             if context.cancel.is_cancelled() {
                 return Err(Error::Canceled("nobody waits for it"));
@@ -110,6 +111,15 @@ impl Question {
             api.metrics.samples.inc_by(columns.len() as u64);
             if !columns.histograms.is_empty() && !warnings.iter().any(|warning| warning == LEFT_OUT) {
                 warnings.push(LEFT_OUT.to_owned());
+            }
+            scratch.grow_to(columns.memory())?;
+            let needed = found.len() + columns.len();
+            if needed > found.capacity() {
+                let (before, room) = (found.capacity(), needed.max(2 * found.capacity()));
+                // For a moment, what is there is there twice.
+                held.grow(room * size_of::<Found>())?;
+                found.reserve_exact(room - found.len());
+                held.shrink_to(held.bytes() - before * size_of::<Found>());
             }
             let unbounded = self.min == f64::NEG_INFINITY && self.max == f64::INFINITY;
             let keep = |v: f64| !is_stale(v) && (unbounded || (self.min <= v && v <= self.max));
@@ -123,12 +133,16 @@ impl Question {
         }
         if !self.percentiles.is_empty() {
             let body = percentiles(&self.percentiles, found.into_iter().map(|sample| sample.v).collect());
-            return Ok(Plain { body, warnings });
+            return Ok(Plain { body: sent(&context.memory, body), warnings });
         }
         // Stable: at the same time the series come in the order of their labels.
         found.sort_by_key(|sample| sample.t);
-        let body = list(&found, &series.iter().map(|one| &one.labels).collect::<Vec<_>>());
-        Ok(Plain { body, warnings })
+        let labels: Vec<&Labels> = series.iter().map(|one| &one.labels).collect();
+        let frames: usize = labels.iter().map(|labels| 2 * labels.canonical().len()).sum();
+        let written: usize = found.iter().map(|one| 64 + 2 * labels[one.series as usize].canonical().len()).sum();
+        held.grow(frames + written)?;
+        let body = list(&found, &labels, written);
+        Ok(Plain { body: sent(&context.memory, body), warnings })
     }
 }
 
@@ -138,10 +152,10 @@ struct Found {
     series: u32,
 }
 
-fn list(found: &[Found], series: &[&Labels]) -> Bytes {
+fn list(found: &[Found], series: &[&Labels], bytes: usize) -> Vec<u8> {
     // What stands before and after the value is the same for all samples of a series.
     let frames: Vec<(Vec<u8>, Vec<u8>)> = series.iter().map(|labels| frame(labels)).collect();
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(bytes);
     write_list(&mut out, found, |out, sample| {
         let (before, after) = &frames[sample.series as usize];
         out.extend_from_slice(before);
@@ -153,7 +167,7 @@ fn list(found: &[Found], series: &[&Labels]) -> Bytes {
         write_integer(out, sample.t.unsigned_abs());
         out.extend_from_slice(after);
     });
-    out.into()
+    out
 }
 
 fn frame(labels: &Labels) -> (Vec<u8>, Vec<u8>) {
@@ -169,7 +183,7 @@ fn frame(labels: &Labels) -> (Vec<u8>, Vec<u8>) {
     (before, after)
 }
 
-fn percentiles(wanted: &[f64], mut values: Vec<f64>) -> Bytes {
+fn percentiles(wanted: &[f64], mut values: Vec<f64>) -> Vec<u8> {
     // What is not a number has no rank.
     values.retain(|v| !v.is_nan());
     values.sort_unstable_by(f64::total_cmp);
@@ -187,7 +201,7 @@ fn percentiles(wanted: &[f64], mut values: Vec<f64>) -> Bytes {
     out.extend_from_slice(b"\"count\":");
     write_integer(&mut out, values.len() as u64);
     out.push(b'}');
-    out.into()
+    out
 }
 
 /// The smallest of the sorted values that at least `p` percent of them do not exceed.
@@ -239,7 +253,7 @@ mod tests {
         assert_eq!(nearest_rank(&thousand, 0.1), Some(1.0));
         assert_eq!(nearest_rank(&thousand[..250], 64.4), Some(161.0));
         assert_eq!(nearest_rank(&[], 50.0), None);
-        assert_eq!(percentiles(&[99.9, 50.0], vec![2.5, f64::NAN, 1.0]), r#"{"p99.9":2.5,"p50":1,"count":2}"#);
-        assert_eq!(percentiles(&[50.0], Vec::new()), r#"{"p50":null,"count":0}"#);
+        assert_eq!(percentiles(&[99.9, 50.0], vec![2.5, f64::NAN, 1.0]), br#"{"p99.9":2.5,"p50":1,"count":2}"#);
+        assert_eq!(percentiles(&[50.0], Vec::new()), br#"{"p50":null,"count":0}"#);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::Budget;
 use prometheus::Registry;
 use runtime::metrics::{Disk, register_bounds, register_disk};
 use runtime::{Component, Shutdown, ShutdownTrigger, Token, listener};
@@ -50,6 +51,10 @@ pub struct Args {
     /// Where clients of the Kafka protocol are told to connect; without it the address at which they arrived
     #[arg(long, env = "WEIR_KAFKA_ADVERTISE", value_name = "HOST:PORT", value_parser = parse_address)]
     pub kafka_advertise: Option<(String, u16)>,
+
+    /// Memory for records of the log, of which the newest ones get a part; without a bound unless the program that starts it gives one.
+    #[arg(skip)]
+    pub memory: Budget,
 
     /// What clients of the Kafka protocol have to know as password; set by the program that starts the log
     #[arg(skip)]

@@ -11,13 +11,16 @@ use crate::component::Args;
 use crate::files::{create_dir, io, replace, sync_dir};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::partition::{Layout, Partition};
+use crate::partition::{self, Layout, Partition};
 use crate::producer_ids::ProducerIds;
 use crate::segment::corrupt;
 use crate::{Bounds, BoxFuture, Error, Log, Record};
 
 /// How much more than its bound the log may hold for the sake of a consumer that has not read it.
 pub(crate) const HARD_LIMIT: u64 = 4;
+
+/// One of so many parts of the memory for records is for the newest ones; the others are for those who read them.
+const CACHE_SHARE: usize = 2;
 
 /// The log of one directory.
 pub(crate) struct LocalLog {
@@ -38,11 +41,18 @@ impl LocalLog {
         let producer_ids = ProducerIds::open(&args.dir)?;
         // What an earlier process created and was killed before it made durable.
         sync_dir(&args.dir)?;
-        let layout = Layout { segment_bytes: args.queue_segment_bytes.max(1) };
+        let cache_bytes = (args.memory.bytes_max() / CACHE_SHARE / number.max(1) as usize).min(partition::CACHE_BYTES);
+        let layout = Layout { segment_bytes: args.queue_segment_bytes.max(1), cache_bytes };
         let (mut partitions, mut writers) = (Vec::new(), Vec::new());
         for n in 0..number {
-            let (partition, writer) =
-                Partition::open(&args.dir.join(n.to_string()), n, layout, groups.clone(), metrics.clone())?;
+            let (partition, writer) = Partition::open(
+                &args.dir.join(n.to_string()),
+                n,
+                layout,
+                args.memory.claim(),
+                groups.clone(),
+                metrics.clone(),
+            )?;
             partitions.push(partition);
             writers.push(writer);
         }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use model::Budget;
+use runtime::memory::{Part, Told, register_part};
 use runtime::process;
 
 #[global_allocator]
@@ -28,8 +30,16 @@ fn main() -> ExitCode {
     let args = Command::parse();
     process::run("queue", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
         let token = starting.token.clone();
-        let queue_args = queue::Args { dir: args.data.join("queue"), token, ..args.queue };
+        let memory = Budget::new("records of the log", starting.memory.shares(&[Part::Log]).of(Part::Log));
         let registry = starting.registry.clone();
+        let own = memory.clone();
+        register_part(&registry, Part::Log, move || Told {
+            bytes_max: own.bytes_max(),
+            held: own.held(),
+            peak: own.peak(),
+            refused: own.refused(),
+        })?;
+        let queue_args = queue::Args { dir: args.data.join("queue"), memory, token, ..args.queue };
         let queue = queue::start(queue_args, queue::Deps {}, &registry, starting.shutdown()).await?;
         starting.push(queue.component);
         Ok(())

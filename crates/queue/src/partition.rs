@@ -22,6 +22,8 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 use crate::files::{create_dir, sync_dir};
+use model::Claim;
+
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::producers::Producers;
@@ -40,8 +42,8 @@ pub(crate) const WAITING_BYTES_MAX: usize = 64 << 20;
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
 /// Last segments of which the producers are read back when the log is opened; see [`crate::producers`].
 const PRODUCER_SEGMENTS: usize = 2;
-/// Newest records kept in memory, a partition: some seconds at 100 MB/s over four partitions.
-const CACHE_BYTES: usize = 32 << 20;
+/// Newest records kept in memory, a partition, where there is room: some seconds at 100 MB/s over four partitions.
+pub(crate) const CACHE_BYTES: usize = 32 << 20;
 /// What a record in the cache takes beside its payload, so that empty ones are bounded too.
 const CACHE_RECORD_BYTES: usize = size_of::<Record>();
 
@@ -65,6 +67,8 @@ struct State {
     segments: VecDeque<Segment>,
     cache: VecDeque<Record>,
     cache_bytes: usize,
+    /// The memory of the cache.
+    claim: Claim,
     poisoned: Option<String>,
 }
 
@@ -72,6 +76,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) segment_bytes: u64,
+    /// Of the newest records, which are kept in memory.
+    pub(crate) cache_bytes: usize,
 }
 
 impl Partition {
@@ -80,6 +86,7 @@ impl Partition {
         dir: &Path,
         number: u32,
         layout: Layout,
+        claim: Claim,
         groups: Arc<Groups>,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, JoinHandle<()>), Error> {
@@ -94,7 +101,7 @@ impl Partition {
         let partition = Arc::new(Partition {
             number,
             dir: dir.to_owned(),
-            state: Mutex::new(State { segments, cache: VecDeque::new(), cache_bytes: 0, poisoned: None }),
+            state: Mutex::new(State { segments, cache: VecDeque::new(), cache_bytes: 0, claim, poisoned: None }),
             end: watch::Sender::new(end),
             appends: Mutex::new(Some(appends)),
             waiting_bytes: AtomicUsize::new(0),

@@ -11,6 +11,7 @@ pub mod error;
 pub mod form;
 pub mod listener;
 pub mod logs;
+pub mod memory;
 pub mod metrics;
 pub mod priority;
 pub mod process;

@@ -31,6 +31,7 @@ use axum::Router;
 use prometheus::Registry;
 
 use crate::error::{Failure, chain};
+use crate::memory::{self, Limit};
 use crate::metrics::Page;
 use crate::self_monitoring::SelfMonitoring;
 use crate::signals::Signals;
@@ -72,6 +73,10 @@ pub struct Args {
     #[arg(long, env = "WEIR_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = config::duration)]
     pub drain_delay: Duration,
 
+    /// How much memory the process may have.
+    #[command(flatten)]
+    pub memory: memory::Args,
+
     /// How logs are written.
     #[command(flatten, next_help_heading = "Logs")]
     pub logs: logs::Args,
@@ -85,6 +90,8 @@ pub struct Starting<'a> {
     pub address: SocketAddr,
     /// The token between components, where there is one.
     pub token: Option<Token>,
+    /// The memory that the process may have.
+    pub memory: Limit,
     stages: &'a mut Stages,
     router: Router,
 }
@@ -190,6 +197,8 @@ impl Process<'_> {
     {
         let Process { component, version, page, registry, routes } = self;
         metrics::register_process(&registry, version)?;
+        let memory = Limit::of(&args.memory);
+        memory.tell(&registry)?;
         let token = args.token_file.as_deref().map(Token::read).transpose()?;
         let (socket, address) = listener::bind(&args.listen).await.map_err(Error::System)?;
         let (instance, interval) =
@@ -212,7 +221,8 @@ impl Process<'_> {
         if let Some(monitoring) = monitoring {
             stages.task("self-monitoring", |shutdown| monitoring.run(shutdown));
         }
-        let mut starting = Starting { registry: registry.clone(), address, token, stages, router: Router::new() };
+        let mut starting =
+            Starting { registry: registry.clone(), address, token, memory, stages, router: Router::new() };
         start(&mut starting).await?;
         routes.ready(&page, starting.router, &registry)?;
         tracing::info!("ready at http://{address}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Exemplar, LabelsRef, Metadata, Samples};
+use model::{Claim, Exemplar, LabelsRef, Metadata, Samples};
 use queue::payload::{Decoder, Visitor};
 use queue::{Lag, Log, Record};
 use runtime::{Backoff, Shutdown};
@@ -13,8 +13,6 @@ use tsdb::{Batch, Db};
 
 use crate::metrics::Metrics;
 
-/// Payload that is fetched at once.
-pub(crate) const FETCH_BYTES: usize = 4 << 20;
 /// How long a fetch waits for the first record: only a bound, since a record ends the wait at once.
 pub(crate) const FETCH_WAIT: Duration = Duration::from_secs(5);
 
@@ -24,6 +22,10 @@ pub(crate) type Applied = watch::Sender<i64>;
 /// Reads one partition.
 pub(crate) struct Consumer {
     pub(crate) partition: u32,
+    /// Payload that is fetched at once.
+    pub(crate) fetch_bytes: usize,
+    /// The memory of what is fetched and not applied yet.
+    pub(crate) fetched: Claim,
     pub(crate) db: Arc<Db>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) applied: Arc<Applied>,
@@ -69,7 +71,7 @@ impl Consumer {
             let fetched = handle.block_on(async {
                 tokio::select! {
                     () = shutdown.asked() => None,
-                    fetched = log.fetch(partition, next, FETCH_BYTES, FETCH_WAIT) => Some(fetched),
+                    fetched = log.fetch(partition, next, self.fetch_bytes, FETCH_WAIT) => Some(fetched),
                 }
             });
             match fetched {
@@ -77,8 +79,9 @@ impl Consumer {
                 Some(Ok(records)) => {
                     backoff.reset();
                     self.lag.fetched(partition, &records);
-                    self.wait_for_room(&mut shutdown, &handle);
-                    next = self.apply(&records, &mut decoder).unwrap_or(next);
+                    self.fetched.set(records.iter().map(|record| record.payload.len()).sum());
+                    next = self.apply(&records, &mut decoder, &mut shutdown, &handle).unwrap_or(next);
+                    self.fetched.set(0);
                 }
                 Some(Err(queue::Error::OutOfRange { offset, start, end, .. })) => {
                     self.metrics.skipped.inc();
@@ -110,14 +113,23 @@ impl Consumer {
         }
     }
 
-    /// Adds records to the head, and returns the offset after the last one.
-    fn apply(&self, records: &[Record], decoder: &mut Decoder) -> Option<i64> {
-        let last = records.last()?;
+    /// Adds records to the head, each once there is room for it, and returns the offset after the last one that was added.
+    fn apply(
+        &mut self,
+        records: &[Record],
+        decoder: &mut Decoder,
+        shutdown: &mut Shutdown,
+        handle: &Handle,
+    ) -> Option<i64> {
+        let mut next = None;
         let depth = self.log.known_end(self.partition) - *self.applied.borrow();
         if depth > self.metrics.depth_peak.get() {
             self.metrics.depth_peak.set(depth);
         }
         for record in records {
+            if !self.wait_for_room(shutdown, handle) {
+                break;
+            }
             let timestamp_ms = record.timestamp_ms;
             let mut apply = Apply { batch: self.db.begin(), timestamp_ms, samples: 0, out_of_order: 0 };
             if let Err(error) = decoder.decode(&record.payload, &mut apply) {
@@ -132,21 +144,27 @@ impl Consumer {
             // Who is told that it is visible may look at how much is not.
             self.lag.applied(self.partition, record);
             self.applied.send_replace(record.offset + 1);
+            next = Some(record.offset + 1);
+            if self.db.should_flush() {
+                self.work.notify_one();
+            }
         }
-        if self.db.should_flush() {
-            self.work.notify_one();
-        }
-        Some(last.offset + 1)
+        next
     }
 
-    /// Waits while flushes do not keep up: the head's memory is bounded, and what waits is safe in the log.
-    fn wait_for_room(&mut self, shutdown: &mut Shutdown, handle: &Handle) {
-        while self.db.is_over_budget() && !shutdown.is_asked() {
+    /// Waits while flushes do not keep up: the head's memory is bounded, and what waits is safe in the log. Says whether there is room; there is none when
+    /// the process is to end.
+    fn wait_for_room(&mut self, shutdown: &mut Shutdown, handle: &Handle) -> bool {
+        while self.db.is_over_budget() {
+            if shutdown.is_asked() {
+                return false;
+            }
             self.metrics.throttled.inc();
             self.work.notify_one();
             handle.block_on(async {
                 tokio::select! { () = shutdown.asked() => {}, _ = self.flushed.changed() => {} }
             });
         }
+        true
     }
 }

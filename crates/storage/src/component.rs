@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::Budget;
 use prometheus::Registry;
 use queue::{Bounds, Lag, Log};
+use runtime::memory::Part;
 use runtime::{Component, Shutdown, Token, token};
 use tokio::sync::{Notify, watch};
 use tsdb::disk::{Disk, ELSEWHERE, Local};
@@ -19,12 +21,16 @@ use crate::apply::{Applied, Consumer};
 use crate::downsample::{self, Downsample};
 use crate::keep::Keeper;
 use crate::local::LocalReader;
+use crate::memory::{self, Memory};
 use crate::metrics::{self, Metrics};
 use crate::objects::{self, Mirror};
 use crate::retention::{self, Retention, Rules};
 use crate::serve::{self, Node};
 use crate::snapshot;
 use crate::{Error, Reader, Replica};
+
+/// A larger head only makes a restart read more of the log.
+const HEAD_BYTES_MAX: usize = 512 << 20;
 
 /// Configuration of storage.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,9 +57,10 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_DOWNSAMPLE", default_value = "", value_name = "RULES", value_parser = downsample::parse)]
     pub storage_downsample: Downsample,
 
-    /// Memory of the newest samples at which they are written to a block; up to twice as much is used while that runs
-    #[arg(long, env = "WEIR_STORAGE_HEAD_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
-    pub storage_head_bytes_max: usize,
+    /// Memory of the newest samples at which they are written to a block; up to twice as much is used while that runs. Without it half of their share of
+    /// --memory-limit, at most 512 MiB
+    #[arg(long, env = "WEIR_STORAGE_HEAD_BYTES_MAX", value_name = "BYTES")]
+    pub storage_head_bytes_max: Option<usize>,
 
     /// Longest time between two writes to blocks: what is newer is read from the log after a crash
     #[arg(long, env = "WEIR_STORAGE_FLUSH_INTERVAL", default_value = "30m", value_name = "DURATION", value_parser = parse_duration)]
@@ -63,7 +70,8 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_BLOCK_SPAN", default_value = "1d", value_name = "DURATION", value_parser = parse_duration)]
     pub storage_block_span: Duration,
 
-    /// Memory for parts of the blocks' indexes that were read; beside it all blocks together take half a byte a series
+    /// Memory for parts of the blocks' indexes that were read, at most three quarters of their share of --memory-limit; beside it all blocks together take
+    /// half a byte a series
     #[arg(long, env = "WEIR_STORAGE_INDEX_CACHE_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub storage_index_cache_bytes: usize,
 
@@ -96,6 +104,10 @@ pub struct Args {
     #[arg(long, env = "WEIR_STORAGE_COPIES", default_value_t = 1, value_name = "N")]
     pub storage_copies: u32,
 
+    /// What memory the parts of storage may hold; set by the program that starts it.
+    #[arg(skip)]
+    pub memory: Memory,
+
     /// Where blocks are beside the local disk.
     #[command(flatten)]
     pub objects: objects::Args,
@@ -108,11 +120,21 @@ impl Args {
             retention_rules: self.retention_rules.0.clone(),
             retention_bytes: self.retention_bytes,
             downsample: self.storage_downsample.0.clone(),
-            head_bytes_max: self.storage_head_bytes_max.max(1),
+            head_bytes_max: self.head_bytes_max(),
+            memory: self.memory.engine.clone(),
             block_span_ms: self.storage_block_span.as_millis() as i64,
-            index_cache_bytes: self.storage_index_cache_bytes,
+            index_cache_bytes: self.index_cache_bytes(),
             exemplars_max: self.storage_exemplars_max,
         }
+    }
+
+    pub(crate) fn head_bytes_max(&self) -> usize {
+        self.storage_head_bytes_max.unwrap_or_else(|| self.memory.head_bytes_max(HEAD_BYTES_MAX)).max(1)
+    }
+
+    /// Memory for pages of indexes: what they may have of the share, the rest of which is for what all blocks keep.
+    pub(crate) fn index_cache_bytes(&self) -> usize {
+        self.storage_index_cache_bytes.min(self.memory.engine.index.bytes_max() / 4 * 3)
     }
 
     fn replica(&self) -> Replica {
@@ -139,16 +161,27 @@ pub struct Started {
     pub reader: Arc<dyn Reader>,
     replica: Replica,
     partitions: u32,
+    reads: Budget,
 }
 
 impl Started {
     /// What [`crate::serve`] offers to others.
     pub fn node(&self) -> Node {
-        Node { reader: self.reader.clone(), replica: self.replica, partitions: self.partitions }
+        Node {
+            reader: self.reader.clone(),
+            replica: self.replica,
+            partitions: self.partitions,
+            memory: self.reads.clone(),
+        }
     }
 
     /// The component with the routes of [`crate::serve`], for those who have the token where there is one.
     pub fn serve(self, token: Option<Token>, registry: &Registry) -> Result<Component, Error> {
+        let reads = memory::register(registry, Part::Queries, &self.reads, {
+            let reads = self.reads.clone();
+            move || reads.refused()
+        });
+        reads.map_err(|e| Error::Start(e.to_string()))?;
         let routes = serve::router(self.node(), token.clone(), registry)?;
         let own = token::require(token, self.component.router);
         Ok(Component { router: own.merge(routes), ..self.component })
@@ -191,6 +224,8 @@ async fn start_on(
     let replica = args.replica();
     replica.check()?;
     let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
+    let (memory, reads) = (args.memory.clone(), args.memory.reads.clone());
+    memory.register(registry, metrics.throttled.clone()).map_err(|e| Error::Start(e.to_string()))?;
     let began = Instant::now();
     let db = open(Box::new(disk), args.dir.clone(), args.options(), replica).await?;
     for warning in db.warnings().into_iter().chain(db.exemplars_warning()) {
@@ -209,6 +244,8 @@ async fn start_on(
         applied.push(own.clone());
         let consumer = Consumer {
             partition,
+            fetch_bytes: memory.fetch_bytes(places.len()),
+            fetched: memory.log.claim(),
             db: db.clone(),
             log: deps.log.clone(),
             applied: own,
@@ -243,7 +280,7 @@ async fn start_on(
     let admin = Admin::new(args.enable_admin_api, args.dir, keeper.clone(), reader.clone(), shutdown.clone());
     let drained = Box::pin(drain(writers, shutdown, failure));
     let component = Component { name: "storage", router: admin.router(), drained };
-    Ok(Started { component, reader, replica, partitions })
+    Ok(Started { component, reader, replica, partitions, reads })
 }
 
 type OpenDisk = dyn FnOnce() -> Result<Arc<dyn Disk>, tsdb::Error> + Send;

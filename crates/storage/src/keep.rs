@@ -39,6 +39,15 @@ pub(crate) struct Keeper {
     pub(crate) tells_the_log: bool,
 }
 
+/// Why the flusher goes on.
+enum Woken {
+    Stop,
+    /// The head is full, or was.
+    Full,
+    /// The interval is over, or the pause after a failure.
+    Late,
+}
+
 impl Keeper {
     /// Writes the head to blocks, and tells the log how far it is not needed any more where nobody else does.
     pub(crate) fn flush(&self, handle: &Handle) -> Result<(), crate::Error> {
@@ -60,16 +69,22 @@ impl Keeper {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 11);
         let mut pause = self.flush_interval;
         loop {
-            let stop = handle.block_on(async {
+            let woken = handle.block_on(async {
                 tokio::select! {
-                    () = shutdown.asked() => true,
+                    () = shutdown.asked() => Woken::Stop,
                     // While a failure is waited out, a full head changes nothing.
-                    () = self.work.notified(), if backoff.attempts() == 0 => false,
-                    () = tokio::time::sleep(pause) => false,
+                    () = self.work.notified(), if backoff.attempts() == 0 => Woken::Full,
+                    () = tokio::time::sleep(pause) => Woken::Late,
                 }
             });
-            if stop {
-                return;
+            let is_due = match woken {
+                Woken::Stop => return,
+                // What was said while a flush ran may be of what that one took: another one so soon would write a small block.
+                Woken::Full => self.db.should_flush(),
+                Woken::Late => true,
+            };
+            if !is_due {
+                continue;
             }
             pause = match self.flush(&handle) {
                 Ok(()) => {

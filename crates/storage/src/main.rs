@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use model::Budget;
 use queue::kafka;
+use runtime::memory::Part;
 use runtime::process;
 
 #[global_allocator]
@@ -30,13 +32,18 @@ struct Command {
     storage: storage::Args,
 }
 
+/// Among which the memory of the process is shared.
+const PARTS: [Part; 5] = [Part::Head, Part::Writing, Part::Index, Part::Log, Part::Queries];
+
 fn main() -> ExitCode {
     let args = Command::parse();
     process::run("storage", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let config = kafka::Config::new(args.queue, token.clone());
         let log = Arc::new(kafka::Client::connect(config, &registry).await?);
-        let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
+        let shares = starting.memory.shares(&PARTS);
+        let memory = storage::Memory::of(&Budget::new("the process", shares.all()), &shares);
+        let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
         let storage = storage::start(storage_args, storage::Deps { log }, &registry, starting.shutdown()).await?;
         starting.push(storage.serve(token, &registry)?);
         Ok(())

@@ -28,8 +28,8 @@ pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag
     let of_exemplars = "Exemplars that are kept; of more, the oldest go.";
     let of_index = "Memory for pages of the blocks' indexes.";
     let bounds = [
-        ("weir_storage_head_bytes_max", help, args.storage_head_bytes_max as u64),
-        ("weir_storage_index_cache_bytes_max", of_index, args.storage_index_cache_bytes as u64),
+        ("weir_storage_head_bytes_max", help, args.head_bytes_max() as u64),
+        ("weir_storage_index_cache_bytes_max", of_index, args.index_cache_bytes() as u64),
         ("weir_storage_exemplars_max", of_exemplars, args.storage_exemplars_max as u64),
     ];
     register_bounds(registry, &bounds)?;
@@ -51,6 +51,9 @@ pub(crate) fn register_asked_for(registry: &Registry, args: &Args, lag: &Arc<Lag
 
 const TIMES_FORGOTTEN: &str =
     "Columns of times that series share and that were forgotten while blocks were written, for want of memory.";
+
+const MERGES_TOO_LARGE: &str =
+    "Merges that were given up since the start, as they took too much memory; fewer blocks were merged, or none.";
 
 /// The metrics of the component; clones share them.
 #[derive(Clone)]
@@ -79,6 +82,7 @@ pub(crate) struct Metrics {
     pub(crate) block_samples: IntGauge,
     pub(crate) quarantined: IntGauge,
     pub(crate) times_forgotten: IntGauge,
+    pub(crate) merges_too_large: IntGauge,
     pub(crate) annotations: Annotations,
     pub(crate) downsampling: Downsampling,
     pub(crate) index: Index,
@@ -138,10 +142,7 @@ impl Metrics {
                 "Requests of the admin API, by what became of them: done, failed, or refused since one of the kind was being done.",
                 &["operation", "outcome"],
             )?,
-            expired_blocks: IntCounter::new(
-                "weir_storage_expired_blocks_total",
-                "Blocks that were dropped for their age.",
-            )?,
+            expired_blocks: IntCounter::new("weir_storage_expired_blocks_total", "Blocks dropped for their age.")?,
             rebuilt: IntCounter::new("weir_storage_rebuilt_blocks_total", "Blocks written again from the log.")?,
             head_series: IntGauge::new("weir_storage_head_series", "Series in the head.")?,
             head_samples: IntGauge::new("weir_storage_head_samples", "Samples in the head.")?,
@@ -151,6 +152,7 @@ impl Metrics {
             block_samples: IntGauge::new("weir_storage_block_samples", "Samples in the blocks.")?,
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
             times_forgotten: IntGauge::new("weir_storage_forgotten_time_columns", TIMES_FORGOTTEN)?,
+            merges_too_large: IntGauge::new("weir_storage_merges_too_large", MERGES_TOO_LARGE)?,
             annotations: Annotations::new()?,
             downsampling: Downsampling::new()?,
             index: Index::new()?,
@@ -199,6 +201,7 @@ impl Metrics {
             &self.block_samples,
             &self.quarantined,
             &self.times_forgotten,
+            &self.merges_too_large,
         ];
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
@@ -219,6 +222,7 @@ impl Metrics {
         self.block_samples.set(stats.block_samples as i64);
         self.quarantined.set(stats.quarantined as i64);
         self.times_forgotten.set(stats.times_forgotten as i64);
+        self.merges_too_large.set(stats.merges_too_large as i64);
         self.annotations.tell(&stats);
         self.downsampling.tell(&stats.downsampled);
         self.index.tell(&stats);

@@ -10,8 +10,11 @@ use tokio::runtime::Handle;
 use tsdb::{Lost, Rebuild};
 
 use crate::Error;
-use crate::apply::{FETCH_BYTES, FETCH_WAIT};
+use crate::apply::FETCH_WAIT;
 use crate::keep::Keeper;
+
+/// Payload that is fetched at once: one partition is read at a time, and not often.
+const FETCH_BYTES: usize = 1 << 20;
 
 /// Adds what a record holds to a block.
 struct Again<'a, 'b>(&'a mut Rebuild<'b>);

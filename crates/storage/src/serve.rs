@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::routing::post;
-use model::{Cancel, Kind, SourceError};
+use model::{Budget, Cancel, Kind, SourceError};
 use prometheus::Registry;
 use runtime::{Token, token};
 use tokio::sync::Semaphore;
@@ -43,6 +43,8 @@ pub struct Node {
     pub replica: Replica,
     /// Partitions of the log.
     pub partitions: u32,
+    /// What all reads together may hold.
+    pub memory: Budget,
 }
 
 /// What the routes share.
@@ -79,7 +81,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
 }
 
 async fn select(State(server): Shared, body: Bytes) -> Response<Body> {
-    let cancel = Cancel::default();
+    let cancel = Cancel::with(server.node.memory.claim());
     match question::select(&body, cancel.clone()) {
         Ok(request) => {
             let work = move |reader: &dyn Reader| {
@@ -93,7 +95,7 @@ async fn select(State(server): Shared, body: Bytes) -> Response<Body> {
 }
 
 async fn label_names(State(server): Shared, body: Bytes) -> Response<Body> {
-    let cancel = Cancel::default();
+    let cancel = Cancel::with(server.node.memory.claim());
     match question::label_names(&body, cancel.clone()) {
         Ok(request) => {
             stream::answer(server, cancel, move |reader| Ok(Reply::Texts(reader.label_names(&request)?))).await
@@ -103,7 +105,7 @@ async fn label_names(State(server): Shared, body: Bytes) -> Response<Body> {
 }
 
 async fn label_values(State(server): Shared, body: Bytes) -> Response<Body> {
-    let cancel = Cancel::default();
+    let cancel = Cancel::with(server.node.memory.claim());
     match question::label_values(&body, cancel.clone()) {
         Ok((name, request)) => {
             stream::answer(server, cancel, move |reader| Ok(Reply::Texts(reader.label_values(&name, &request)?))).await
@@ -123,7 +125,7 @@ async fn metadata(State(server): Shared, body: Bytes) -> Response<Body> {
 }
 
 async fn exemplars(State(server): Shared, body: Bytes) -> Response<Body> {
-    let cancel = Cancel::default();
+    let cancel = Cancel::with(server.node.memory.claim());
     match question::exemplars(&body, cancel.clone()) {
         Ok(request) => {
             stream::answer(server, cancel, move |reader| Ok(Reply::Exemplars(reader.exemplars(&request)?))).await

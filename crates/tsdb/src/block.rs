@@ -19,7 +19,7 @@ mod write;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
+use model::{Cancel, Columns, Held, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
 use roaring::RoaringBitmap;
 
 use crate::chunk::{self, Facts, Times};
@@ -176,11 +176,12 @@ impl Block {
         self.index.series()
     }
 
-    /// The series that meet the request, with where their chunks are.
+    /// The series that meet the request, with where their chunks are, which is held.
     pub(crate) fn pieces(
         self: &Arc<Self>,
         request: &SelectRequest,
         cuts: &Cuts,
+        held: &mut Held,
     ) -> Result<Vec<(Labels, Piece)>, Error> {
         let (ids, mut memo) = (postings::select(&self.index, &request.matchers)?, Memo::default());
         let mut out = Vec::new();
@@ -193,6 +194,8 @@ impl Block {
             let is_asked = |c: &ChunkRef| c.range.overlaps(&request.range) && !is_cut(&cuts, c);
             let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(is_asked).collect();
             if !chunks.is_empty() {
+                let text = entry.labels.canonical().len();
+                held.grow(size_of::<(Labels, Piece)>() + text + chunks.capacity() * size_of::<ChunkRef>())?;
                 out.push((entry.labels, Piece { block: self.clone(), chunks, cuts }));
             }
             if out.len() > request.series_max {

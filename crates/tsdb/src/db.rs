@@ -10,6 +10,7 @@ mod exemplars;
 mod families;
 mod flush;
 mod load;
+mod memory;
 mod outline;
 mod read;
 mod rebuild;
@@ -37,6 +38,8 @@ use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
 use crate::retention::RetentionRule;
 pub use load::Loader;
+use memory::Account;
+pub use memory::Memory;
 pub use rebuild::{Lost, Rebuild};
 
 /// The span of a wide block.
@@ -53,8 +56,10 @@ pub struct Options {
     pub retention_bytes: Option<u64>,
     /// From which age on samples are left out of windows; of the rules that a series meets the first one counts.
     pub downsample: Vec<DownsampleRule>,
-    /// Size of the head at which [`Db::should_flush`] says so, in bytes.
+    /// Size of the head at which [`Db::should_flush`] says so, in bytes, what is known of its series included.
     pub head_bytes_max: usize,
+    /// What memory the parts of the engine may hold.
+    pub memory: Memory,
     /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
     pub block_span_ms: i64,
     /// Memory for pages of the blocks' indexes that were read, in bytes. Beside it each block has some 300 bytes for a thousand series.
@@ -71,6 +76,7 @@ impl Default for Options {
             retention_bytes: None,
             downsample: Vec::new(),
             head_bytes_max: 256 << 20,
+            memory: Memory::default(),
             block_span_ms: 24 * 3_600_000,
             index_cache_bytes: 64 << 20,
             exemplars_max: 100_000,
@@ -83,6 +89,7 @@ impl Default for Options {
 pub struct Db {
     disk: Arc<dyn Disk>,
     options: Options,
+    account: Account,
     head: Head,
     /// Of the indexes of all blocks.
     cache: Arc<Cache>,
@@ -105,6 +112,9 @@ pub struct Db {
     now_ms: AtomicI64,
     flushes: AtomicU64,
     merges: AtomicU64,
+    merges_too_large: AtomicU64,
+    /// Names of neighbours that are too large to be merged.
+    too_large: Mutex<BTreeSet<(String, String)>>,
     times_forgotten: AtomicU64,
     downsampled: Mutex<Downsampled>,
 }
@@ -183,6 +193,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Merges that were committed since the engine was opened.
     pub merges: u64,
+    /// Merges that were given up since the engine was opened, as they took too much memory.
+    pub merges_too_large: u64,
     /// Exemplars that are kept.
     pub exemplars: usize,
     /// Series that have any.
@@ -256,6 +268,8 @@ impl Batch<'_> {
         }
         reached.is_other_log |= offset < reached.next;
         reached.next = next_offset;
+        drop(all);
+        self.db.tell_head();
     }
 }
 
@@ -286,9 +300,12 @@ impl Db {
             }
         }
         let exemplars = exemplars::Kept::open(&*disk, manifest.exemplars.as_deref(), options.exemplars_max);
+        let account = Account::new(&options.memory);
+        account.tell_index(&view, &cache);
         Ok(Db {
             disk,
             options,
+            account,
             head: Head::default(),
             cache,
             gate: RwLock::default(),
@@ -304,6 +321,8 @@ impl Db {
             now_ms: AtomicI64::new(i64::MIN),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
+            merges_too_large: AtomicU64::new(0),
+            too_large: Mutex::default(),
             times_forgotten: AtomicU64::new(0),
             downsampled: Mutex::default(),
         })
@@ -320,24 +339,14 @@ impl Db {
         Batch { db: self, appender: self.head.appender(), _gate: gate }
     }
 
-    /// Whether the head has reached its bound.
-    pub fn should_flush(&self) -> bool {
-        self.head.bytes() >= self.options.head_bytes_max || self.view().frozen.is_some()
-    }
-
-    /// Whether flushes do not keep up, so that whoever appends has to wait.
-    pub fn is_over_budget(&self) -> bool {
-        self.view().frozen.is_some() && self.head.bytes() >= self.options.head_bytes_max
-    }
-
     /// Figures, as of now.
     pub fn stats(&self) -> Stats {
         let (head, view) = (&self.head, self.view());
-        let frozen = view.frozen.as_ref().map_or(0, |frozen| frozen.bytes());
         // Whoever appends has the head and then these: so the head before them, and not both at once.
         let (head_series, head_samples) = (head.series(), head.samples());
-        let head_bytes = head.bytes() + head.registry_bytes() + frozen;
+        let head_bytes = self.head_held();
         let cache = self.cache.figures();
+        self.account.tell_index(&view, &self.cache);
         let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
             head_series,
@@ -354,6 +363,7 @@ impl Db {
             quarantined: self.warnings().len(),
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),
+            merges_too_large: self.merges_too_large.load(Ordering::Relaxed),
             exemplars: exemplars.all.len(),
             exemplar_series: exemplars.all.series(),
             evicted_exemplars: exemplars.all.evicted(),
@@ -394,6 +404,7 @@ impl Db {
         // From here on it has happened for this process, though a restart may find the one before, until a sync has succeeded.
         let synced = disk::sync(&*self.disk);
         committed.manifest = manifest;
+        self.account.tell_index(&view, &self.cache);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         committed.waiting.extend(before.difference(&after).cloned());
         synced?;

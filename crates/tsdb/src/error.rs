@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Kind, SourceError};
+use model::{Exceeded, Kind, SourceError};
 
 /// An error of the engine.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum Error {
     /// A request is over a bound.
     #[error("{0}")]
     Limit(String),
+    /// It takes more memory than there is.
+    #[error(transparent)]
+    Memory(#[from] Exceeded),
     /// What was asked for cannot be done with what is there.
     #[error("{0}")]
     Invalid(String),
@@ -44,6 +47,7 @@ impl Error {
             Error::Io { .. } | Error::Cancelled => Kind::Unavailable,
             Error::Corrupt { .. } => Kind::Corrupt,
             Error::Limit(_) | Error::Invalid(_) => Kind::Invalid,
+            Error::Memory(exceeded) => exceeded.kind(),
         }
     }
 

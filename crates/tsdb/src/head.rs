@@ -46,8 +46,16 @@ pub struct Head {
 #[derive(Debug, Default)]
 struct Slot {
     shard: Mutex<Shard>,
-    /// Memory of the current samples; written under the lock, read without it.
+    /// Memory of the current samples, and of what is known of series; written under the lock, read without it.
     bytes: AtomicUsize,
+    registry_bytes: AtomicUsize,
+}
+
+impl Slot {
+    fn tell(&self, shard: &Shard) {
+        self.bytes.store(shard.current.bytes, Ordering::Relaxed);
+        self.registry_bytes.store(shard.registry_bytes(), Ordering::Relaxed);
+    }
 }
 
 /// Appends many series: the locks that it meets stay held until it is dropped, since taking one for each series would wait for memory
@@ -97,7 +105,7 @@ impl Head {
         let slot = &self.shards[shard_of(hash)];
         let mut shard = lock(&slot.shard);
         let appended = shard.append(labels, hash, samples);
-        slot.bytes.store(shard.current.bytes, Ordering::Relaxed);
+        slot.tell(&shard);
         appended
     }
 
@@ -119,7 +127,7 @@ impl Head {
 
     /// Memory that labels and postings take, about; it stays over flushes.
     pub fn registry_bytes(&self) -> usize {
-        self.shards().map(|shard| shard.registry_bytes()).sum()
+        self.shards.iter().map(|slot| slot.registry_bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Number of series that are known.
@@ -132,7 +140,7 @@ impl Head {
         for slot in &self.shards {
             let mut shard = lock(&slot.shard);
             shard.truncate_before(start_ms);
-            slot.bytes.store(shard.current.bytes, Ordering::Relaxed);
+            slot.tell(&shard);
         }
     }
 
@@ -145,11 +153,13 @@ impl Head {
         Frozen { shards: self.shards.iter().map(freeze).collect() }
     }
 
-    /// Forgets, in one of the shards, series that have ended; see [`Shard::forget_ended`]. Whether there is a shard after it.
-    pub(crate) fn forget_ended(&self, shard: usize, flushed: &Frozen) -> bool {
-        if let Some(all) = flushed.range() {
-            let since_ms = all.end_ms.saturating_sub(ENDED_MS);
-            lock(&self.shards[shard].shard).forget_ended(&flushed.shards[shard], since_ms);
+    /// Forgets, in one of the shards, series that have ended, or all that are not written now; see [`Shard::forget`]. Whether there is a shard after it.
+    pub(crate) fn forget(&self, shard: usize, flushed: &Frozen, all: bool) -> bool {
+        if let Some(range) = flushed.range() {
+            let slot = &self.shards[shard];
+            let mut own = lock(&slot.shard);
+            own.forget(&flushed.shards[shard], range.end_ms.saturating_sub(ENDED_MS), all);
+            slot.tell(&own);
         }
         shard + 1 < SHARDS
     }
@@ -293,7 +303,7 @@ impl Appender<'_> {
         }
         let Some(shard) = &mut self.held[at] else { return Appended::default() };
         let appended = shard.append(labels, hash, samples);
-        self.head.shards[at].bytes.store(shard.current.bytes, Ordering::Relaxed);
+        self.head.shards[at].tell(shard);
         appended
     }
 

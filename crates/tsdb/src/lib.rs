@@ -30,7 +30,7 @@ mod retention;
 mod testing;
 
 pub use columns::{View, merge_newer};
-pub use db::{Batch, Db, Downsampled, Loader, Lost, Options, Rebuild, Stats};
+pub use db::{Batch, Db, Downsampled, Loader, Lost, Memory, Options, Rebuild, Stats};
 pub use downsample::{DownsampleRule, Level};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Labels, Mark, TimeRange};
+use model::{Cancel, Columns, Held, Labels, Mark, TimeRange};
 
 use crate::Error;
 use crate::block::{Block, Memo, Writer};
@@ -14,6 +14,8 @@ use crate::retention::Floors;
 const MERGE_MIN: usize = 4;
 /// More are not merged at once, so that a merge has an end.
 const MERGE_MAX: usize = 16;
+/// Series after which it is looked how much memory a merge takes.
+const LOOK_EVERY: usize = 64;
 
 /// What was written.
 pub(crate) struct Merged {
@@ -45,12 +47,14 @@ pub(crate) type LeaveOut<'a> = dyn FnMut(&Labels, &Columns) -> Result<Option<Col
 
 /// Writes one block with all that these hold, but for what is expired, deleted or to be left out; of samples at the same time that of the later block stays.
 ///
-/// Series by series, so that memory is bounded by the largest series. The file is durable, its directory entry not.
+/// Series by series, so that memory is that of the largest series and of the index of what is written, which is held of `held`: where there is too little
+/// it fails with [`Error::Memory`]. The file is durable, its directory entry not.
 pub(crate) fn merge(
     sources: &[(Arc<Block>, Cuts)],
     floors: &Floors<'_>,
     leave_out: &mut LeaveOut<'_>,
     mut writer: Writer,
+    held: &mut Held,
     cancel: &Cancel,
 ) -> Result<Merged, Error> {
     let mut is_whole = true;
@@ -61,13 +65,17 @@ pub(crate) fn merge(
         current.push(entry(block, 0, &mut memo)?);
         memos.push(memo);
     }
-    let (mut samples, mut piece) = (Columns::default(), Columns::default());
+    let (mut samples, mut piece, mut series) = (Columns::default(), Columns::default(), 0usize);
     while let Some(next) =
         current.iter().flatten().map(|(labels, _)| labels).min_by_key(|labels| labels.canonical()).cloned()
     {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        if series.is_multiple_of(LOOK_EVERY) {
+            held.grow_to(writer.memory() + samples.memory() + piece.memory())?;
+        }
+        series += 1;
         samples.clear();
         let keep = TimeRange { start_ms: floors.of(next.as_ref()), end_ms: i64::MAX };
         for (n, (block, cuts)) in sources.iter().enumerate() {
@@ -85,6 +93,7 @@ pub(crate) fn merge(
         is_whole &= thinned.is_none();
         writer.push(&next, View::of(thinned.as_ref().unwrap_or(&samples)))?;
     }
+    held.grow_to(writer.memory())?;
     let is_empty = writer.is_empty();
     let times_forgotten = writer.finish()?;
     Ok(Merged { is_empty, is_whole, times_forgotten })

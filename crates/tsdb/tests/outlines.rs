@@ -53,7 +53,8 @@ fn evaluate(text: &str, times: [i64; 3], source: &dyn SeriesSource) -> (Bits, Ve
         samples_max: usize::MAX,
         series_max: usize::MAX,
         cancel: Cancel::default(),
-        features: Features::all(),
+        // Where it is looked at when counting began, all samples are read.
+        features: Features { use_start_timestamps: false, ..Features::all() },
         default_subquery_step_ms: 60_000,
     };
     let expr = promql::parse(text, &Features::all()).expect("parses");

@@ -154,6 +154,9 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WEIR_SELF_MONITORING_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) self_monitoring_interval: Duration,
 
+    #[command(flatten)]
+    pub(crate) memory: runtime::memory::Args,
+
     #[command(flatten, next_help_heading = "Logs")]
     pub(crate) logs: runtime::logs::Args,
 

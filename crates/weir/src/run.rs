@@ -5,7 +5,9 @@ mod greeting;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use model::Budget;
 use prometheus::Registry;
+use runtime::memory::{Limit, Part};
 use runtime::metrics::Page;
 use runtime::{Routes, Stages, Token, listener, process};
 
@@ -45,6 +47,10 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;
     runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
+    let limit = Limit::of(&args.memory);
+    limit.tell(own)?;
+    let shares = limit.shares(&Part::ALL);
+    let whole = Budget::new("the process", shares.all());
     let (listener, address) = listener::bind(&args.listen).await.map_err(anyhow::Error::msg)?;
     greeting::listening(address)?;
     // Served before there is anything to answer with, so that probes and people see a process that is starting.
@@ -57,7 +63,8 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
         stages.task("token", |shutdown| token.follow(registry, shutdown));
     }
 
-    let queue_args = queue::Args { dir: args.data.join("queue"), ..args.queue };
+    let memory = storage::Memory::of(&whole, &shares);
+    let queue_args = queue::Args { dir: args.data.join("queue"), memory: memory.log.clone(), ..args.queue };
     let queue = queue::start(queue_args, queue::Deps {}, &registries.queue, stages.shutdown()).await;
     let queue = queue.context("starting the queue")?;
     let (mut router, log) = (stages.push(queue.component), queue.log);
@@ -68,14 +75,15 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
         );
     }
     let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
-    let storage_args = storage::Args { dir: args.data.join("storage"), ..args.storage };
+    let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
     let deps = storage::Deps { log: log.clone() };
     let storage = storage::start(storage_args, deps, &registries.storage, stages.shutdown()).await;
     let storage = storage.context("starting storage")?;
     let reader = storage.reader;
     router = router.merge(stages.push(storage.component));
 
-    let query_args = query::Args { features, ..args.query };
+    let memory = whole.part("queries", shares.of(Part::Queries));
+    let query_args = query::Args { features, memory, ..args.query };
     let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
     router = router.merge(stages.push(query.context("starting query")?.component));
@@ -84,6 +92,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let alerting_args = alerting::Args {
         dir: args.data.join("alerting"),
         features,
+        memory: whole.part("alerting", shares.of(Part::Alerting)),
         seed: runtime::clock::now_ms().unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32),
         alerting_external_url: external_url.unwrap_or_else(|| format!("http://{address}")),
         ..args.alerting
@@ -93,7 +102,8 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     router = router.merge(stages.push(alerting.context("starting alerting")?.component));
 
     // What would expire at once is refused when it comes.
-    let ingest_args = ingest::Args { sample_age_max_ms, ..args.ingest };
+    let memory = whole.part("write requests", shares.of(Part::Ingest));
+    let ingest_args = ingest::Args { sample_age_max_ms, memory, ..args.ingest };
     let ingest = ingest::start(ingest_args, ingest::Deps { log }, &registries.ingest, stages.shutdown()).await;
     let ingest = ingest.context("starting ingest")?;
     router = router.merge(stages.push(ingest.component));

@@ -293,7 +293,7 @@ impl Loop {
         let windows = self.engine.windows();
         metrics.window_series.set(windows.head().series() as i64);
         metrics.window_samples.set(windows.head().samples().cast_signed());
-        metrics.window_bytes.set(windows.head().bytes() as i64);
+        metrics.window_bytes.set(windows.bytes() as i64);
         metrics.window_overflowed.set(i64::from(windows.is_overflowed()));
     }
 }

@@ -79,6 +79,7 @@ impl Rig {
             features: promql::Features::default(),
             external_labels: Labels::empty(),
             external_url: "http://w".into(),
+            memory: Default::default(),
         };
         Rig { engine: Engine::new(setting, 2, 15_000, 3_600_000, 64 << 20), storage: Fake::default() }
     }

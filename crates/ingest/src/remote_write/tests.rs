@@ -20,7 +20,7 @@ mod request;
 fn stage(message: Message, bytes: &[u8], staging: &mut Staging, window: Window) -> Result<Outcome, Error> {
     let gauge = prometheus::IntGauge::new("g", "g").unwrap();
     let refused = prometheus::IntCounter::new("r", "r").unwrap();
-    let hold = &mut std::sync::Arc::new(Budget::new(usize::MAX, gauge, refused)).hold();
+    let hold = &mut std::sync::Arc::new(Budget::new(usize::MAX, model::Budget::default(), gauge, refused)).hold();
     let context = &mut Context { staging, window, now_ms: NOW_MS, body_bytes_max: usize::MAX, hold };
     match message {
         Message::WriteRequest => decode_write_request(bytes, context),
@@ -212,7 +212,7 @@ async fn a_small_body_that_claims_to_be_huge_is_refused_before_memory_is_taken()
 
 #[tokio::test]
 async fn overload_is_a_status_on_which_prometheus_tries_again() {
-    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = 1 << 16);
+    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = Some(1 << 16));
     let (status, text) = send(&rig, &series(&[("__name__", &"a".repeat(60_000))], &[(1, 1.0)]).repeat(2)).await;
     assert_eq!(status, 503);
     assert!(text.starts_with("overloaded: requests in flight hold"), "{text}");

@@ -115,7 +115,7 @@ fn reduce(
             Ok(out)
         })
         .collect::<Result<Vec<_>, EvalError>>()?;
-    Ok(Matrix::concat(context, matrix.steps(), parts))
+    Matrix::concat(context, matrix.steps(), parts)
 }
 
 fn reduce_group(op: AggregateOp, matrix: &Matrix, rows: &[usize], param: &[f64], cells: &mut [f64]) {

@@ -1,6 +1,6 @@
 //! Why an expression has no value.
 
-use model::{Kind, SourceError};
+use model::{Exceeded, Kind, SourceError};
 
 /// Why an expression has no value.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum EvalError {
     /// More samples at once than [`super::Params::samples_max`].
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
+    /// More memory than there is.
+    #[error("query processing in query execution: {0}")]
+    Memory(#[from] Exceeded),
     /// The source could not answer.
     #[error("expanding series: {0}")]
     Source(#[source] SourceError),
@@ -28,6 +31,7 @@ impl EvalError {
         match self {
             EvalError::NotEvaluated(_) | EvalError::Execution(_) | EvalError::TooManySamples => Kind::Invalid,
             EvalError::Source(error) => error.kind,
+            EvalError::Memory(exceeded) => exceeded.kind(),
             EvalError::Cancelled => Kind::Unavailable,
         }
     }

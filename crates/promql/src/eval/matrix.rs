@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Columns, HistogramSample, Labels, STALE_NAN_BITS};
+use model::{Columns, Held, HistogramSample, Labels, STALE_NAN_BITS};
 
 use super::budget::Budget;
 use super::grid::Grid;
@@ -55,10 +55,17 @@ pub(super) enum Cell {
 /// The histograms of a series, one place for each step.
 pub(super) type Histograms = Box<[Option<Arc<FloatHistogram>>]>;
 
-/// Series over the same steps. Gives its samples back to the budget when it is dropped.
+/// What a series takes beside its cells and the text of its labels.
+const SERIES_BYTES: usize = 64;
+/// What a histogram takes for each sample that it counts as.
+const HISTOGRAM_SAMPLE_BYTES: usize = 16;
+
+/// Series over the same steps. Gives its samples and its memory back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Matrix {
     budget: Arc<Budget>,
+    /// The room for cells, and the series.
+    held: Held,
     n: usize,
     labels: Vec<Labels>,
     /// Whether the name of a series goes at the end of the evaluation (only with delayed name removal).
@@ -66,20 +73,21 @@ pub(super) struct Matrix {
     cells: Vec<f64>,
     /// Of series that have some.
     histograms: Vec<Option<Histograms>>,
-    /// What the histograms count as in the budget.
-    held: usize,
+    /// What the histograms count as in the budget, in samples; each takes its memory too.
+    histogram_samples: usize,
 }
 
 impl Matrix {
     pub(super) fn new(context: &Context, n: usize) -> Self {
         Matrix {
             budget: context.budget.clone(),
+            held: context.hold(),
             n,
             labels: Vec::new(),
             drop_name: Vec::new(),
             cells: Vec::new(),
             histograms: Vec::new(),
-            held: 0,
+            histogram_samples: 0,
         }
     }
 
@@ -96,7 +104,11 @@ impl Matrix {
     /// Appends a series of absent cells, and lends them.
     pub(super) fn add(&mut self, labels: Labels, drop_name: bool) -> Result<&mut [f64], EvalError> {
         self.budget.take(self.n)?;
+        self.held.grow(series_bytes(&labels))?;
         let from = self.cells.len();
+        if from + self.n > self.cells.capacity() {
+            self.make_room((from + self.n).max(self.cells.capacity() * 2))?;
+        }
         self.cells.resize(from + self.n, ABSENT);
         self.labels.push(labels);
         self.drop_name.push(drop_name);
@@ -108,7 +120,8 @@ impl Matrix {
     pub(super) fn put(&mut self, row: usize, step: usize, histogram: Arc<FloatHistogram>) -> Result<(), EvalError> {
         let samples = histogram.samples();
         self.budget.take(samples)?;
-        self.held += samples;
+        self.histogram_samples += samples;
+        self.held.grow(samples * HISTOGRAM_SAMPLE_BYTES)?;
         let n = self.n;
         self.cells[row * n + step] = HISTOGRAM;
         self.histograms[row].get_or_insert_with(|| vec![None; n].into_boxed_slice())[step] = Some(histogram);
@@ -143,7 +156,7 @@ impl Matrix {
 
     /// Whether any series has histograms.
     pub(super) fn has_histograms(&self) -> bool {
-        self.held > 0
+        self.histogram_samples > 0
     }
 
     /// Takes the histograms away.
@@ -164,7 +177,14 @@ impl Matrix {
 
     fn forget_histograms(&mut self) {
         self.histograms.iter_mut().for_each(|row| *row = None);
-        self.budget.release(std::mem::take(&mut self.held));
+        self.release_histograms(self.histogram_samples);
+    }
+
+    /// Gives back what histograms of so many samples took.
+    fn release_histograms(&mut self, samples: usize) {
+        self.histogram_samples -= samples;
+        self.held.shrink_to(self.held.bytes() - samples * HISTOGRAM_SAMPLE_BYTES);
+        self.budget.release(samples);
     }
 
     /// Changes each value that is a histogram to a float, and takes the other ones away.
@@ -217,35 +237,51 @@ impl Matrix {
         Ok(())
     }
 
+    /// Makes room for so many cells, of which there are not so many. Those that are there are copied, so for a moment it is held as well.
+    fn make_room(&mut self, cells: usize) -> Result<(), EvalError> {
+        let before = self.cells.capacity() * size_of::<f64>();
+        self.held.grow(cells * size_of::<f64>())?;
+        self.cells.reserve_exact(cells - self.cells.len());
+        self.held.shrink_to(self.held.bytes() - before);
+        Ok(())
+    }
+
     /// Takes the last series away, where it turned out to have no value.
     pub(super) fn pop(&mut self) {
-        self.labels.pop();
+        if let Some(labels) = self.labels.pop() {
+            self.held.shrink_to(self.held.bytes() - series_bytes(&labels));
+        }
         self.drop_name.pop();
         self.cells.truncate(self.labels.len() * self.n);
         let histograms = self.histograms.pop().flatten();
         // Each was counted when it was put.
-        let held: usize = histograms.iter().flatten().flatten().map(|histogram| histogram.samples()).sum();
-        let held = held.min(self.held);
-        self.held -= held;
-        self.budget.release(self.n + held);
+        let samples: usize = histograms.iter().flatten().flatten().map(|histogram| histogram.samples()).sum();
+        self.release_histograms(samples.min(self.histogram_samples));
+        self.budget.release(self.n);
     }
 
-    /// Appends the series of another over the same steps.
-    pub(super) fn append(&mut self, mut other: Matrix) {
+    /// Appends the series of another over the same steps, for which there is room.
+    fn append(&mut self, mut other: Matrix) {
         self.labels.append(&mut other.labels);
         self.drop_name.append(&mut other.drop_name);
-        // What was counted for the other is now counted for this one.
+        // What was counted for the other is now counted for this one, but for its room.
         self.cells.append(&mut other.cells);
         self.histograms.append(&mut other.histograms);
-        self.held += std::mem::take(&mut other.held);
+        self.histogram_samples += std::mem::take(&mut other.histogram_samples);
+        let mut held = std::mem::take(&mut other.held);
+        held.shrink_to(held.bytes() - other.cells.capacity() * size_of::<f64>());
+        self.held.join(held);
     }
 
     /// Joins parts in their order.
-    pub(super) fn concat(context: &Context, n: usize, parts: Vec<Matrix>) -> Self {
-        let mut parts = parts.into_iter();
-        let mut all = parts.next().unwrap_or_else(|| Matrix::new(context, n));
-        parts.for_each(|part| all.append(part));
-        all
+    pub(super) fn concat(context: &Context, n: usize, mut parts: Vec<Matrix>) -> Result<Self, EvalError> {
+        if parts.len() < 2 {
+            return Ok(parts.pop().unwrap_or_else(|| Matrix::new(context, n)));
+        }
+        let mut all = Matrix::new(context, n);
+        all.make_room(parts.iter().map(|part| part.cells.len()).sum())?;
+        parts.into_iter().for_each(|part| all.append(part));
+        Ok(all)
     }
 
     pub(super) fn labels(&self, row: usize) -> &Labels {
@@ -383,7 +419,9 @@ impl Matrix {
     /// Each series as times and values.
     pub(super) fn columns(&self, grid: Grid) -> impl Iterator<Item = (&Labels, bool, Columns)> {
         (0..self.len()).map(move |row| {
-            let mut columns = Columns::default();
+            // Exactly as much as there is: many of these are held together.
+            let present = self.row(row).iter().filter(|v| is_present(**v)).count();
+            let mut columns = Columns::floats(Vec::with_capacity(present), Vec::with_capacity(present));
             for (k, v) in self.row(row).iter().enumerate().filter(|(_, v)| is_present(**v)) {
                 match self.histogram(row, k) {
                     Some(histogram) => {
@@ -398,12 +436,16 @@ impl Matrix {
     }
 }
 
+fn series_bytes(labels: &Labels) -> usize {
+    SERIES_BYTES + labels.canonical().len()
+}
+
 fn get(labels: &Labels, name: &str) -> String {
     labels.get(name).unwrap_or("").to_owned()
 }
 
 impl Drop for Matrix {
     fn drop(&mut self) {
-        self.budget.release(self.cells.len() + self.held);
+        self.budget.release(self.cells.len() + self.histogram_samples);
     }
 }

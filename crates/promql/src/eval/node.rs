@@ -1,6 +1,6 @@
 //! From a plan and a grid to values: the walk over the expression.
 
-use model::{Labels, Sample};
+use model::{Columns, Labels, Sample};
 
 use super::grid::Grid;
 use super::matrix::{Cell, Matrix};
@@ -39,6 +39,7 @@ pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) 
         Val::Vector(matrix) => matrix.drop_delayed_names(context)?,
     };
     if instant {
+        context.keep(matrix.len() * size_of::<(Labels, Point)>())?;
         let row = |row: usize| {
             let v = match matrix.cell(row, 0)? {
                 Cell::Float(v) => Element::Float(v),
@@ -48,8 +49,12 @@ pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) 
         };
         return Ok(Value::Vector((0..matrix.len()).filter_map(row).collect()));
     }
-    let columns = matrix.columns(grid).map(|(labels, _, columns)| (labels.clone(), columns));
-    Ok(Value::Matrix(sorted(columns.filter(|(_, columns)| !columns.is_empty()).collect())))
+    let mut series = Vec::new();
+    for (labels, _, columns) in matrix.columns(grid).filter(|(_, _, columns)| !columns.is_empty()) {
+        context.keep(columns.memory() + size_of::<(Labels, Columns)>())?;
+        series.push((labels.clone(), columns));
+    }
+    Ok(Value::Matrix(sorted(series)))
 }
 
 fn sorted<T>(mut series: Vec<(Labels, T)>) -> Vec<(Labels, T)> {

@@ -145,15 +145,15 @@ pub(super) fn eval(
             let parts = each(
                 context,
                 &series,
-                |chunk, out, memory: &mut Memory| {
+                |chunk, out, memory: &mut Memory, held| {
                     for series in chunk {
-                        reduction.series(&series.labels, false, reader.read(series, memory)?, out)?;
+                        reduction.series(&series.labels, false, reader.read(series, memory, held)?, out)?;
                     }
                     Ok(())
                 },
                 grid.n,
             )?;
-            Matrix::concat(context, grid.n, parts)
+            Matrix::concat(context, grid.n, parts)?
         }
         RangeOf::Subquery { inner, step } => {
             let mut out = Matrix::new(context, grid.n);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{
-    Columns, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange, Want,
-    is_stale,
+    Columns, Held, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange,
+    Want, is_stale,
 };
 use rayon::prelude::*;
 
@@ -63,9 +63,9 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Resul
     let parts = each(
         context,
         &series,
-        |chunk, out, columns: &mut Columns| {
+        |chunk, out, columns: &mut Columns, held| {
             for series in chunk {
-                read(context, series, range, columns)?;
+                read(context, series, range, columns, held)?;
                 let cells = out.add(series.labels.clone(), false)?;
                 let mut any = newest.floats(columns, cells);
                 if !columns.histograms.is_empty() {
@@ -79,7 +79,7 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Resul
         },
         grid.n,
     )?;
-    Ok(Matrix::concat(context, grid.n, parts))
+    Matrix::concat(context, grid.n, parts)
 }
 
 /// Finds the newest sample at each step.
@@ -169,9 +169,9 @@ fn smoothed(
 ) -> Result<Matrix, EvalError> {
     let series = select(context, &selector.matchers, range)?;
     let mut out = Matrix::new(context, grid.n);
-    let mut columns = Columns::default();
+    let (mut columns, mut held) = (Columns::default(), context.hold());
     for series in &series {
-        read(context, series, range, &mut columns)?;
+        read(context, series, range, &mut columns, &mut held)?;
         drop_stale(&mut columns);
         let histograms = histograms::floats(&columns, selector.stats);
         out.add(series.labels.clone(), false)?;
@@ -247,18 +247,18 @@ fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange) -> Resu
     Ok(set)
 }
 
-/// Runs over all series in parallel; the parts come back in order.
+/// Runs over all series in parallel, each task with memory that it uses again and holds; the parts come back in order.
 pub(super) fn each<M: Default>(
     context: &Context,
     series: &[Series],
-    work: impl Fn(&[Series], &mut Matrix, &mut M) -> Result<(), EvalError> + Sync,
+    work: impl Fn(&[Series], &mut Matrix, &mut M, &mut Held) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
     series
         .par_chunks(SERIES_A_TASK)
         .map(|chunk| {
             let mut out = Matrix::new(context, n);
-            work(chunk, &mut out, &mut M::default())?;
+            work(chunk, &mut out, &mut M::default(), &mut context.hold())?;
             Ok(out)
         })
         .collect()
@@ -270,11 +270,12 @@ pub(super) fn read(
     series: &Series,
     range: TimeRange,
     columns: &mut Columns,
+    held: &mut Held,
 ) -> Result<(), EvalError> {
     context.check_cancelled()?;
     columns.clear();
     series.data.read(range, columns).map_err(|error| fault(context, error))?;
-    count(context, columns)
+    count(context, columns, held)
 }
 
 /// As [`read`], of less than all samples.
@@ -283,15 +284,18 @@ pub(super) fn read_outline(
     series: &Series,
     request: &OutlineRequest<'_>,
     outline: &mut Outline,
+    held: &mut Held,
 ) -> Result<(), EvalError> {
     context.check_cancelled()?;
     outline.clear();
     series.data.outline(request, outline).map_err(|error| fault(context, error))?;
-    count(context, &mut outline.columns)
+    count(context, &mut outline.columns, held)
 }
 
-/// Counts the samples that were read. When their counting began is kept where it is asked for.
-fn count(context: &Context, columns: &mut Columns) -> Result<(), EvalError> {
+/// Counts the samples that were read. The memory they are in is used for the next series too, so it is held by the task. When their counting began is kept
+/// where it is asked for.
+fn count(context: &Context, columns: &mut Columns, held: &mut Held) -> Result<(), EvalError> {
+    held.grow_to(columns.memory())?;
     if !context.params.features.use_start_timestamps {
         columns.starts.clear();
     }

@@ -9,7 +9,7 @@ use promql::{Evaluation, Value};
 use runtime::Form;
 
 use crate::api::Api;
-use crate::encode::write_value;
+use crate::encode::{size_of_value, write_value};
 use crate::error::Error;
 use crate::evaluate::{Times, evaluate, parse};
 use crate::execute::Context;
@@ -111,7 +111,8 @@ async fn run(
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
-        Ok(answer(&api, evaluation, truncated, &stats, Timings { waited: context.waited, evaluated: took }))
+        let timings = Timings { waited: context.waited, evaluated: took };
+        answer(&api, context, evaluation, truncated, &stats, &timings)
     };
     shared.executor.run(timeout, work).await
 }
@@ -121,11 +122,18 @@ struct Timings {
     evaluated: Duration,
 }
 
-fn answer(api: &Api, evaluation: Evaluation, truncated: bool, stats: &str, timings: Timings) -> Bytes {
-    let mut answer = Answer::new();
+fn answer(
+    api: &Api,
+    context: &Context,
+    evaluation: Evaluation,
+    truncated: bool,
+    stats: &str,
+    timings: &Timings,
+) -> Result<Bytes, Error> {
+    let mut answer = Answer::with_room(context, size_of_value(&evaluation.value))?;
     write_value(&mut answer.out, &evaluation.value);
     if !stats.is_empty() {
-        write_stats(&mut answer.out, &evaluation, &timings);
+        write_stats(&mut answer.out, &evaluation, timings);
     }
     answer.out.push(b'}');
     api.metrics.series.inc_by(match &evaluation.value {
@@ -143,7 +151,7 @@ fn answer(api: &Api, evaluation: Evaluation, truncated: bool, stats: &str, timin
             "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
         ));
     }
-    answer.finish()
+    Ok(answer.finish())
 }
 
 /// What is not measured apart is zero: results come sorted out of the evaluation, and preparing a query is part of it.

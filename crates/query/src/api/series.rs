@@ -10,7 +10,7 @@ use runtime::form::decode;
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
-use crate::encode::write_labels;
+use crate::encode::{size_of_texts, write_labels};
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::write_string;
@@ -37,8 +37,7 @@ pub(crate) async fn series(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     let question = question(&form, |e| Error::parameter("match[]", e))?;
     let shared = api.clone();
     let work = move |context: &Context| {
-        let mut answer = Answer::new();
-        let mut found: Vec<Labels> = Vec::new();
+        let (mut found, mut warnings, mut held) = (Vec::<Labels>::new(), Vec::new(), context.cancel.claim().hold());
         for matchers in question.matcher_sets {
             let set = api.reader.select(&SelectRequest {
                 matchers,
@@ -47,11 +46,14 @@ pub(crate) async fn series(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
                 series_max: api.args.query_series_max,
                 cancel: context.cancel.clone(),
             })?;
-            answer.warnings.extend(set.warnings);
+            warnings.extend(set.warnings);
+            held.grow(set.series.iter().map(|series| series.labels.canonical().len() + 3 * size_of::<Labels>()).sum())?;
             found.extend(set.series.into_iter().map(|series| series.labels));
         }
         found.sort_unstable();
         found.dedup();
+        let mut answer = Answer::with_room(context, size_of_texts(found.iter().map(Labels::canonical)))?;
+        answer.warnings = warnings;
         cut(&mut found, question.limit, &mut answer);
         api.metrics.series.inc_by(found.len() as u64);
         write_list(&mut answer.out, &found, |out, labels| write_labels(out, labels.as_ref()));
@@ -66,7 +68,7 @@ pub(crate) async fn names(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     let shared = api.clone();
     let work = move |context: &Context| {
         let (limit, request) = question.into_request(context);
-        Ok(strings(api.reader.label_names(&request)?, limit))
+        strings(context, api.reader.label_names(&request)?, limit)
     };
     let timeout = timeout(&form)?;
     shared.executor.run(timeout, work).await
@@ -85,7 +87,7 @@ pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Form) -> Result<
     let shared = api.clone();
     let work = move |context: &Context| {
         let (limit, request) = question.into_request(context);
-        Ok(strings(api.reader.label_values(&name, &request)?, limit))
+        strings(context, api.reader.label_values(&name, &request)?, limit)
     };
     let timeout = timeout(&form)?;
     shared.executor.run(timeout, work).await
@@ -109,12 +111,12 @@ fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Quest
     Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
 }
 
-fn strings(mut found: Listing<String>, limit: Option<usize>) -> Bytes {
-    let mut answer = Answer::new();
+fn strings(context: &Context, mut found: Listing<String>, limit: Option<usize>) -> Result<Bytes, Error> {
+    let mut answer = Answer::with_room(context, size_of_texts(found.items.iter().map(String::as_str)))?;
     answer.warnings = found.warnings;
     cut(&mut found.items, limit, &mut answer);
     write_list(&mut answer.out, &found.items, |out, text| write_string(out, text));
-    answer.finish()
+    Ok(answer.finish())
 }
 
 fn cut<T>(found: &mut Vec<T>, limit: Option<usize>, answer: &mut Answer) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use model::Budget;
 use tower::ServiceExt;
 
-use super::support::{Behaviour, Server};
+use super::support::{Behaviour, NOW_MS, Server};
 
 const SERIES: &str = "/api/v1/series?match[]=up";
 
@@ -132,6 +133,50 @@ async fn samples_and_series_of_a_query_are_bounded() {
     let (status, body) = server.get("/api/v1/query?query=up").await;
     assert_eq!(status, 422, "{body}");
     assert!(body.contains(r#""errorType":"execution""#) && body.contains("too many samples"), "{body}");
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_much_memory_fails_alone_and_says_what_to_do() {
+    let memory = Budget::new("queries", 160_000);
+    let server = Server::with_memory(&[], memory.clone());
+    let range = |steps: i64| {
+        format!("/api/v1/query_range?query=up&start={0}&end={1}&step=1", NOW_MS / 1000 - steps, NOW_MS / 1000)
+    };
+    // Two series of so many cells.
+    let (status, body) = server.get(&range(11_000)).await;
+    assert_eq!(status, 422, "{body}");
+    for part in
+        [r#""errorType":"execution""#, "too little memory for queries", "of 160000", "--memory-limit", "ask for less"]
+    {
+        assert!(body.contains(part), "{part}: {body}");
+    }
+    assert_eq!(memory.held(), 0, "what failed holds nothing");
+    assert_eq!(server.get(&range(100)).await.0, 200);
+    assert_eq!(memory.held(), 0, "what is sent is given back");
+    let others = memory.claim();
+    others.take(160_000).expect("there is so much");
+    let (status, body) = server.get(&range(100)).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains(r#""errorType":"unavailable""#) && body.contains("try again later"), "{body}");
+    assert_eq!(server.get("/api/v1/series?match[]=up").await.0, 503);
+    assert_eq!(server.get("/api/v1/query?query=count(up)").await.0, 503);
+    drop(others);
+    assert_eq!(server.get(&range(100)).await.0, 200);
+    assert_eq!(server.metric("weir_memory_refused_total{part=\"queries\"}"), memory.refused() as f64);
+    assert!(memory.peak() <= 160_000);
+}
+
+#[tokio::test]
+async fn an_answer_holds_its_memory_until_it_is_sent() {
+    let memory = Budget::new("queries", 10 << 20);
+    let server = Server::with_memory(&[], memory.clone());
+    let request = Request::get("/api/v1/query?query=up").body(Body::empty()).expect("a request");
+    let response = server.component.router.clone().oneshot(request).await.expect("an answer");
+    assert!(memory.held() > 0);
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+    assert_eq!(memory.held(), bytes.len(), "that and nothing of the query");
+    drop(bytes);
+    assert_eq!(memory.held(), 0);
 }
 
 #[tokio::test]

@@ -260,8 +260,12 @@ impl Server {
     }
 
     pub(super) fn with_arguments(words: &[&str]) -> Self {
+        Self::with_memory(words, model::Budget::default())
+    }
+
+    pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
-        let args = <Command as clap::Parser>::parse_from(words).args;
+        let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();

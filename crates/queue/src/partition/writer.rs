@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, TrySendError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{BATCH_BYTES, CACHE_BYTES, CACHE_RECORD_BYTES, Layout, Partition, WAITING_BYTES_MAX, WAITING_MAX, lock};
+use super::{BATCH_BYTES, CACHE_RECORD_BYTES, Layout, Partition, WAITING_BYTES_MAX, WAITING_MAX, lock};
 use crate::batch::foreign::Foreign;
 use crate::batch::{self, Header};
 use crate::files::is_full;
@@ -168,12 +168,12 @@ impl Partition {
         active.file.sync_data().map_err(crate::files::io(format!("fsync of {}", active.path.display())))?;
         timer.observe_duration();
         producers.wrote(&header);
-        self.written(header, records);
+        self.written(header, records, layout.cache_bytes);
         Ok(base)
     }
 
     /// Publishes what is durable now.
-    fn written(&self, header: Header, records: Vec<Record>) {
+    fn written(&self, header: Header, records: Vec<Record>, cache_bytes: usize) {
         self.metrics.records.inc_by(records.len() as u64);
         self.metrics.bytes.inc_by(header.bytes as u64);
         self.metrics.batch_records.observe(records.len() as f64);
@@ -186,9 +186,10 @@ impl Partition {
             state.cache_bytes += record.payload.len() + CACHE_RECORD_BYTES;
             state.cache.push_back(record);
         }
-        while state.cache_bytes > CACHE_BYTES && state.cache.len() > 1 {
+        while state.cache_bytes > cache_bytes && state.cache.len() > 1 {
             state.cache_bytes -= state.cache.pop_front().map_or(0, |r| r.payload.len() + CACHE_RECORD_BYTES);
         }
+        state.claim.set(state.cache_bytes);
         let start = state.segments.front().map_or(0, |s| s.base);
         // Before anybody can read it: who has read to the end asks for what comes after it.
         self.end.send_replace(header.next_offset());

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{Cancel, Kind, SourceError};
+use model::{Cancel, Claim, Exceeded, Held, Kind, SourceError};
 use prometheus::{IntCounter, IntGauge};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -101,10 +101,10 @@ impl Node {
     }
 
     async fn attempts(&self, question: &Question<'_>) -> Result<Answer, Fault> {
-        let body = question.encode();
+        let (body, claim) = (question.encode(), question.claim());
         let mut first = None;
         loop {
-            match (self.attempt(question.path(), body.clone()).await, first) {
+            match (self.attempt(question.path(), body.clone(), &claim).await, first) {
                 (Ok(answer), _) => return Ok(answer),
                 (Err(Attempt::Over(fault)), _) => return Err(fault),
                 (Err(Attempt::Broken(reason)), None) => {
@@ -116,7 +116,7 @@ impl Node {
         }
     }
 
-    async fn attempt(&self, path: &str, body: Vec<u8>) -> Result<Answer, Attempt> {
+    async fn attempt(&self, path: &str, body: Vec<u8>, claim: &Claim) -> Result<Answer, Attempt> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", wire::PREFIX));
         let mut request = self.client.post(url).header(CONTENT_TYPE, wire::CONTENT_TYPE).body(body);
@@ -128,13 +128,14 @@ impl Node {
             if e.is_connect() { Attempt::Over(Fault::Unreachable(reason)) } else { Attempt::Broken(reason) }
         })?;
         if response.status() == StatusCode::OK {
-            self.read(response).await
+            self.read(response, claim.hold()).await
         } else {
             Err(Attempt::Over(self.refusal(response).await))
         }
     }
 
-    async fn read(&self, mut response: Response) -> Result<Answer, Attempt> {
+    /// Reads an answer, whose memory is held until who asked is done with it.
+    async fn read(&self, mut response: Response, mut held: Held) -> Result<Answer, Attempt> {
         let broken = |reason: &str| Attempt::Broken(format!("the answer broke off: {reason}"));
         let (mut assembler, mut answer, mut bytes) = (Assembler::default(), Answer::default(), 0);
         while let Some(piece) = response.chunk().await.map_err(|e| broken(&innermost(&e)))? {
@@ -144,11 +145,21 @@ impl Node {
                     format!("the answer is larger than {ANSWER_BYTES_MAX} bytes; ask for fewer series or less time");
                 return Err(Attempt::Over(self.failed(Kind::Invalid, &message)));
             }
+            let too_much = |e: Exceeded| Attempt::Over(self.failed(e.kind(), &e.to_string()));
+            held.grow(piece.len()).map_err(too_much)?;
             assembler.push(&piece);
             while let Some(frame) = assembler.next().map_err(broken)? {
-                match answer.take(frame).map_err(broken)? {
+                let known = answer.series.len();
+                let step = answer.take(frame).map_err(broken)?;
+                // On the way they share what they have in common.
+                let labels = answer.series[known..].iter().map(|one| size_of_val(one) + one.0.canonical().len());
+                held.grow(labels.sum()).map_err(too_much)?;
+                match step {
                     Step::More => {}
-                    Step::Whole if assembler.is_empty() => return self.check(answer),
+                    Step::Whole if assembler.is_empty() => {
+                        held.keep();
+                        return self.check(answer);
+                    }
                     Step::Whole => return Err(broken("there is more after its end")),
                     Step::Failed(error) => return Err(Attempt::Over(self.failed(error.kind, &error.message))),
                 }

@@ -123,6 +123,7 @@ fn series(
 /// Encodes the first of these series, at least one; all of them unless they are large.
 fn encode(series: &[Series], range: Option<TimeRange>, cancel: &Cancel) -> Result<Encoded, SourceError> {
     let (mut writer, mut columns, mut encoded) = (SeriesWriter::default(), Columns::default(), Encoded::default());
+    let mut held = cancel.claim().hold();
     for one in series {
         if cancel.is_cancelled() {
             return Err(SourceError::cancelled());
@@ -130,6 +131,7 @@ fn encode(series: &[Series], range: Option<TimeRange>, cancel: &Cancel) -> Resul
         columns.clear();
         if let Some(range) = range {
             one.data.read(range, &mut columns)?;
+            held.grow_to(columns.memory())?;
         }
         // The chunks of the engine hold times that ascend, and the seam promises them; a source that breaks it must not end as wrong samples.
         let ascend = columns.t.is_sorted_by(|a, b| a < b) && columns.histograms.is_sorted_by(|a, b| a.t < b.t);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Cancel, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Claim, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 
@@ -36,6 +36,16 @@ impl Question<'_> {
             Question::Exemplars(_) => "/exemplars",
             Question::CaughtUp(_) => "/caught-up",
             Question::Backlog => "/backlog",
+        }
+    }
+
+    /// What holds the memory of the answer.
+    pub(crate) fn claim(&self) -> Claim {
+        match self {
+            Question::Select(request) => request.cancel.claim().clone(),
+            Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
+            Question::Exemplars(request) => request.cancel.claim().clone(),
+            Question::Metadata(_) | Question::CaughtUp(_) | Question::Backlog => Claim::default(),
         }
     }
 

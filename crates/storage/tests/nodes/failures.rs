@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{Cancel, Kind, LabelsRequest, Sample, SeriesSource, TimeRange};
+use model::{Budget, Cancel, Kind, LabelsRequest, Sample, SelectRequest, SeriesSource, TimeRange};
 use runtime::Token;
 use storage::serve::Node;
 use storage::{Reader, Replica};
@@ -107,6 +107,36 @@ async fn a_connection_that_breaks_in_an_answer_is_an_error_and_never_a_short_ans
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_takes_too_much_memory_of_the_node_or_of_who_asks_is_an_error_that_says_so() {
+    let bed = Bed::new().await;
+    fill(&bed, 20, 5000).await;
+    let storage = bed.storage(Replica::ALONE).await.expect("starts");
+    let (reads, queries) = (Budget::new("reads", 1000), Budget::new("queries", 1000));
+    let small = serve(Node { memory: reads.clone(), ..storage.node.clone() }, None).await;
+    let reader = Arc::new(remote(&small.url, None));
+    let error = blocking(&reader, |reader| reader.select(&everything()).expect_err("too much")).await;
+    assert!(error.message.contains("too little memory for reads"), "{error}");
+    assert_eq!((error.kind, reads.held()), (Kind::Invalid, 0));
+
+    let served = serve(storage.node.clone(), None).await;
+    let reader = Arc::new(remote(&served.url, None));
+    let cancel = Cancel::with(queries.claim());
+    let request = SelectRequest { cancel, ..everything() };
+    let error = blocking(&reader, move |reader| reader.select(&request).expect_err("too much")).await;
+    assert!(error.message.contains("too little memory for queries"), "{error}");
+    assert_eq!((error.kind, queries.held()), (Kind::Invalid, 0));
+
+    let queries = Budget::new("queries", 10 << 20);
+    let request = SelectRequest { cancel: Cancel::with(queries.claim()), ..everything() };
+    let asked = request.clone();
+    blocking(&reader, move |reader| reader.select(&asked).expect("fits")).await;
+    // Some byte a sample, until the query is done with it.
+    assert!(queries.held() > 20 * 5000 / 2, "{}", queries.held());
+    drop(request);
+    assert_eq!(queries.held(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_once_is_not_noticed() {
     let bed = Bed::new().await;
     let all = fill(&bed, 20, 5000).await;
@@ -144,7 +174,12 @@ async fn a_node_that_breaks_off_is_as_good_as_one_that_is_down() {
 }
 
 fn node(fake: &Arc<Fake>, number: u32, of: u32, copies: u32) -> Node {
-    Node { reader: fake.clone(), replica: Replica { number, of, copies }, partitions: PARTITIONS }
+    Node {
+        reader: fake.clone(),
+        replica: Replica { number, of, copies },
+        partitions: PARTITIONS,
+        memory: Default::default(),
+    }
 }
 
 fn samples(of: &[(i64, f64)]) -> Samples {

@@ -24,7 +24,8 @@ struct Rig {
 fn rig() -> Rig {
     let fake = Arc::new(Fake::new(&[(1, 1.0)]));
     let registry = prometheus::Registry::new();
-    let node = Node { reader: fake.clone(), replica: Replica::ALONE, partitions: PARTITIONS };
+    let node =
+        Node { reader: fake.clone(), replica: Replica::ALONE, partitions: PARTITIONS, memory: Default::default() };
     Rig { fake, router: router(node, None, &registry).expect("routes"), registry }
 }
 

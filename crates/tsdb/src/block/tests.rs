@@ -1,4 +1,4 @@
-use model::{Cancel, Mark, Matcher, Want};
+use model::{Cancel, Held, Mark, Matcher, Want};
 
 use super::*;
 use crate::View;
@@ -158,7 +158,7 @@ fn check_flips(disk: &Simulated) {
             for name in ["__name__", "job"] {
                 block.index.counts(name, &block.index.all(), &mut |_, _| {})?;
             }
-            for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default())? {
+            for (_, piece) in Arc::new(block).pieces(&all, &Cuts::default(), &mut Held::default())? {
                 piece.read_into(TimeRange::ALL, &mut out)?;
             }
             Ok(out)

@@ -59,6 +59,11 @@ impl Recent {
         Recent { young: Half::default(), old: Half::default(), memory_max, forgotten: 0 }
     }
 
+    /// Memory of the columns, about.
+    pub(super) fn memory(&self) -> usize {
+        self.young.bytes + self.old.bytes
+    }
+
     /// Where a column lies that has these times, if it is known.
     pub(super) fn find(&mut self, t: &[i64]) -> Option<Place> {
         let key = key(t);

@@ -15,6 +15,8 @@ use crate::disk::{Disk, Output, io};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
+/// One of so many parts of the memory for writing may be columns of times.
+const TIMES_SHARE: usize = 8;
 
 /// Writes a block to a file. Series are given in the order of their canonical texts, each once.
 pub(crate) struct Writer {
@@ -103,6 +105,17 @@ impl Writer {
         self.range.start_ms = self.range.start_ms.min(first);
         self.range.end_ms = self.range.end_ms.max(last);
         Ok(())
+    }
+
+    /// Keeps the columns of times that it knows within a part of these bytes.
+    pub(crate) fn within(mut self, bytes_max: usize) -> Self {
+        self.recent = Recent::new(Recent::MEMORY_MAX.min(bytes_max / TIMES_SHARE));
+        self
+    }
+
+    /// The most memory that it holds until it is finished, about, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        BUFFER + self.recent.memory() + self.index.memory()
     }
 
     /// Whether nothing was added.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
-use model::{Cancel, TimeRange};
+use model::{Cancel, Kind, TimeRange};
 
 use super::{Db, Named, lock};
 use crate::block::{Block, Writer};
@@ -16,31 +16,47 @@ use crate::manifest::BlockEntry;
 use crate::offsets::Offsets;
 use crate::{Error, merge};
 
+/// What became of a merge that may take too much memory.
+enum Fits {
+    Written(Vec<Named>, Option<Named>),
+    /// Others have the memory now.
+    Later,
+    /// Two that are not tried again.
+    Never,
+}
+
 impl Db {
     /// Merges some blocks, or writes one anew to be rid of what is deleted or expired, if that is worth it. Says whether it did.
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
-        let run = match self.choose_merge() {
-            Some(run) => Some(run),
-            None => self.choose_rewrite()?,
+        let (run, merged) = loop {
+            let run = match self.choose_merge() {
+                Some(run) => Some(run),
+                None => self.choose_rewrite()?,
+            };
+            let Some(run) = run else {
+                self.forget_deletes()?;
+                return Ok(false);
+            };
+            match self.write_what_fits(run, cancel)? {
+                Fits::Written(run, merged) => break (run, merged),
+                Fits::Later => return Ok(false),
+                Fits::Never => {}
+            }
         };
-        let Some(run) = run else {
-            self.forget_deletes()?;
-            return Ok(false);
-        };
-        self.replace(&run, None, cancel)?;
+        self.put_in_place(&run, merged)?;
         self.merges.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 
     /// Puts one block with what these hold into their place, and leaves samples out where there is a plan for it. Returns the block, if anything is left.
-    pub(super) fn replace(
-        &self,
-        run: &[Named],
-        plan: Option<&Plan<'_>>,
-        cancel: &Cancel,
-    ) -> Result<Option<Arc<Block>>, Error> {
-        let merged = self.write_merged(run, plan, cancel)?;
+    pub(super) fn replace(&self, run: &[Named], plan: &Plan<'_>, cancel: &Cancel) -> Result<Option<Arc<Block>>, Error> {
+        let merged = self.write_merged(run, Some(plan), cancel)?;
+        self.put_in_place(run, merged)
+    }
+
+    /// Puts a block that was written of others into their place, if anything of them is left.
+    fn put_in_place(&self, run: &[Named], merged: Option<Named>) -> Result<Option<Arc<Block>>, Error> {
         let block = merged.as_ref().map(|(_, block)| block.clone());
         let old: BTreeSet<&str> = run.iter().map(|(entry, _)| entry.name.as_str()).collect();
         let is_old = |entry: &BlockEntry| old.contains(entry.name.as_str());
@@ -57,6 +73,29 @@ impl Db {
             view.blocks.retain(|(entry, _)| !is_old(entry));
         })?;
         Ok(block)
+    }
+
+    /// Writes what these blocks hold to one; where that takes too much memory, what the newer half of them holds, and so on: sizes grow with age.
+    fn write_what_fits(&self, mut run: Vec<Named>, cancel: &Cancel) -> Result<Fits, Error> {
+        loop {
+            match self.write_merged(&run, None, cancel) {
+                Err(Error::Memory(exceeded)) if run.len() > 1 => {
+                    self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+                    if let [older, newer] = run.as_slice() {
+                        if exceeded.kind() != Kind::Invalid {
+                            return Ok(Fits::Later);
+                        }
+                        let (view, mut too_large) = (self.view(), lock(&self.too_large));
+                        let is_there = |name: &str| view.blocks.iter().any(|(entry, _)| entry.name == name);
+                        too_large.retain(|(older, newer)| is_there(older) && is_there(newer));
+                        too_large.insert((older.0.name.clone(), newer.0.name.clone()));
+                        return Ok(Fits::Never);
+                    }
+                    run.drain(..run.len() / 2);
+                }
+                written => return Ok(Fits::Written(run, written?)),
+            }
+        }
     }
 
     /// Drops blocks in which every sample is expired, and the oldest ones where they are too large together; hides what is expired of the others.
@@ -112,7 +151,11 @@ impl Db {
 
     /// The blocks that are best merged now.
     fn choose_merge(&self) -> Option<Vec<Named>> {
-        self.runs().into_iter().find_map(|blocks| {
+        let runs = self.runs();
+        let too_large = lock(&self.too_large);
+        let may_be_merged =
+            |a: &Named, b: &Named| too_large.is_empty() || !too_large.contains(&(a.0.name.clone(), b.0.name.clone()));
+        runs.iter().flat_map(|run| run.chunk_by(may_be_merged)).find_map(|blocks| {
             let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
             merge::choose(&sizes).map(|run| blocks[run].to_vec())
         })
@@ -140,6 +183,11 @@ impl Db {
         over
     }
 
+    /// Begins a block, one of so many.
+    pub(super) fn writer(&self, name: &str, of: usize) -> Result<Writer, Error> {
+        Ok(Writer::create(&*self.disk, name)?.within(self.options.memory.writing.bytes_max() / of))
+    }
+
     /// Writes what these blocks hold to one, durable when this returns; `None` where nothing of them is left.
     fn write_merged(&self, run: &[Named], plan: Option<&Plan<'_>>, cancel: &Cancel) -> Result<Option<Named>, Error> {
         let name = self.new_name();
@@ -147,8 +195,9 @@ impl Db {
         let cuts = |(entry, block): &Named| Ok((block.clone(), Cuts::new(&view.deletes, entry.number(), block)?));
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect::<Result<_, Error>>()?;
         let mut leave_out = self.leave_out(run, plan);
-        let written = Writer::create(&*self.disk, &name).and_then(|writer| {
-            let merged = merge::merge(&sources, &floors, &mut leave_out, writer, cancel)?;
+        let mut held = self.options.memory.writing.claim().hold();
+        let written = self.writer(&name, 1).and_then(|writer| {
+            let merged = merge::merge(&sources, &floors, &mut leave_out, writer, &mut held, cancel)?;
             self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
             let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name, &self.cache)?) };
             disk::sync(&*self.disk)?;

@@ -4,6 +4,8 @@
 //! worth to write the others again. So late samples are beside what was left out before, which readers merge, and no sample is counted twice. The price is that
 //! the bytes of what comes late stay until more has come.
 
+use std::sync::atomic::Ordering;
+
 use model::{Cancel, Columns, Labels, Mark, TimeRange};
 
 use super::load::Follower;
@@ -23,7 +25,14 @@ impl Db {
     pub fn downsample(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
         let Some((run, plan)) = self.choose_downsample() else { return Ok(false) };
-        let block = self.replace(&run, Some(&plan), cancel)?;
+        let block = match self.replace(&run, &plan, cancel) {
+            // Others have the memory now; what is too large for all of it stays whole, and is told.
+            Err(Error::Memory(_)) => {
+                self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+                return Ok(false);
+            }
+            written => written?,
+        };
         let sum = |of: fn(&Block) -> u64| run.iter().map(|(_, block)| of(block)).sum::<u64>();
         let mut all = lock(&self.downsampled);
         all.blocks += 1;
@@ -36,7 +45,7 @@ impl Db {
 
     /// Blocks of one span that are old enough, and what is to be left out of them.
     fn choose_downsample(&self) -> Option<(Vec<Named>, Plan<'_>)> {
-        let (rules, now_ms) = (&self.options.downsample, self.now_ms.load(std::sync::atomic::Ordering::Relaxed));
+        let (rules, now_ms) = (&self.options.downsample, self.now_ms.load(Ordering::Relaxed));
         if rules.is_empty() || now_ms == i64::MIN {
             return None;
         }

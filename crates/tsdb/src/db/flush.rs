@@ -19,6 +19,8 @@ use crate::offsets::Offsets;
 
 /// A head that spans more than this many spans goes to one wide block, so that samples strewn over decades do not become thousands of files.
 const SPANS_MAX: i64 = 64;
+/// Series after which it is looked how much memory writing them takes: some hundred kilobytes.
+const LOOK_EVERY: usize = 256;
 
 /// Blocks that are being written, by their span.
 pub(super) struct Writers<'a> {
@@ -46,11 +48,12 @@ impl<'a> Writers<'a> {
             let span = span_of(first_ms);
             debug_assert!(span.contains(first_ms), "{span:?} {first_ms}");
             let (own, later) = rest.split_after(span.end_ms);
+            let open = self.of.len();
             let (_, _, writer) = match self.of.entry(span.start_ms) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let name = self.db.new_name();
-                    let writer = Writer::create(&*self.db.disk, &name)?;
+                    let writer = self.db.writer(&name, open + 1)?;
                     entry.insert((span, name, writer))
                 }
             };
@@ -58,6 +61,11 @@ impl<'a> Writers<'a> {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Memory that it holds until the blocks are ended, about.
+    fn memory(&self) -> usize {
+        self.of.values().map(|(_, _, writer)| writer.memory()).sum()
     }
 
     /// Ends the blocks; durable when this returns.
@@ -129,12 +137,7 @@ impl Db {
         })?;
         exemplars.iter().for_each(|filed| self.filed(filed));
         self.flushes.fetch_add(1, Ordering::Relaxed);
-        for shard in 0.. {
-            let _nobody_looks = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            if !self.head.forget_ended(shard, &frozen) {
-                break;
-            }
-        }
+        self.forget_series(&frozen);
         Ok(source.positions)
     }
 
@@ -176,13 +179,19 @@ impl Db {
             return Ok(Vec::new());
         }
         let mut writers = Writers::new(self, from.clone());
-        let mut samples = Columns::default();
-        for (labels, shard, id) in head.sorted(frozen) {
+        let (mut samples, claim) = (Columns::default(), self.options.memory.writing.claim());
+        let sorted = head.sorted(frozen);
+        let sorted_bytes = sorted.capacity() * size_of::<(Labels, usize, u32)>();
+        for (n, (labels, shard, id)) in sorted.into_iter().enumerate() {
+            if n.is_multiple_of(LOOK_EVERY) {
+                claim.set(sorted_bytes + writers.memory());
+            }
             let Some(buffer) = frozen.buffer(shard, id) else { continue };
             samples.clear();
             buffer.read_into(TimeRange::ALL, &mut samples)?;
             writers.push(&labels, &samples, span_of)?;
         }
+        claim.set(writers.memory());
         writers.finish()
     }
 

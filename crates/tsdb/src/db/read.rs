@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{
-    Columns, CountRequest, Labels, LabelsRequest, Listing, Metadata, Outline, OutlineRequest, SelectRequest, Series,
-    SeriesCounts, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
+    Columns, CountRequest, Held, Labels, LabelsRequest, Listing, Metadata, Outline, OutlineRequest, SelectRequest,
+    Series, SeriesCounts, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
 };
 
 use super::{Db, Named, View, lock};
@@ -49,7 +49,12 @@ impl Part {
 pub(super) struct Parts {
     pub(super) parts: Vec<Part>,
     pub(super) floor_ms: i64,
+    /// The memory of all series of the answer.
+    _held: Arc<Held>,
 }
+
+/// What a series costs an answer beside its parts: its entries in the table and the list, and its data.
+const SERIES_BYTES: usize = 160;
 
 impl SeriesData for Parts {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
@@ -122,10 +127,13 @@ impl Db {
         Ok((view, found))
     }
 
-    fn find(&self, request: &SelectRequest) -> Result<(Arc<View>, Vec<Assembled>), Error> {
+    /// Series with what is known of them, and the memory that this takes.
+    fn find(&self, request: &SelectRequest) -> Result<(Arc<View>, Vec<Assembled>, Held), Error> {
+        let mut held = request.cancel.claim().hold();
         let (view, in_head) = self.with_head(|frozen| {
             let mut found = Vec::new();
             self.head.find(frozen, request, &mut |one| {
+                held.grow(SERIES_BYTES + size_of::<Found>() + one.current.as_ref().map_or(0, Snapshot::heap_bytes))?;
                 found.push(one);
                 if found.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
             })?;
@@ -145,8 +153,9 @@ impl Db {
         };
         for (entry, block) in view.readable(request.range) {
             let cuts = Cuts::new(&view.deletes, entry.number(), block);
-            let pieces = cuts.and_then(|cuts| block.pieces(request, &cuts));
+            let pieces = cuts.and_then(|cuts| block.pieces(request, &cuts, &mut held));
             for (labels, piece) in unless_damaged(pieces)?.into_iter().flatten() {
+                held.grow(SERIES_BYTES)?;
                 add(labels, Part::Block(piece))?;
             }
         }
@@ -158,7 +167,7 @@ impl Db {
                 add(labels, Part::Head(snapshot))?;
             }
         }
-        Ok((view, out))
+        Ok((view, out, held))
     }
 }
 
@@ -185,10 +194,12 @@ impl SeriesSource for Db {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         let floors = self.floors();
         let request = SelectRequest { range: self.clamp(request.range), ..request.clone() };
-        let (view, found) = self.find(&request)?;
+        let (view, found, held) = self.find(&request)?;
+        let held = Arc::new(held);
         let series = found.into_iter().filter_map(|(labels, parts)| {
             let floor_ms = floors.of(labels.as_ref());
-            (floor_ms <= request.range.end_ms).then(|| Series { labels, data: Box::new(Parts { parts, floor_ms }) })
+            (floor_ms <= request.range.end_ms)
+                .then(|| Series { labels, data: Box::new(Parts { parts, floor_ms, _held: held.clone() }) })
         });
         let resolution_ms = view.resolution_ms(request.range);
         Ok(SeriesSet { series: series.collect(), warnings: view.warnings(), resolution_ms })
@@ -236,8 +247,16 @@ impl SeriesSource for Db {
         for (_, block) in view.readable(request.range) {
             check(&request)?;
             let before = values.len();
-            let mut see = |value: &str| values.push(value.to_owned());
-            if unless_damaged(each_value(&block.index, name, &request.matcher_sets, &mut see))?.is_none() {
+            let mut enough = Ok(());
+            let mut see = |value: &str| {
+                if enough.is_ok() {
+                    enough = request.cancel.claim().take(value.len() + size_of::<String>());
+                    values.push(value.to_owned());
+                }
+            };
+            let whole = unless_damaged(each_value(&block.index, name, &request.matcher_sets, &mut see))?;
+            enough.map_err(Error::from)?;
+            if whole.is_none() {
                 values.truncate(before);
             }
             // A block lists them in order: two runs are merged, and the usual single one is left as it is.

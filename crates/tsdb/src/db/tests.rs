@@ -17,6 +17,7 @@ mod every_call;
 mod exemplars;
 mod faults;
 mod histories;
+mod memory;
 mod rebuilding;
 mod world;
 

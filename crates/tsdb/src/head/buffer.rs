@@ -244,6 +244,12 @@ impl Buffer {
 }
 
 impl Snapshot {
+    /// Memory that it takes beside itself, in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let side = self.side.as_ref().map_or(0, |side| side.heap_bytes());
+        self.sealed.len() + size_of_val(&*self.tail) + side
+    }
+
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         read(&self.sealed, &self.tail, self.side.as_deref(), range, out)

@@ -43,12 +43,12 @@ impl Generation {
         let at = id as usize;
         if at >= self.buffers.len() {
             self.buffers.reserve(series - self.buffers.len());
+            self.bytes += (at + 1 - self.buffers.len()) * size_of::<Buffer>();
             self.buffers.resize_with(at + 1, Buffer::default);
         }
         let buffer = &mut self.buffers[at];
         if buffer.is_empty() {
             self.active.insert(id);
-            self.bytes += size_of::<Buffer>();
         }
         buffer
     }

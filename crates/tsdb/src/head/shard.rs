@@ -13,8 +13,10 @@ use super::ids::Ids;
 use crate::Error;
 use crate::postings::{Accept, LabelIndex};
 
-/// What a series costs beside its samples and its labels: its entries in the table, the list and the postings.
-const SERIES_BYTES: usize = 200;
+/// What a series costs beside its samples and the text of its labels: its entries in the table and the list, and its numbers in the postings.
+const SERIES_BYTES: usize = 120;
+/// What the postings of one value of a label cost beside its text. A label of which each series has another value costs more than all else.
+const VALUE_BYTES: usize = 120;
 
 /// What is known of a series as long as it is written.
 #[derive(Debug)]
@@ -120,12 +122,12 @@ impl Shard {
                 Some((same, place)) if *same == label => **place,
                 _ => {
                     let values = self.postings.entry_ref(label.0).or_default();
-                    *values.entry_ref(label.1).or_insert_with(|| match self.free_ids.pop() {
-                        Some(free) => free,
-                        None => {
+                    *values.entry_ref(label.1).or_insert_with(|| {
+                        self.registry_bytes += VALUE_BYTES + label.1.len();
+                        self.free_ids.pop().unwrap_or_else(|| {
                             self.ids.push(Ids::default());
                             (self.ids.len() - 1) as u32
-                        }
+                        })
                     })
                 }
             };
@@ -152,6 +154,7 @@ impl Shard {
                 self.ids[place as usize] = Ids::default();
                 self.free_ids.push(place);
                 values.remove(value);
+                self.registry_bytes -= VALUE_BYTES + value.len();
             }
             if values.is_empty() {
                 self.postings.remove(name);
@@ -166,27 +169,37 @@ impl Shard {
         Arc::new(std::mem::take(&mut self.current))
     }
 
-    /// Forgets series that have no sample left, nor had one since a time. `flushed` is what the last flush wrote; nobody may look for series by their
-    /// numbers in it any more, since these are given anew.
-    pub(super) fn forget_ended(&mut self, flushed: &Generation, since_ms: i64) {
+    /// Forgets series that have no sample left, nor had one since a time; where memory is short, all that have none now. `flushed` is what the last flush
+    /// wrote; nobody may look for series by their numbers in it any more, since these are given anew.
+    pub(super) fn forget(&mut self, flushed: &Generation, since_ms: i64, all: bool) {
+        if all && self.current.active.is_empty() {
+            // Nothing is left, so the tables go too, which removing one after the other would keep.
+            *self = Shard::default();
+            return;
+        }
         for id in 0..self.entries.len() as u32 {
             let entry = &mut self.entries[id as usize];
             if let Some(buffer) = flushed.get(id) {
                 entry.flushed_ms = entry.flushed_ms.max(buffer.last_t());
             }
-            if entry.flushed_ms < since_ms && !self.current.active.contains(id) {
+            if (all || entry.flushed_ms < since_ms) && !self.current.active.contains(id) {
                 self.remove(id);
             }
         }
         // The lowest are given first, one after the other: a sender's series are then found by the number after the one before, as they were.
         self.free.sort_unstable_by(|a, b| b.cmp(a));
+        if all {
+            let entries = &self.entries;
+            self.by_hash.shrink_to_fit(|id| table_hash(entries[*id as usize].hash));
+            self.postings.values_mut().for_each(HashMap::shrink_to_fit);
+        }
     }
 
     /// Forgets samples before a time, and series that have none left.
     pub(super) fn truncate_before(&mut self, start_ms: i64) {
         let generation = &mut self.current;
         let (mut gone, mut empty) = (0, Vec::new());
-        generation.bytes = 0;
+        generation.bytes = generation.buffers.len() * size_of::<Buffer>();
         for id in &generation.active {
             let buffer = &mut generation.buffers[id as usize];
             gone += buffer.truncate_before(start_ms) as u64;
@@ -194,7 +207,7 @@ impl Shard {
                 *buffer = Buffer::default();
                 empty.push(id);
             } else {
-                generation.bytes += buffer.heap_bytes() + size_of::<Buffer>();
+                generation.bytes += buffer.heap_bytes();
             }
         }
         generation.samples -= gone;
@@ -317,7 +330,7 @@ mod tests {
             append(&mut shard, series, if series % 3 == 0 { 1000 } else { 1 });
         }
         let flushed = shard.freeze();
-        shard.forget_ended(&flushed, 500);
+        shard.forget(&flushed, 500, false);
         assert_eq!(shard.len(), 4);
         let anew: Vec<_> = (10..17).map(|series| append(&mut shard, series, 2000)).collect();
         assert_eq!(anew, [1, 2, 4, 5, 7, 8, 10].map(Some));

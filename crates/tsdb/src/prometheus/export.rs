@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Counts, HistogramSample, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Counts, Held, HistogramSample, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
@@ -145,7 +145,7 @@ fn find(
                 series_max: usize::MAX,
                 cancel: cancel.clone(),
             };
-            let pieces = match block.pieces(&request, cuts) {
+            let pieces = match block.pieces(&request, cuts, &mut Held::default()) {
                 Ok(pieces) => pieces,
                 Err(error @ Error::Corrupt { .. }) => {
                     problems.push(error.to_string());

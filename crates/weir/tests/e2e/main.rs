@@ -14,6 +14,7 @@ mod downsampling;
 mod exemplars;
 mod grafana;
 mod histograms;
+mod memory;
 mod mission;
 mod objects;
 mod one_address;

@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, install_tls, until};
 /// A running process, killed when it is dropped.
 pub(crate) struct Process {
     name: &'static str,
-    child: Child,
+    pub(crate) child: Child,
     /// `127.0.0.1:PORT`
     pub(crate) address: String,
 }

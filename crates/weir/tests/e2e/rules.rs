@@ -219,6 +219,19 @@ const CASES: &[Case] = &[
         quiet: &[(r#"weir_alerting_evaluation_failures_total{instance="a:1"}"#, 6.0, 0.0)],
     },
     Case {
+        rule: "weir-memory-exhausted",
+        fires: &[
+            (r#"weir_memory_refused_total{instance="a:1",part="queries"}"#, 0.0, 1.0),
+            (r#"weir_memory_refused_total{instance="a:1",part="head"}"#, 0.0, 1.0),
+            (r#"weir_memory_refused_total{instance="a:1",part="ingest"}"#, 9.0, 0.0),
+        ],
+        alerts: 2,
+        quiet: &[
+            (r#"weir_memory_refused_total{instance="a:1",part="queries"}"#, 7.0, 0.0),
+            (r#"weir_memory_held_bytes{instance="a:1",part="queries"}"#, 0.0, 1.0),
+        ],
+    },
+    Case {
         rule: "weir-windows-overflowed",
         fires: &[(r#"weir_alerting_window_overflowed{instance="a:1"}"#, 1.0, 0.0)],
         alerts: 1,

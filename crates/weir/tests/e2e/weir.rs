@@ -44,8 +44,13 @@ impl<'a> Launch<'a> {
 
     /// Starts all processes and waits for their addresses only.
     pub(crate) fn spawn(self) -> Weir {
+        self.spawn_with(|layout, name| Process::spawn(name, &mut layout.command(name)))
+    }
+
+    /// As [`Launch::spawn`], each process as `spawn` starts it.
+    pub(crate) fn spawn_with(self, spawn: impl Fn(&Layout, &'static str) -> Process) -> Weir {
         let layout = Layout::new(self);
-        let running = topology::PROCESSES.map(|name| (name, Process::spawn(name, &mut layout.command(name)))).into();
+        let running = topology::PROCESSES.map(|name| (name, spawn(&layout, name))).into();
         Weir { layout, running, http: reqwest::Client::builder().timeout(PATIENCE).build().expect("client") }
     }
 }

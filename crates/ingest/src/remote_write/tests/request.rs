@@ -172,7 +172,7 @@ fn a_series_has_as_many_starts_as_samples_or_none_and_a_bound_of_labels() {
 
 #[tokio::test]
 async fn symbols_count_as_bytes_in_flight() {
-    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = 1 << 16);
+    let rig = Rig::new(|args| args.ingest_inflight_bytes_max = Some(1 << 16));
     let (status, text, written) = send_as(&rig, CONTENT_TYPE, &bytes(4, b"").repeat(5000)).await;
     assert_eq!((status, written), (503, Some([0; 3])), "{text}");
     assert_eq!(rig.metric("weir_ingest_inflight_bytes", &[]), 0.0);

@@ -51,7 +51,7 @@ pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<M
 pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (matrix, native) = split(context, vector(context, &args[0], grid)?, args[0].span)?;
     let label = text(&args[1])?;
-    let mut all = Matrix::new(context, grid.n);
+    let mut parts = Vec::new();
     for arg in &args[2..] {
         let q = scalar(context, arg, grid)?;
         warn_of_bad(context, &q, arg.span);
@@ -67,15 +67,15 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
                 Some(q) => of_buckets(q, buckets),
                 None => (ABSENT, None),
             })?;
-            all.append(part);
+            parts.push(part);
             let part = of_native(context, &native, args[0].span, named, |at, histogram| match only(at) {
                 Some(q) => histogram.quantile(q),
                 None => (ABSENT, None),
             })?;
-            all.append(part);
+            parts.push(part);
         }
     }
-    all.merge_same_labels(context)
+    Matrix::concat(context, grid.n, parts)?.merge_same_labels(context)
 }
 
 /// `histogram_fraction(lower, upper, buckets)`.
@@ -174,9 +174,8 @@ fn of_native(
 }
 
 fn joined(context: &Context, classic: Matrix, native: Matrix) -> Result<Matrix, EvalError> {
-    let mut all = classic;
-    all.append(native);
-    all.merge_same_labels(context)
+    let steps = classic.steps();
+    Matrix::concat(context, steps, vec![classic, native])?.merge_same_labels(context)
 }
 
 fn warn_of_bad(context: &Context, q: &[f64], span: Span) {

@@ -26,13 +26,14 @@ pub(super) fn eval(context: &Context, args: &[Plan], grid: Grid) -> Result<Matri
     let names = of_names(names)?;
     let is_info = |row: usize| names.iter().all(|m| m.matches(base.labels(row).metric_name()));
     let described: Vec<usize> = (0..base.len()).filter(|row| !is_info(*row)).collect();
-    let mut found = Matrix::new(context, grid.n);
+    let mut found = Vec::new();
     for identifying in identifying(&base, &described)? {
         let matchers = [identifying.as_slice(), &data, &names].concat();
         let when = Reference::of(&args[0]).when();
         let selector = Selector { matchers, when, smoothed: false, stats: false, span: args[0].span };
-        found.append(select::times_of_floats(context, &selector, grid)?);
+        found.push(select::times_of_floats(context, &selector, grid)?);
     }
+    let found = Matrix::concat(context, grid.n, found)?;
     let join = Join { context, base: &base, info: &found, data: &data };
     join.all(&is_info)
 }

@@ -33,7 +33,8 @@ pub(in crate::eval) fn samples(
             let reach = wider(reach(range.when, grid, range.range), beyond);
             for series in select(context, matchers, reach)? {
                 let mut columns = Columns::default();
-                read(context, &series, reach, &mut columns)?;
+                let mut held = context.hold();
+                read(context, &series, reach, &mut columns, &mut held)?;
                 drop_stale(&mut columns);
                 if *mode != RangeMode::Normal {
                     if !columns.histograms.is_empty() {
@@ -44,13 +45,17 @@ pub(in crate::eval) fn samples(
                     columns = extended::samples(&columns, beyond, end.saturating_sub(range.range), end);
                 }
                 context.budget.take(columns.len())?;
+                context.keep(held.bytes() + size_of::<(Labels, Columns)>())?;
                 all.push((series.labels, columns));
             }
         }
         RangeOf::Subquery { inner, step } => {
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
                 let inner = inner.drop_delayed_names(context)?;
-                all.extend(inner.columns(inner_grid).map(|(labels, _, columns)| (labels.clone(), columns)));
+                for (labels, _, columns) in inner.columns(inner_grid) {
+                    context.keep(columns.memory() + size_of::<(Labels, Columns)>())?;
+                    all.push((labels.clone(), columns));
+                }
             }
         }
     }

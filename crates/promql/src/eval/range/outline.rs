@@ -3,7 +3,7 @@
 //! Every function yields the same bits from an outline as from the samples. A sum does so only where all it adds up are whole numbers and stay exact, which is
 //! looked at here; where it is not so the samples are read after all.
 
-use model::{Aspect, Columns, Edges, Outline, OutlineRequest, Series, TimeRange, is_stale};
+use model::{Aspect, Columns, Edges, Held, Outline, OutlineRequest, Series, TimeRange, is_stale};
 
 use super::{RangeFn, Windows};
 use crate::ast::RangeMode;
@@ -70,20 +70,25 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a series, without staleness markers.
-    pub(super) fn read<'m>(&self, series: &Series, memory: &'m mut Memory) -> Result<Samples<'m>, EvalError> {
+    pub(super) fn read<'m>(
+        &self,
+        series: &Series,
+        memory: &'m mut Memory,
+        held: &mut Held,
+    ) -> Result<Samples<'m>, EvalError> {
         let Memory { outline, before } = memory;
         outline.clear();
         before.clear();
         match &self.less {
-            None => read(self.context, series, self.range, &mut outline.columns)?,
+            None => read(self.context, series, self.range, &mut outline.columns, held)?,
             Some((aspect, edges)) => {
                 let request = OutlineRequest { range: self.range, aspect: *aspect, edges };
-                read_outline(self.context, series, &request, outline)?;
+                read_outline(self.context, series, &request, outline, held)?;
                 let inexact = *aspect == Aspect::Sum && !adds_up(&outline.columns);
                 // Beside histograms it matters between which of them each sample lies.
                 if !outline.left_out.is_empty() && (inexact || !outline.columns.histograms.is_empty()) {
                     outline.clear();
-                    read(self.context, series, self.range, &mut outline.columns)?;
+                    read(self.context, series, self.range, &mut outline.columns, held)?;
                 }
             }
         }

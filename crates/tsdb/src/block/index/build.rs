@@ -80,6 +80,16 @@ impl Builder {
         self.series
     }
 
+    /// The most memory that it takes until it is written, about, in bytes.
+    pub(in crate::block) fn memory(&self) -> usize {
+        let kept = self.chunk_pages.capacity() + self.chunk_sizes.capacity() * 4 + size_of_val(&*self.newest);
+        // Values are put in order name by name, and the order of each stays; the ranges are there for one name at a time.
+        let in_order: usize = self.names.iter().map(|column| column.ends.len() * size_of::<u32>()).sum();
+        let largest = self.names.iter().map(Column::memory_in_order).max().unwrap_or(0);
+        let top = self.chunk_sizes.len() * size_of::<Group>();
+        kept + self.names.iter().map(Column::memory).sum::<usize>() + in_order + largest + top
+    }
+
     /// Adds a series with its chunks, of which there is at least one.
     pub(in crate::block) fn push(&mut self, labels: LabelsRef<'_>, chunks: &[ChunkRef]) -> Result<(), Error> {
         let Some(last) = chunks.last() else { return Ok(()) };
@@ -252,6 +262,19 @@ impl Column {
             changes: Vec::new(),
             next: 0,
         }
+    }
+
+    fn memory(&self) -> usize {
+        // The table has a byte for each place beside it.
+        let known = self.known.capacity() * (size_of::<u32>() + 1) * 8 / 7;
+        let changes = self.changes.capacity() * size_of::<(u32, u32)>();
+        self.text.capacity() + self.ends.capacity() * size_of::<u32>() + known + changes
+    }
+
+    /// What it takes beside that while its values are put in order, or their ranges are written.
+    fn memory_in_order(&self) -> usize {
+        let sorting = self.ends.len() * size_of::<(u64, u32)>();
+        sorting.max(self.ends.len() * size_of::<u32>() + self.changes.len() * size_of::<(u32, u32)>())
     }
 
     fn value(&self, number: u32) -> &str {
