@@ -113,7 +113,7 @@ pub struct Db {
     flushes: AtomicU64,
     merges: AtomicU64,
     merges_too_large: AtomicU64,
-    /// Names of neighbours that are too large to be merged.
+    /// Names of the oldest and the newest of blocks in a row that take too much memory together.
     too_large: Mutex<BTreeSet<(String, String)>>,
     times_forgotten: AtomicU64,
     downsampled: Mutex<Downsampled>,

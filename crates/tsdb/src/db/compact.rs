@@ -85,10 +85,7 @@ impl Db {
                         if exceeded.kind() != Kind::Invalid {
                             return Ok(Fits::Later);
                         }
-                        let (view, mut too_large) = (self.view(), lock(&self.too_large));
-                        let is_there = |name: &str| view.blocks.iter().any(|(entry, _)| entry.name == name);
-                        too_large.retain(|(older, newer)| is_there(older) && is_there(newer));
-                        too_large.insert((older.0.name.clone(), newer.0.name.clone()));
+                        self.leave(older, newer);
                         return Ok(Fits::Never);
                     }
                     run.drain(..run.len() / 2);
@@ -96,6 +93,20 @@ impl Db {
                 written => return Ok(Fits::Written(run, written?)),
             }
         }
+    }
+
+    /// Notes that these and what is between them take too much memory together.
+    pub(super) fn leave(&self, oldest: &Named, newest: &Named) {
+        let (view, mut too_large) = (self.view(), lock(&self.too_large));
+        let is_there = |name: &str| view.blocks.iter().any(|(entry, _)| entry.name == name);
+        too_large.retain(|(oldest, newest)| is_there(oldest) && is_there(newest));
+        too_large.insert((oldest.0.name.clone(), newest.0.name.clone()));
+    }
+
+    /// Whether it was found that these and what is between them take too much memory together.
+    pub(super) fn is_left(&self, oldest: &Named, newest: &Named) -> bool {
+        let too_large = lock(&self.too_large);
+        !too_large.is_empty() && too_large.contains(&(oldest.0.name.clone(), newest.0.name.clone()))
     }
 
     /// Drops blocks in which every sample is expired, and the oldest ones where they are too large together; hides what is expired of the others.
@@ -152,10 +163,7 @@ impl Db {
     /// The blocks that are best merged now.
     fn choose_merge(&self) -> Option<Vec<Named>> {
         let runs = self.runs();
-        let too_large = lock(&self.too_large);
-        let may_be_merged =
-            |a: &Named, b: &Named| too_large.is_empty() || !too_large.contains(&(a.0.name.clone(), b.0.name.clone()));
-        runs.iter().flat_map(|run| run.chunk_by(may_be_merged)).find_map(|blocks| {
+        runs.iter().flat_map(|run| run.chunk_by(|a, b| !self.is_left(a, b))).find_map(|blocks| {
             let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
             merge::choose(&sizes).map(|run| blocks[run].to_vec())
         })

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{Cancel, Columns, Labels, Mark, TimeRange};
+use model::{Cancel, Columns, Kind, Labels, Mark, TimeRange};
 
 use super::load::Follower;
 use super::{Db, Named, WIDE, lock};
@@ -21,14 +21,17 @@ const SHARE: u64 = 8;
 impl Db {
     /// Leaves samples out of the blocks of one span, if there are some that are old enough for it. Says whether it did.
     ///
-    /// When it fails the blocks are what they were.
+    /// When it fails the blocks are what they were; those that take more memory together than writing may have stay whole.
     pub fn downsample(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
         let Some((run, plan)) = self.choose_downsample() else { return Ok(false) };
         let block = match self.replace(&run, &plan, cancel) {
-            // Others have the memory now; what is too large for all of it stays whole, and is told.
-            Err(Error::Memory(_)) => {
+            Err(Error::Memory(exceeded)) => {
                 self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+                // Else others have the memory now.
+                if let ([oldest, ..], [.., newest], Kind::Invalid) = (&*run, &*run, exceeded.kind()) {
+                    self.leave(oldest, newest);
+                }
                 return Ok(false);
             }
             written => written?,
@@ -52,6 +55,9 @@ impl Db {
         let view = self.view();
         self.runs().into_iter().find_map(|run| {
             let span = run.first()?.0.span;
+            if self.is_left(run.first()?, run.last()?) {
+                return None;
+            }
             // A wide one is as old as its last sample.
             let newest = run.iter().map(|(_, block)| block.range().end_ms).max()?;
             let plan = Plan::new(rules, now_ms, if span == WIDE { newest } else { span.end_ms });

@@ -279,3 +279,25 @@ fn one_that_is_cancelled_changes_nothing_and_leaves_no_file() {
     assert_eq!(columns(&db, 1).len(), 239);
     assert!(!dir.path().join("0000000001.block").exists());
 }
+
+#[test]
+fn what_takes_too_much_memory_stays_whole_and_is_tried_again_once_there_is_another_block() {
+    let (dir, writing) = (tempfile::tempdir().expect("directory"), model::Budget::new("writing blocks", 1 << 20));
+    let memory = Memory { writing: writing.clone(), ..Memory::default() };
+    let db = Db::open(dir.path(), Options { memory, ..downsampling() }).expect("opens");
+    let flush = |offset| {
+        append(&db, 1, &rising((0..480).map(|n| n * 15_000)), offset);
+        db.flush().expect("flushes whatever it takes");
+    };
+    flush(0);
+    for tried in [1, 1] {
+        assert_eq!(downsample(&db, 3 * HOUR), 0);
+        assert_eq!((db.stats().merges_too_large, columns(&db, 1).len()), (tried, 480));
+    }
+    flush(1);
+    assert_eq!(downsample(&db, 3 * HOUR), 0);
+    assert_eq!((db.stats().merges_too_large, columns(&db, 1).len(), writing.held()), (2, 480, 0));
+    drop(db);
+    let db = Db::open(dir.path(), downsampling()).expect("opens with more");
+    assert_eq!(downsample(&db, 3 * HOUR), 1);
+}
