@@ -23,8 +23,8 @@ pub struct Expr {
 /// The kinds of node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    /// `1.5`, `Inf`, `5m` (a duration is a number of seconds).
-    Number(f64),
+    /// `1.5`, `Inf`, `5m`.
+    Number(Number),
     /// `"text"`.
     String(String),
     /// `up{job="a"} offset 5m @ 10`.
@@ -43,6 +43,15 @@ pub enum Node {
     Call(Call),
     /// `(expr)`.
     Paren(Box<Expr>),
+}
+
+/// A number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Number {
+    /// Its value; of a duration the seconds.
+    pub value: f64,
+    /// Whether it is written as a duration.
+    pub is_duration: bool,
 }
 
 /// The four types of PromQL.
@@ -72,21 +81,23 @@ pub enum DurationExpr {
 pub struct DurationNode {
     /// What it is.
     pub op: DurationOp,
-    /// Where it stands.
+    /// Where it stands, its parentheses included.
     pub span: Span,
+    /// Whether it is in parentheses.
+    pub in_parens: bool,
 }
 
 /// The kinds of duration node; values are seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DurationOp {
-    /// A number or a duration.
-    Seconds(f64),
+    /// A number or a duration, with its sign.
+    Seconds(Number),
     /// `step()`
     Step,
     /// `range()`
     Range,
-    /// `-a` (true) or `+a` (false)
-    Sign(bool, Box<DurationNode>),
+    /// `-a`, where a is no number
+    Negated(Box<DurationNode>),
     /// `a op b` with one of `+ - * / % ^`
     Arithmetic(BinaryOp, Box<DurationNode>, Box<DurationNode>),
     /// `min_of(a, b)`
@@ -120,7 +131,7 @@ pub enum RangeMode {
 /// A selector of series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The metric's name where it stood before the braces, or quoted inside them.
+    /// The metric's name where it stood before the braces.
     pub name: Option<String>,
     /// All matchers, that of the name included.
     pub matchers: Vec<Matcher>,
@@ -281,6 +292,13 @@ pub struct Call {
     pub function: &'static crate::functions::Function,
     /// Its arguments.
     pub args: Vec<Expr>,
+}
+
+impl Number {
+    /// The number with the other sign.
+    pub fn negated(self) -> Number {
+        Number { value: -self.value, ..self }
+    }
 }
 
 impl Expr {

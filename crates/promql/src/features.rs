@@ -5,10 +5,6 @@
 pub struct Features {
     /// `promql-experimental-functions`
     pub experimental_functions: bool,
-    /// `promql-duration-expr`
-    pub duration_expr: bool,
-    /// `promql-extended-range-selectors`
-    pub extended_range_selectors: bool,
     /// `promql-binop-fill-modifiers`
     pub binop_fill_modifiers: bool,
     /// `promql-delayed-name-removal`
@@ -32,6 +28,8 @@ const NO_CHANGE: &[&str] = &[
     "concurrent-rule-eval",
     "promql-at-modifier",
     "promql-negative-offset",
+    "promql-duration-expr",
+    "promql-extended-range-selectors",
     "remote-write-receiver",
 ];
 
@@ -43,8 +41,6 @@ impl Features {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match name {
                 "promql-experimental-functions" => features.experimental_functions = true,
-                "promql-duration-expr" => features.duration_expr = true,
-                "promql-extended-range-selectors" => features.extended_range_selectors = true,
                 "promql-binop-fill-modifiers" => features.binop_fill_modifiers = true,
                 "promql-delayed-name-removal" => features.delayed_name_removal = true,
                 "type-and-unit-labels" => features.type_and_unit_labels = true,
@@ -60,8 +56,6 @@ impl Features {
     pub fn all() -> Features {
         Features {
             experimental_functions: true,
-            duration_expr: true,
-            extended_range_selectors: true,
             binop_fill_modifiers: true,
             delayed_name_removal: true,
             type_and_unit_labels: true,
@@ -76,8 +70,8 @@ mod tests {
 
     #[test]
     fn names_are_those_of_prometheus() {
-        let features = Features::from_names("promql-duration-expr, native-histograms,").expect("known");
-        assert_eq!(features, Features { duration_expr: true, ..Features::default() });
+        let features = Features::from_names("type-and-unit-labels, promql-duration-expr,").expect("known");
+        assert_eq!(features, Features { type_and_unit_labels: true, ..Features::default() });
         assert_eq!(Features::from_names("a,promql-duration-expr,b"), Err("unknown feature: a, b".to_owned()));
     }
 }

@@ -56,6 +56,10 @@ const fn function(
     Function { name, args, optional, returns, experimental }
 }
 
+/// A vector, the name of a label, and up to ten quantiles.
+const QUANTILES: &[ValueType] =
+    &[InstantVector, String, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar];
+
 /// Sorted by name.
 static FUNCTIONS: &[Function] = &[
     function("abs", &[InstantVector], Some(0), InstantVector, false),
@@ -92,7 +96,7 @@ static FUNCTIONS: &[Function] = &[
     function("histogram_count", &[InstantVector], Some(0), InstantVector, false),
     function("histogram_fraction", &[Scalar, Scalar, InstantVector], Some(0), InstantVector, false),
     function("histogram_quantile", &[Scalar, InstantVector], Some(0), InstantVector, false),
-    function("histogram_quantiles", &[InstantVector, String, Scalar], None, InstantVector, true),
+    function("histogram_quantiles", QUANTILES, Some(9), InstantVector, true),
     function("histogram_stddev", &[InstantVector], Some(0), InstantVector, false),
     function("histogram_stdvar", &[InstantVector], Some(0), InstantVector, false),
     function("histogram_sum", &[InstantVector], Some(0), InstantVector, false),
@@ -109,9 +113,9 @@ static FUNCTIONS: &[Function] = &[
     function("log10", &[InstantVector], Some(0), InstantVector, false),
     function("log2", &[InstantVector], Some(0), InstantVector, false),
     function("mad_over_time", &[RangeVector], Some(0), InstantVector, true),
-    function("max_of", &[Scalar, Scalar], None, Scalar, true),
+    function("max_of", &[Scalar, Scalar], Some(0), Scalar, true),
     function("max_over_time", &[RangeVector], Some(0), InstantVector, false),
-    function("min_of", &[Scalar, Scalar], None, Scalar, true),
+    function("min_of", &[Scalar, Scalar], Some(0), Scalar, true),
     function("min_over_time", &[RangeVector], Some(0), InstantVector, false),
     function("minute", &[InstantVector], Some(1), InstantVector, false),
     function("month", &[InstantVector], Some(1), InstantVector, false),

@@ -10,7 +10,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Span, Unary, ValueType};
+use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Number, Span, Unary, ValueType};
 use crate::functions;
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::{Features, ParseError};
@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
             return Err((span, message));
         }
         let node = match expr.node {
-            Node::Number(n) => Node::Number(if negative { -n } else { n }),
+            Node::Number(n) => Node::Number(if negative { n.negated() } else { n }),
             node => Node::Unary(Unary { negative, expr: Box::new(Expr { node, span: expr.span }) }),
         };
         Ok((Expr { node, span }, depth + 1))
@@ -179,11 +179,11 @@ impl<'a> Parser<'a> {
         match &token.kind {
             TokenKind::Number(n) => {
                 self.next();
-                leaf(Node::Number(*n))
+                leaf(Node::Number(Number { value: *n, is_duration: false }))
             }
             TokenKind::Duration(ms) => {
                 self.next();
-                leaf(Node::Number(*ms as f64 / 1000.0))
+                leaf(Node::Number(Number { value: *ms as f64 / 1000.0, is_duration: true }))
             }
             TokenKind::String(text) => {
                 self.next();
@@ -228,8 +228,8 @@ impl<'a> Parser<'a> {
         match lower.as_str() {
             "inf" | "nan" => {
                 self.next();
-                let n = if lower == "inf" { f64::INFINITY } else { f64::NAN };
-                Ok((Expr { node: Node::Number(n), span: token.span }, 1))
+                let value = if lower == "inf" { f64::INFINITY } else { f64::NAN };
+                Ok((Expr { node: Node::Number(Number { value, is_duration: false }), span: token.span }, 1))
             }
             "and" | "or" | "unless" | "atan2" => Err(self.unexpected("")),
             _ => Ok((self.selector(Some(token.span))?, 1)),

@@ -5,6 +5,7 @@ pub(crate) mod metadata;
 pub(crate) mod query;
 pub(crate) mod series;
 pub(crate) mod status;
+pub(crate) mod tree;
 
 use std::sync::Arc;
 

@@ -108,6 +108,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/query_range", get_post(query::range))
         .route("/api/v1/query_exemplars", get_post(exemplars::exemplars))
         .route("/api/v1/format_query", get_post(query::format))
+        .route("/api/v1/parse_query", get_post(query::tree))
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
         .route("/api/v1/label/{name}/values", get(label_values))

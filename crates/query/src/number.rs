@@ -8,7 +8,7 @@
 use std::io::Write as _;
 
 /// Largest whole number whose digits need no search: every integer below is a float of its own.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+pub(crate) const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Writes a sample's value, without quotes.
 pub(crate) fn write_float(out: &mut Vec<u8>, v: f64) {

@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
         let Histograms { stats, whole } = self.histograms.get();
         let stats = stats && !whole;
         let (kind, value, invariant) = match &expr.node {
-            Node::Number(v) => (Kind::Number(*v), ValueType::Scalar, true),
+            Node::Number(n) => (Kind::Number(n.value), ValueType::Scalar, true),
             Node::String(text) => (Kind::Text(text.clone()), ValueType::String, true),
             Node::VectorSelector(selector) => {
                 let when = self.when(&selector.offset, selector.at)?;

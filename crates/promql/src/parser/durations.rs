@@ -1,7 +1,7 @@
-//! Durations: literals, and arithmetic over them where the feature is on.
+//! Durations: literals, and arithmetic over them.
 
 use super::{Parsed, Parser};
-use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Span};
+use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Number, Span};
 use crate::lexer::TokenKind;
 
 /// Longest duration: what fits into 64 bits of nanoseconds, as Prometheus has it.
@@ -15,20 +15,10 @@ impl Parser<'_> {
         let node = if positive { self.duration_sum(0)? } else { self.duration_sign()? };
         let span = Span { start, end: self.before().end };
         let literal = match &node.op {
-            DurationOp::Seconds(s) => Some(*s),
-            DurationOp::Sign(negative, inner) => match inner.op {
-                DurationOp::Seconds(s) => Some(if *negative { -s } else { s }),
-                _ => None,
-            },
+            DurationOp::Seconds(n) if !node.in_parens => Some(n.value),
             _ => None,
         };
-        let Some(seconds) = literal else {
-            if !self.features.duration_expr {
-                let text = "experimental duration expression is not enabled, it must be enabled with --enable-feature=promql-duration-expr";
-                return Err((span, text.to_owned()));
-            }
-            return Ok(DurationExpr::Computed(Box::new(node)));
-        };
+        let Some(seconds) = literal else { return Ok(DurationExpr::Computed(Box::new(node))) };
         if seconds.is_nan() || seconds.abs() > SECONDS_MAX {
             return Err((span, "duration out of range".to_owned()));
         }
@@ -59,7 +49,11 @@ impl Parser<'_> {
             self.next();
             let right = self.duration_sum(if op == BinaryOp::Pow { strength - 1 } else { strength })?;
             let span = Span { start: left.span.start, end: right.span.end };
-            left = DurationNode { op: DurationOp::Arithmetic(op, Box::new(left), Box::new(right)), span };
+            left = DurationNode {
+                op: DurationOp::Arithmetic(op, Box::new(left), Box::new(right)),
+                span,
+                in_parens: false,
+            };
         }
         self.depth -= 1;
         Ok(left)
@@ -75,7 +69,14 @@ impl Parser<'_> {
         let inner = self.duration_sign()?;
         self.depth -= 1;
         let span = Span { start, end: inner.span.end };
-        Ok(DurationNode { op: DurationOp::Sign(negative, Box::new(inner)), span })
+        if !negative {
+            return Ok(inner);
+        }
+        let op = match inner.op {
+            DurationOp::Seconds(n) if !inner.in_parens => DurationOp::Seconds(n.negated()),
+            _ => DurationOp::Negated(Box::new(inner)),
+        };
+        Ok(DurationNode { op, span, in_parens: false })
     }
 
     fn duration_leaf(&mut self) -> Parsed<DurationNode> {
@@ -83,13 +84,14 @@ impl Parser<'_> {
         let start = token.span.start;
         let word = self.text(token.span).to_ascii_lowercase();
         let op = match token.kind {
-            TokenKind::Number(n) => DurationOp::Seconds(n),
-            TokenKind::Duration(ms) => DurationOp::Seconds(ms as f64 / 1000.0),
+            TokenKind::Number(value) => DurationOp::Seconds(Number { value, is_duration: false }),
+            TokenKind::Duration(ms) => DurationOp::Seconds(Number { value: ms as f64 / 1000.0, is_duration: true }),
             TokenKind::Symbol("(") => {
                 let mut inner = self.duration_sum(0)?;
                 self.expect(")", "in duration expression")?;
                 inner.span = Span { start, end: self.before().end };
                 // The parentheses make it an expression, even around a literal.
+                inner.in_parens = true;
                 return Ok(inner);
             }
             TokenKind::Word if word == "step" || word == "range" => {
@@ -105,12 +107,14 @@ impl Parser<'_> {
                 self.expect(")", "in duration expression")?;
                 if word == "min_of" { DurationOp::Min(a, b) } else { DurationOp::Max(a, b) }
             }
-            TokenKind::Word if word == "inf" || word == "nan" => DurationOp::Seconds(f64::NAN),
+            TokenKind::Word if word == "inf" || word == "nan" => {
+                DurationOp::Seconds(Number { value: f64::NAN, is_duration: false })
+            }
             _ => {
                 self.at -= usize::from(token.kind != TokenKind::End);
                 return Err(self.unexpected("in duration, expected number, duration, step(), or range()"));
             }
         };
-        Ok(DurationNode { op, span: Span { start, end: self.before().end } })
+        Ok(DurationNode { op, span: Span { start, end: self.before().end }, in_parens: false })
     }
 }

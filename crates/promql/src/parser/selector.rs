@@ -21,7 +21,8 @@ impl Parser<'_> {
             self.next();
         }
         if self.take("{") {
-            self.matchers(&mut selector)?;
+            let mut name = selector.name.clone();
+            self.matchers(&mut selector, &mut name)?;
         }
         let span = Span { start, end: self.before().end };
         if let Some(name) = &selector.name {
@@ -34,7 +35,8 @@ impl Parser<'_> {
         Ok(Expr { node: Node::VectorSelector(selector), span })
     }
 
-    fn matchers(&mut self, selector: &mut VectorSelector) -> Parsed<()> {
+    /// Matchers up to the closing brace. `name` is that of the metric as soon as it is known.
+    fn matchers(&mut self, selector: &mut VectorSelector, name: &mut Option<String>) -> Parsed<()> {
         while !self.take("}") {
             let token = self.next().clone();
             let label = match token.kind {
@@ -42,13 +44,14 @@ impl Parser<'_> {
                 TokenKind::String(text) => {
                     if matches!(self.peek().kind, TokenKind::Symbol("," | "}")) {
                         // A string alone is the metric's name.
-                        if let Some(before) = &selector.name {
+                        if let Some(before) = name {
                             return Err((
                                 token.span,
                                 format!("metric name must not be set twice: {before:?} or {text:?}"),
                             ));
                         }
-                        selector.name = Some(text);
+                        selector.matchers.push(Matcher::equal(model::METRIC_NAME, text.clone()));
+                        *name = Some(text);
                         self.comma_or_end()?;
                         continue;
                     }
@@ -72,7 +75,7 @@ impl Parser<'_> {
             };
             let place = self.next().span;
             if label == model::METRIC_NAME
-                && let Some(before) = &selector.name
+                && let Some(before) = name
             {
                 let text = format!("metric name must not be set twice: {before:?} or {value:?}");
                 return Err((token.span, text));
@@ -193,10 +196,6 @@ impl Parser<'_> {
         let anchored = self.is_word("anchored");
         let place = self.next().span;
         let (name, mode) = if anchored { ("anchored", RangeMode::Anchored) } else { ("smoothed", RangeMode::Smoothed) };
-        if !self.features.extended_range_selectors {
-            let hint = "is experimental and must be enabled with --enable-feature=promql-extended-range-selectors";
-            return Err((place, format!("{name} modifier {hint}")));
-        }
         let slot = match &mut expr.node {
             Node::VectorSelector(s) => &mut s.mode,
             Node::MatrixSelector(s) => &mut s.selector.mode,

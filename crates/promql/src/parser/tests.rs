@@ -46,8 +46,8 @@ fn expressions_print_as_prometheus_prints_them() {
     prints("up", "up");
     prints(r#"up{job="a",}"#, r#"up{job="a"}"#);
     prints(r#"{__name__="up", x!~"a|b"}"#, r#"{__name__="up",x!~"a|b"}"#);
-    prints(r#"{"metric.name", "label.x"='y'}"#, r#"{"metric.name","label.x"="y"}"#);
-    prints(r#"{"up", x="y"}"#, r#"up{x="y"}"#);
+    prints(r#"{"metric.name", "label.x"='y'}"#, r#"{"label.x"="y",__name__="metric.name"}"#);
+    prints(r#"{"up", x="y", a="b"}"#, r#"{__name__="up",a="b",x="y"}"#);
     prints("a{x=~`\\d+`}", r#"a{x=~"\\d+"}"#);
     prints("up[90s]", "up[1m30s]");
     prints("up[300]", "up[5m]");
@@ -63,13 +63,13 @@ fn expressions_print_as_prometheus_prints_them() {
     prints("a == bool on(x) group_left(y) b", "a == bool on (x) group_left (y) b");
     prints("a / ignoring(x) group_right b", "a / ignoring (x) group_right () b");
     prints("a + fill(0) b", "a + fill (0) b");
-    prints("1_000_000 + 0x1F + 1e3 + .5 + Inf + nan + 5m", "1000000 + 31 + 1000 + 0.5 + +Inf + NaN + 300");
-    prints("1e-7 * 1e21", "1e-07 * 1e+21");
+    prints("1_000_000 + 0x1F + 1e3 + .5 + Inf + nan + 5m", "1000000 + 31 + 1000 + 0.5 + +Inf + NaN + 5m");
+    prints("1e-7 * 1e21", "0.0000001 * 1000000000000000000000");
     prints(r#"label_replace(a, "x", "$1", "y", "(.*)\\.\u00e9")"#, r#"label_replace(a, "x", "$1", "y", "(.*)\\.é")"#);
-    prints("rate(a[5m*2]) + b", "rate(a[(300 * 2)]) + b");
-    prints("a offset -(2*5m)", "a offset -(2 * 300)");
-    prints("a[max_of(step(),5s)]", "a[max_of(step(), 5)]");
-    prints("a[1h:step()*2]", "a[1h:(step() * 2)]");
+    prints("rate(a[5m*2]) + b", "rate(a[5m * 2]) + b");
+    prints("a offset -(2*5m)", "a offset -(2 * 5m)");
+    prints("a[max_of(step(),5s)]", "a[max_of(step(), 5s)]");
+    prints("a[1h:step()*2]", "a[1h:step() * 2]");
     prints("increase(a[5m] anchored)", "increase(a[5m] anchored)");
     prints("by + sum + on{offset=\"x\"}", "by + sum + on{offset=\"x\"}");
     prints("a # comment\n+ b", "a + b");
@@ -78,6 +78,22 @@ fn expressions_print_as_prometheus_prints_them() {
     prints("time() - vector(1)", "time() - vector(1)");
     prints("hour()", "hour()");
     prints("round(a, 5)", "round(a, 5)");
+}
+
+#[test]
+fn what_is_longer_than_a_line_is_divided_where_it_is_put_together() {
+    let text = "sum by (job) (rate(a_metric_with_quite_a_long_name[5m]) + rate(a_metric_with_quite_a_long_name{a=\"b\"}[5m])) / \
+                on (job) -sum(a_metric_with_quite_a_long_name) > bool 5";
+    let lines = r#"    sum by (job) (
+      rate(a_metric_with_quite_a_long_name[5m]) + rate(a_metric_with_quite_a_long_name{a="b"}[5m])
+    )
+  / on (job)
+    -sum(a_metric_with_quite_a_long_name)
+> bool
+  5"#;
+    assert_eq!(ok(text).to_lines(), lines);
+    assert_eq!(ok(lines).to_string(), text);
+    assert_eq!(ok("1+2").to_lines(), "1 + 2");
 }
 
 #[test]
@@ -110,10 +126,8 @@ fn errors_have_line_column_and_the_words_of_prometheus() {
         "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
     );
     fails("sum(\"x\")", "1:5: parse error: expected type instant vector in aggregation expression, got string");
-    fails(
-        "a[5m*2]",
-        "1:3: parse error: experimental duration expression is not enabled, it must be enabled with --enable-feature=promql-duration-expr",
-    );
+    // What is no experiment any more needs no feature.
+    assert!(parse("rate(a[5m * 2] smoothed)", &Features::default()).is_ok());
     fails("a[99999999999y]", "1:3: parse error: duration out of range");
     fails("a and on(x) group_left b", "1:13: parse error: no grouping allowed for \"and\" operation");
     fails("$a", "1:1: parse error: unexpected character: '$'");

@@ -58,7 +58,15 @@ pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
 pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     let expr = parse(form.get("query"), &api.args, false)?;
     let mut answer = Answer::new();
-    write_string(&mut answer.out, &expr.to_string());
+    write_string(&mut answer.out, &expr.to_lines());
+    Ok(answer.finish())
+}
+
+/// `/api/v1/parse_query`.
+pub(crate) async fn tree(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+    let expr = parse(form.get("query"), &api.args, false)?;
+    let mut answer = Answer::new();
+    answer.out.extend_from_slice(super::tree::tree(&expr).to_string().as_bytes());
     Ok(answer.finish())
 }
 

@@ -255,6 +255,12 @@ async fn what_there_is_none_of_is_an_empty_list() {
 async fn a_query_is_formatted() {
     let server = Server::new();
     server.check("/api/v1/format_query?query=sum(up)%2b1", r#""sum(up) + 1""#).await;
+    let tree = r#"{"expr":{"type":"numberLiteral","val":"300"},"op":"-","type":"unaryExpr"}"#;
+    let tree = tree.replace(
+        r#"{"type":"numberLiteral","val":"300"}"#,
+        r#"{"expr":{"type":"numberLiteral","val":"300"},"type":"parenExpr"}"#,
+    );
+    server.check("/api/v1/parse_query?query=-(5m)", &tree).await;
 }
 
 #[tokio::test]

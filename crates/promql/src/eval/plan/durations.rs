@@ -33,13 +33,10 @@ impl Planner<'_> {
 
     fn seconds(&self, node: &DurationNode) -> Result<f64, EvalError> {
         Ok(match &node.op {
-            DurationOp::Seconds(v) => *v,
+            DurationOp::Seconds(n) => n.value,
             DurationOp::Step => self.params.step_ms as f64 / 1000.0,
             DurationOp::Range => (self.end_ms() - self.params.start_ms) as f64 / 1000.0,
-            DurationOp::Sign(negative, inner) => {
-                let v = self.seconds(inner)?;
-                if *negative { -v } else { v }
-            }
+            DurationOp::Negated(inner) => -self.seconds(inner)?,
             DurationOp::Min(a, b) => super::functions::go_min(self.seconds(a)?, self.seconds(b)?),
             DurationOp::Max(a, b) => super::functions::go_max(self.seconds(a)?, self.seconds(b)?),
             DurationOp::Arithmetic(op, a, b) => {
