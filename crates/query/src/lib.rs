@@ -31,7 +31,7 @@ use bytes::Bytes;
 use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 
-use crate::api::{Api, exemplars, metadata, query, series, status};
+use crate::api::{Api, exemplars, federate, metadata, query, series, status};
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
 use crate::respond::response;
@@ -121,6 +121,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
         .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
         .route("/api/v1/{*rest}", options(api::options).fallback(async || response(Err(Error::NotFound))))
+        .route("/federate", get(federate_endpoint))
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
         .route("/", get(page))
@@ -170,6 +171,25 @@ async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body>
         Ok(form) => response(metadata::metadata(api, form).await),
         Err(error) => response(Err(error)),
     }
+}
+
+async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body> {
+    let accept = request.headers().get_all(header::ACCEPT).iter();
+    let utf8 = accept.filter_map(|value| value.to_str().ok()).any(|text| text.contains("escaping=allow-utf-8"));
+    let answer = match read_form(request).await {
+        Ok(form) => federate::federate(api, form, utf8).await,
+        Err(error) => Err(error),
+    };
+    let format = match utf8 {
+        true => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
+        false => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+    };
+    let is_text = answer.is_ok();
+    let mut answer = response(answer);
+    if is_text {
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
+    }
+    answer
 }
 
 async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {

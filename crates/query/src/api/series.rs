@@ -19,7 +19,7 @@ use crate::selectors;
 use crate::time::parse_limit;
 
 /// How many `match[]` a request may have: each is a selection of its own. Grafana sends one, a large recording setup some tens.
-const SELECTORS_MAX: usize = 1000;
+pub(crate) const SELECTORS_MAX: usize = 1000;
 
 /// What the three endpoints have in common.
 struct Question {

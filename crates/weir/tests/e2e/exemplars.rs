@@ -288,6 +288,59 @@ async fn target(now: i64) -> String {
 }
 
 #[tokio::test]
+async fn the_newest_samples_are_federated_as_by_a_real_prometheus() {
+    let test = "the_newest_samples_are_federated_as_by_a_real_prometheus";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let (dir, prometheus_dir) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+    let weir = Launch::new(dir.path()).start().await;
+    let prometheus = Prometheus::start(&bin, prometheus_dir.path(), &weir.http, "").await;
+    let now = now_ms();
+    let samples = |values: &[(i64, f64)]| values.iter().map(|(t, v)| Sample { t: now + t, v: *v }).collect::<Vec<_>>();
+    let mut all: Vec<Series> = Vec::new();
+    let mut add =
+        |pairs: &[(&str, &str)], values: &[(i64, f64)]| all.push((labels(pairs), samples(values), Vec::new()));
+    add(&[("__name__", "b_total"), ("job", "x"), ("instance", "y")], &[(-2000, 1.0), (-1000, 2.5e-9)]);
+    add(&[("__name__", "b_total"), ("job", "odd \\ \" \n é")], &[(-1000, f64::INFINITY)]);
+    add(&[("__name__", "b_total"), ("job", "old")], &[(-400_000, 1.0)]);
+    add(&[("__name__", "b_total"), ("job", "ended")], &[(-2000, 1.0), (-1000, model::stale_nan())]);
+    add(&[("__name__", "a"), ("job", "z")], &[(-1000, f64::NAN)]);
+    add(&[("__name__", "a.b"), ("c.d", "é"), ("e:f", "g")], &[(-1000, -1.5)]);
+    for address in [weir.address("/api/v1/write"), &prometheus.address] {
+        assert_eq!(send(&weir.http, address, 0, &all).await.0, 204);
+    }
+    let ask = async |address: &str, query: &str, accept: &str| {
+        let answer = weir.http.get(format!("http://{address}/federate?{query}")).header("accept", accept);
+        let answer = answer.send().await.expect("answered");
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.expect("text"))
+    };
+    let (all, some) = ("match[]=%7B__name__!=%22%22%7D", "match[]=b_total&match[]=%7Bjob=%22x%22%7D");
+    let utf8 = "text/plain;version=1.0.0;escaping=allow-utf-8";
+    for (query, accept, lines) in
+        [(all, "text/plain", 7), (all, utf8, 7), (some, "text/plain", 3), ("", "text/plain", 0)]
+    {
+        let ours = ask(weir.address("/federate"), query, accept).await;
+        let theirs = ask(&prometheus.address, query, accept).await;
+        fn samples(text: &str) -> Vec<(&str, Option<u64>, &str)> {
+            text.lines().map(line).collect()
+        }
+        assert_eq!((ours.0, samples(&ours.2)), (theirs.0, samples(&theirs.2)), "{query} {accept}");
+        assert_eq!(ours.2.lines().count(), lines, "{}", ours.2);
+        assert!(query.is_empty() || ours.1 == theirs.1, "{} instead of {}", ours.1, theirs.1);
+    }
+    assert_eq!(ask(weir.address("/federate"), "match[]=%7B%7D", "*/*").await.0, 400);
+}
+
+/// A line of the text format: the series, the value as a number and the time, or all of another line.
+fn line(text: &str) -> (&str, Option<u64>, &str) {
+    let mut parts = text.rsplitn(3, ' ');
+    match (parts.next(), parts.next().and_then(|value| value.parse::<f64>().ok()), parts.next()) {
+        (Some(time), Some(value), Some(series)) => (series, Some(value.to_bits()), time),
+        _ => (text, None, ""),
+    }
+}
+
+#[tokio::test]
 async fn exemplars_that_a_real_prometheus_scrapes_come_in_by_both_versions() {
     let test = "exemplars_that_a_real_prometheus_scrapes_come_in_by_both_versions";
     let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
