@@ -249,7 +249,8 @@ impl Both {
         let tolerance = match () {
             () if has(&["stddev", "stdvar"]) => TOLERANCE_OF_VARIANCE,
             () if has(&TRANSCENDENTAL) => TOLERANCE_OF_THESE,
-            () if has(&SUMMED) => TOLERANCE,
+            // What of a bucket is left when it is trimmed is by a logarithm.
+            () if has(&SUMMED) || has(&["</", ">/"]) => TOLERANCE,
             () => 0.0,
         };
         let (ours, theirs) = (&ours.1["data"], &theirs.1["data"]);
