@@ -7,6 +7,10 @@
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
+#[path = "../tests/churning/mod.rs"]
+mod churning;
+
+use churning::labels;
 use model::{Cancel, Labels, Sample};
 use tsdb::offline::inspect;
 use tsdb::{Db, Options};
@@ -17,23 +21,6 @@ const STEPS: i64 = 3_600_000 / STEP_MS;
 /// Steps between lines.
 const LINE: i64 = 20;
 const START_MS: i64 = 20_700 * 86_400_000;
-
-fn labels(number: usize) -> Labels {
-    let (pod, uid) =
-        (format!("app-{}-{number:x}", number % 500), format!("{:032x}", number as u128 * 0x9e37_79b9_7f4a_7c15));
-    let (namespace, node) = (format!("team-{}", number % 23), format!("host-{:05}", number % 360));
-    let pairs = [
-        ("__name__", "container_memory_working_set_bytes"),
-        ("cluster", "eu-1"),
-        ("container", "main"),
-        ("job", "kubelet"),
-        ("namespace", &namespace),
-        ("node", &node),
-        ("pod", &pod),
-        ("uid", &uid),
-    ];
-    Labels::new(&pairs).expect("valid")
-}
 
 /// Resident memory of this process.
 fn resident_mib() -> u64 {

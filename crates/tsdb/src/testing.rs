@@ -13,8 +13,8 @@ use crate::Db;
 /// Series and time to the bits of the value.
 pub(crate) type Floats = BTreeMap<(Labels, i64), u64>;
 
-/// All floats of the series that meet the matchers; there must be no warning.
-pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
+/// The series that meet the matchers; there must be no warning.
+fn select(db: &Db, matchers: &[Matcher]) -> Vec<model::Series> {
     let request = SelectRequest {
         matchers: matchers.to_vec(),
         range: TimeRange::ALL,
@@ -24,8 +24,13 @@ pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
     };
     let set = db.select(&request).expect("selects");
     assert_eq!(set.warnings, [""; 0]);
+    set.series
+}
+
+/// All floats of the series that meet the matchers; there must be no warning.
+pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
     let mut out = Floats::new();
-    for series in set.series {
+    for series in select(db, matchers) {
         let mut samples = Columns::default();
         series.data.read(TimeRange::ALL, &mut samples).expect("reads");
         out.extend(samples.t.iter().zip(&samples.v).map(|(t, v)| ((series.labels.clone(), *t), v.to_bits())));
@@ -35,21 +40,12 @@ pub(crate) fn floats(db: &Db, matchers: &[Matcher]) -> Floats {
 
 /// All samples of all series; there must be no warning.
 pub(crate) fn everything(db: &Db) -> BTreeMap<Labels, Columns> {
-    let request = SelectRequest {
-        matchers: Vec::new(),
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-    };
-    let set = db.select(&request).expect("selects");
-    assert_eq!(set.warnings, [""; 0]);
     let read = |series: model::Series| {
         let mut samples = Columns::default();
         series.data.read(TimeRange::ALL, &mut samples).expect("reads");
         (series.labels, samples)
     };
-    set.series.into_iter().map(read).collect()
+    select(db, &[]).into_iter().map(read).collect()
 }
 
 /// A layout and a kind of counts, of which histograms are drawn that are alike.

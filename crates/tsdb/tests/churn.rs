@@ -1,8 +1,12 @@
 //! Series that come and go: what they take in memory and on the disk while they are there, and after.
 
-use model::{Cancel, Labels, LabelsRequest, Matcher, Sample, SeriesSource as _, TimeRange};
+mod churning;
+
+use model::{Cancel, LabelsRequest, Matcher, Sample, SeriesSource as _, TimeRange};
 use tsdb::offline::inspect;
 use tsdb::{Db, Options, Stats};
+
+use churning::labels;
 
 /// Series at a time, rounds of which each has new ones, and samples of each.
 const SERIES: usize = 3000;
@@ -11,24 +15,6 @@ const SAMPLES: i64 = 24;
 const STEP_MS: i64 = 15_000;
 const START_MS: i64 = 20_700 * 86_400_000;
 const CACHE_BYTES: usize = 512 << 10;
-
-/// Eight labels, two of them of no other series.
-fn labels(number: usize) -> Labels {
-    let (pod, uid) =
-        (format!("app-{}-{number:x}", number % 500), format!("{:032x}", number as u128 * 0x9e37_79b9_7f4a_7c15));
-    let (namespace, node) = (format!("team-{}", number % 23), format!("host-{:05}", number % 360));
-    let pairs = [
-        ("__name__", "container_memory_working_set_bytes"),
-        ("cluster", "eu-1"),
-        ("container", "main"),
-        ("job", "kubelet"),
-        ("namespace", &namespace),
-        ("node", &node),
-        ("pod", &pod),
-        ("uid", &uid),
-    ];
-    Labels::new(&pairs).expect("valid")
-}
 
 /// Writes series of which none was there before, and all that this brings with it.
 fn round(db: &Db, round: usize) -> Stats {
