@@ -3,9 +3,9 @@
 
 use model::Columns;
 
-use super::Windows;
 use super::outline::Samples;
 use super::starts::{Since, is_reset, overlaps};
+use super::{Window, Windows};
 
 /// What an extrapolated difference is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +40,8 @@ pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut 
         for at in resets[next_reset..].iter().take_while(|at| **at < w.to) {
             difference += v[at - 1];
         }
-        let extrapolated = Extrapolated {
-            of,
-            start: w.end - windows.range,
-            end: w.end,
-            range: windows.range,
-            first: t[w.from],
-            last: t[last],
-            samples: samples.count(w.from, last),
-            began: None,
-        };
-        let zero = (difference > 0.0 && v[w.from] >= 0.0).then(|| v[w.from] / difference);
-        Some(difference * extrapolated.factor(zero))
+        let extrapolated = Extrapolated::within(windows, &w, of, t, samples.count(w.from, last));
+        Some(extrapolated.of_floats(difference, v[w.from]))
     });
 }
 
@@ -77,23 +67,13 @@ pub(super) fn extrapolated_since(
                 difference += v[at - 1];
             }
         }
-        let mut extrapolated = Extrapolated {
-            of,
-            start: w.end - windows.range,
-            end: w.end,
-            range: windows.range,
-            first: t[w.from],
-            last: t[last],
-            samples: (last - w.from) as f64,
-            began: None,
-        };
+        let mut extrapolated = Extrapolated::within(windows, &w, of, t, (last - w.from) as f64);
         if extrapolated.begins(columns.start(w.from)) {
             difference += v[w.from];
         } else if last == w.from {
             return None;
         }
-        let zero = (difference > 0.0 && v[w.from] >= 0.0).then(|| v[w.from] / difference);
-        Some(difference * extrapolated.factor(zero))
+        Some(extrapolated.of_floats(difference, v[w.from]))
     });
 }
 
@@ -113,6 +93,18 @@ pub(super) struct Extrapolated {
 }
 
 impl Extrapolated {
+    /// Of the samples of a window, among samples at these times; `samples` is how many there are beside the first.
+    fn within(windows: &Windows, w: &Window, of: Of, t: &[i64], samples: f64) -> Self {
+        let (start, range) = (w.end - windows.range, windows.range);
+        Extrapolated { of, start, end: w.end, range, first: t[w.from], last: t[w.to - 1], samples, began: None }
+    }
+
+    /// The difference of floats, extrapolated; `first` is the first of them.
+    fn of_floats(&self, difference: f64, first: f64) -> f64 {
+        let to_zero = (difference > 0.0 && first >= 0.0).then(|| first / difference);
+        difference * self.factor(to_zero)
+    }
+
     /// Takes the start of the first sample; whether that is within the window.
     pub(super) fn begins(&mut self, start: i64) -> bool {
         let within = start != 0 && start > self.start && start < self.first;
