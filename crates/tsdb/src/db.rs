@@ -28,6 +28,7 @@ use model::{Exemplar, LabelsRef, Metadata, Samples, TimeRange};
 
 use crate::Error;
 use crate::block::{Block, Cache};
+use crate::changes::{Changes, Touched};
 use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
 use crate::downsample::DownsampleRule;
@@ -102,6 +103,7 @@ pub struct Db {
     exemplars: Mutex<exemplars::Kept>,
     families: Mutex<Families>,
     view: RwLock<Arc<View>>,
+    changes: Changes,
     committed: Mutex<Committed>,
     flushing: Mutex<()>,
     merging: Mutex<()>,
@@ -232,6 +234,7 @@ pub struct Downsampled {
 pub struct Batch<'a> {
     db: &'a Db,
     appender: Appender<'a>,
+    touched: Touched,
     _gate: RwLockReadGuard<'a, ()>,
 }
 
@@ -244,6 +247,8 @@ impl Reached {
 impl Batch<'_> {
     /// Appends samples of one series, in any order.
     pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
+        let samples = samples.into();
+        self.touched.add(labels, samples);
         self.appender.append(labels, samples)
     }
 
@@ -269,7 +274,11 @@ impl Batch<'_> {
         reached.is_other_log |= offset < reached.next;
         reached.next = next_offset;
         drop(all);
-        self.db.tell_head();
+        let Batch { db, appender, touched, _gate } = self;
+        // Nobody sees the samples before these locks are released, and whoever is told of a change must see it.
+        drop(appender);
+        db.changes.touch(&touched);
+        db.tell_head();
     }
 }
 
@@ -313,6 +322,7 @@ impl Db {
             exemplars: Mutex::new(exemplars),
             families: Mutex::new(Families::new(manifest.metadata.clone())),
             view: RwLock::new(Arc::new(view)),
+            changes: Changes::default(),
             next_block: AtomicU64::new(manifest.next_block),
             committed: Mutex::new(Committed { manifest, ..Committed::default() }),
             flushing: Mutex::default(),
@@ -336,7 +346,7 @@ impl Db {
     /// Begins a record. Many may be open at once; a flush waits for them.
     pub fn begin(&self) -> Batch<'_> {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        Batch { db: self, appender: self.head.appender(), _gate: gate }
+        Batch { db: self, appender: self.head.appender(), touched: Touched::default(), _gate: gate }
     }
 
     /// Figures, as of now.

@@ -9,6 +9,7 @@
 //! Architecture invariant: files only: no network, no clock, no thread of its own. Values come back bit for bit.
 
 pub mod block;
+mod changes;
 pub mod chunk;
 mod columns;
 pub mod db;
@@ -29,6 +30,7 @@ mod retention;
 #[cfg(test)]
 mod testing;
 
+pub use changes::Changed;
 pub use columns::{View, merge_newer};
 pub use db::{Batch, Db, Downsampled, Loader, Lost, Memory, Options, Rebuild, Stats};
 pub use downsample::{DownsampleRule, Level};

@@ -52,7 +52,9 @@ impl Db {
     /// Puts one block with what these hold into their place, and leaves samples out where there is a plan for it. Returns the block, if anything is left.
     pub(super) fn replace(&self, run: &[Named], plan: &Plan<'_>, cancel: &Cancel) -> Result<Option<Arc<Block>>, Error> {
         let merged = self.write_merged(run, Some(plan), cancel)?;
-        self.put_in_place(run, merged)
+        let block = self.put_in_place(run, merged)?;
+        run.iter().for_each(|(_, block)| self.changes.touch_all(block.range()));
+        Ok(block)
     }
 
     /// Puts a block that was written of others into their place, if anything of them is left.
@@ -117,6 +119,7 @@ impl Db {
         self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
         lock(&self.exemplars).all.expire(&self.floors());
         let floor = self.floors().lowest();
+        self.changes.expire(self.floors().highest());
         let _one = lock(&self.merging);
         let old: BTreeSet<String> = {
             let view = self.view();
@@ -143,11 +146,15 @@ impl Db {
 
     /// Takes blocks out of the manifest.
     fn forget(&self, names: &BTreeSet<String>) -> Result<(), Error> {
+        let mut ranges = Vec::new();
         self.commit(|manifest, view| {
             manifest.blocks.retain(|entry| !names.contains(&entry.name));
-            view.blocks.retain(|(entry, _)| !names.contains(&entry.name));
+            let gone = view.blocks.extract_if(.., |(entry, _)| names.contains(&entry.name));
+            ranges.extend(gone.map(|(_, block)| block.range()));
             view.quarantined.retain(|(entry, _)| !names.contains(&entry.name));
-        })
+        })?;
+        ranges.into_iter().for_each(|range| self.changes.touch_all(range));
+        Ok(())
     }
 
     /// Removes expired blocks while the manifest still names them, since there is no room for the one that does not. After a crash they are

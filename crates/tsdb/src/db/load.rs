@@ -130,6 +130,8 @@ impl Loader<'_> {
         self.db.commit(|manifest, view| {
             manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
             view.blocks.extend(written);
-        })
+        })?;
+        self.db.changes.touch_all(self.range);
+        Ok(())
     }
 }

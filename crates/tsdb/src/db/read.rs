@@ -13,6 +13,7 @@ use model::{
 use super::{Db, Named, View, lock};
 use crate::Error;
 use crate::block::{Block, Piece};
+use crate::changes::Changed;
 use crate::columns::merge_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
@@ -115,6 +116,12 @@ impl View {
 }
 
 impl Db {
+    /// What of a range changed after a version of it, of the series of some names, or of all: samples that were appended, deleted, expired, brought from
+    /// elsewhere or left out. A version is of this engine alone, since it was opened.
+    pub fn changed_since(&self, version: u64, names: Option<&[String]>, range: TimeRange) -> Changed {
+        self.changes.since(version, names, range)
+    }
+
     fn clamp(&self, range: TimeRange) -> TimeRange {
         TimeRange { start_ms: range.start_ms.max(self.floors().lowest()), end_ms: range.end_ms }
     }

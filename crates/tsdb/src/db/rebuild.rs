@@ -163,6 +163,7 @@ impl Rebuild<'_> {
             let order: HashMap<&str, usize> = manifest.blocks.iter().map(|e| e.name.as_str()).zip(0..).collect();
             view.blocks.sort_by_key(|(entry, _)| order.get(entry.name.as_str()).copied());
         })?;
+        self.db.changes.touch_all(self.entry.span);
         Ok(is_placed)
     }
 

@@ -50,6 +50,7 @@ impl Db {
             }
         })?;
         exemplars.iter().for_each(|(_, gone)| self.removed(gone));
+        self.changes.touch_all(range);
         Ok(())
     }
 
