@@ -14,6 +14,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod outline;
+mod positions;
 pub mod sample;
 pub mod source;
 pub mod time;
@@ -29,6 +30,7 @@ pub use labels::{InvalidLabels, Labels, LabelsRef, LabelsWriter, METRIC_NAME, pi
 pub use matcher::{InvalidRegex, MatchOp, Matcher, Shape};
 pub use metadata::{Metadata, MetricType};
 pub use outline::{Aspect, Edges, Outline, OutlineRequest};
+pub use positions::{OFFSETS_HEADER, Positions};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use source::{
     Cancel, CountRequest, LabelsRequest, Listing, SelectRequest, Series, SeriesCounts, SeriesData, SeriesSet,

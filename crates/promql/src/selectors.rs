@@ -2,7 +2,7 @@
 
 use model::Matcher;
 
-use crate::ast::{At, DurationExpr, Expr, Node, VectorSelector};
+use crate::ast::{At, DurationExpr, Expr, Node, RangeMode, VectorSelector};
 
 /// A selector of an expression.
 #[derive(Debug, Clone)]
@@ -12,6 +12,11 @@ pub struct Selector<'a> {
     /// How far before the time of evaluation it reads, in milliseconds: ranges, offsets and enclosing subqueries together, without the
     /// look-back of an instant selector. `None` where that is not known before the evaluation begins.
     pub reach_ms: Option<i64>,
+    /// How far before the time of evaluation the newest sample is that it reads, in milliseconds: the offsets together; negative where it reads ahead.
+    /// `None` where that is not known before the evaluation begins.
+    pub until_ms: Option<i64>,
+    /// Whether it reads more than its range: `anchored` and `smoothed` do.
+    pub is_extended: bool,
     /// Whether it has a range of its own; an instant selector looks back on top of its reach.
     pub is_range: bool,
     /// Whether `@`, here or around, fixes the time that is read.
@@ -21,7 +26,7 @@ pub struct Selector<'a> {
 /// Every selector of an expression, in the order of the text.
 pub fn selectors(expr: &Expr) -> Vec<Selector<'_>> {
     let mut out = Vec::new();
-    collect(expr, Some(0), false, &mut out);
+    collect(expr, (Some(0), Some(0)), false, &mut out);
     out
 }
 
@@ -36,12 +41,15 @@ fn add(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     Some(a?.saturating_add(b?))
 }
 
-fn collect<'a>(expr: &'a Expr, reach: Option<i64>, fixed: bool, out: &mut Vec<Selector<'a>>) {
+/// `from` is how far before the time of evaluation the oldest and the newest time is at which the expression is evaluated.
+fn collect<'a>(expr: &'a Expr, from: (Option<i64>, Option<i64>), fixed: bool, out: &mut Vec<Selector<'a>>) {
     let mut push = |selector: &'a VectorSelector, range: Option<Option<i64>>| {
-        let reach = add(reach, literal(&selector.offset));
+        let reach = add(from.0, literal(&selector.offset));
         out.push(Selector {
             matchers: &selector.matchers,
             reach_ms: range.map_or(reach, |range| add(reach, range)),
+            until_ms: add(from.1, literal(&selector.offset)),
+            is_extended: selector.mode != RangeMode::Normal,
             is_range: range.is_some(),
             is_fixed: fixed || is_fixed(selector.at),
         });
@@ -52,20 +60,21 @@ fn collect<'a>(expr: &'a Expr, reach: Option<i64>, fixed: bool, out: &mut Vec<Se
         Node::MatrixSelector(matrix) => push(&matrix.selector, Some(literal(&matrix.range))),
         Node::Subquery(s) => {
             // The first step of a subquery is at most one step before its range begins to be aligned; steps are within the range.
-            let reach = add(reach, add(literal(&s.range), literal(&s.offset)));
-            collect(&s.expr, reach, fixed || is_fixed(s.at), out);
+            let oldest = add(from.0, add(literal(&s.range), literal(&s.offset)));
+            let from = (oldest, add(from.1, literal(&s.offset)));
+            collect(&s.expr, from, fixed || is_fixed(s.at), out);
         }
-        Node::Unary(unary) => collect(&unary.expr, reach, fixed, out),
-        Node::Paren(inner) => collect(inner, reach, fixed, out),
+        Node::Unary(unary) => collect(&unary.expr, from, fixed, out),
+        Node::Paren(inner) => collect(inner, from, fixed, out),
         Node::Binary(binary) => {
-            collect(&binary.left, reach, fixed, out);
-            collect(&binary.right, reach, fixed, out);
+            collect(&binary.left, from, fixed, out);
+            collect(&binary.right, from, fixed, out);
         }
         Node::Aggregate(aggregate) => {
-            aggregate.param.iter().for_each(|param| collect(param, reach, fixed, out));
-            collect(&aggregate.expr, reach, fixed, out);
+            aggregate.param.iter().for_each(|param| collect(param, from, fixed, out));
+            collect(&aggregate.expr, from, fixed, out);
         }
-        Node::Call(call) => call.args.iter().for_each(|arg| collect(arg, reach, fixed, out)),
+        Node::Call(call) => call.args.iter().for_each(|arg| collect(arg, from, fixed, out)),
     }
 }
 
@@ -83,14 +92,14 @@ mod tests {
         let expr = parse(text, &Features::default()).expect("valid");
         let found: Vec<_> = selectors(&expr)
             .iter()
-            .map(|s| (s.matchers[0].value.clone(), s.reach_ms, s.is_range, s.is_fixed))
+            .map(|s| (s.matchers[0].value.clone(), s.reach_ms, s.until_ms, s.is_range, s.is_fixed))
             .collect();
         let minute = 60_000;
         let expect = [
-            ("a".to_owned(), Some(6 * minute), true, false),
-            ("b".to_owned(), Some(62 * minute), false, false),
-            ("c".to_owned(), Some(0), false, true),
-            ("d".to_owned(), Some(-minute), false, false),
+            ("a".to_owned(), Some(6 * minute), Some(minute), true, false),
+            ("b".to_owned(), Some(62 * minute), Some(2 * minute), false, false),
+            ("c".to_owned(), Some(0), Some(0), false, true),
+            ("d".to_owned(), Some(-minute), Some(-minute), false, false),
         ];
         assert_eq!(found, expect);
     }

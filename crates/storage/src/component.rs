@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -273,7 +274,7 @@ async fn start_on(
     let partitions = deps.log.partitions();
     let of = |(place, applied): (&Place, _)| (place.partition, applied);
     let applied = places.iter().zip(applied).map(of).collect();
-    let reader = Arc::new(LocalReader { db, log: deps.log, applied, lag });
+    let reader = Arc::new(LocalReader { db, engine: RandomState::new().hash_one(0), log: deps.log, applied, lag });
     let ends: Vec<i64> = places.iter().map(|place| place.end).collect();
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());

@@ -25,6 +25,6 @@ pub use component::{Args, Deps, Started, start};
 pub use downsample::Downsample;
 pub use error::Error;
 pub use memory::Memory;
-pub use reader::Reader;
+pub use reader::{Changes, ChangesRequest, Mark, Reader};
 pub use replica::Replica;
 pub use retention::{Retention, Rules};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use model::{
-    CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesCounts,
+    CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, SeriesCounts,
     SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use queue::{BoxFuture, Lag, Log};
@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use tsdb::Db;
 
 use crate::apply::Applied;
-use crate::{Error, Reader};
+use crate::{Changes, ChangesRequest, Error, Mark, Reader};
 
 /// The engine of this process, and how far it has read the log.
 pub(crate) struct LocalReader {
     pub(crate) db: Arc<Db>,
+    /// Tells this engine from those that others have, and from what it was before a restart.
+    pub(crate) engine: u64,
     pub(crate) log: Arc<dyn Log>,
     /// Of each partition that is read here.
     pub(crate) applied: Vec<(u32, Arc<Applied>)>,
@@ -49,6 +51,35 @@ impl LocalReader {
         }
     }
 
+    /// Waits until everything that was acknowledged is visible, and the records at these offsets.
+    async fn reach_within(&self, timeout: Duration, positions: &Positions) -> Result<(), SourceError> {
+        if let Some((partition, _)) = positions.iter().find(|(partition, _)| *partition >= self.log.partitions()) {
+            let message = format!("there is no partition {partition}: the log has {}", self.log.partitions());
+            return Err(SourceError { kind: Kind::Invalid, message });
+        }
+        let mut ends = self.ends().await.map_err(|e| SourceError { kind: e.kind(), message: e.to_string() })?;
+        for ((partition, _), end) in self.applied.iter().zip(&mut ends) {
+            if let Some((_, offset)) = positions.iter().find(|(named, _)| named == partition) {
+                *end = offset.saturating_add(1).max(*end);
+            }
+        }
+        if tokio::time::timeout(timeout, self.reach(&ends)).await.is_ok() {
+            return Ok(());
+        }
+        let at = |partition: u32| self.applied.iter().find(|(own, _)| *own == partition).map(|(_, at)| *at.borrow());
+        let late = positions.iter().find_map(|(partition, offset)| {
+            let next = at(partition).filter(|next| *next <= offset)?;
+            Some(format!(
+                "storage has read partition {partition} up to offset {next}, not {offset}, within {timeout:?}"
+            ))
+        });
+        let message = late.unwrap_or_else(|| {
+            let behind = self.backlog();
+            format!("storage is {behind} records behind the log and did not catch up within {timeout:?}")
+        });
+        Err(SourceError { kind: Kind::Unavailable, message })
+    }
+
     async fn ends(&self) -> Result<Vec<i64>, queue::Error> {
         // At once, since each may be a question over the network.
         try_join_all(self.applied.iter().map(async |(partition, _)| Ok(self.log.bounds(*partition).await?.end))).await
@@ -57,15 +88,11 @@ impl LocalReader {
 
 impl Reader for LocalReader {
     fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
-        Box::pin(async move {
-            let ends = self.ends().await.map_err(|e| SourceError { kind: e.kind(), message: e.to_string() })?;
-            if tokio::time::timeout(timeout, self.reach(&ends)).await.is_ok() {
-                return Ok(());
-            }
-            let behind = self.backlog();
-            let message = format!("storage is {behind} records behind the log and did not catch up within {timeout:?}");
-            Err(SourceError { kind: Kind::Unavailable, message })
-        })
+        Box::pin(async move { self.reach_within(timeout, &Positions::default()).await })
+    }
+
+    fn reached<'a>(&'a self, positions: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(self.reach_within(timeout, positions))
     }
 
     fn backlog(&self) -> u64 {
@@ -74,6 +101,22 @@ impl Reader for LocalReader {
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
         self.db.exemplars(request)
+    }
+
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        let since = match request.since.as_ref().map(|Mark(all)| all.as_slice()) {
+            // Nothing changed after what never was.
+            None => Some(u64::MAX),
+            Some([(engine, version)]) if *engine == self.engine => Some(*version),
+            Some(_) => None,
+        };
+        let changed = self.db.changed_since(since.unwrap_or(0), request.names.as_deref(), request.range);
+        let ranges = match since {
+            Some(u64::MAX) => Vec::new(),
+            Some(_) => changed.ranges,
+            None => vec![request.range],
+        };
+        Changes { mark: Some(Mark(vec![(self.engine, changed.version)])), ranges }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The client's side of storage: what query and alerting are handed.
 
+mod changes;
 mod fan_out;
 mod freshness;
 mod merge;
@@ -11,7 +12,7 @@ mod remote;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ExemplarsRequest, Listing, SeriesExemplars, SeriesSource, SourceError};
+use model::{ExemplarsRequest, Listing, Positions, SeriesExemplars, SeriesSource, SourceError};
 use prometheus::Registry;
 use queue::BoxFuture;
 use runtime::Token;
@@ -19,6 +20,7 @@ use runtime::Token;
 use crate::Error;
 use crate::replica::Replica;
 
+pub use changes::{Changes, ChangesRequest, Mark};
 pub use fan_out::FanOut;
 pub use remote::Remote;
 
@@ -28,11 +30,21 @@ pub trait Reader: SeriesSource + 'static {
     /// [`SeriesSource`]'s calls; fails with [`model::Kind::Unavailable`] when that takes longer than `timeout`.
     fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>>;
 
+    /// As [`Reader::caught_up`], and the records at these offsets can be seen too, of the partitions that this storage has. Those that the log does not have yet are waited
+    /// for; who fails to see them says how far it is. Of a partition of which no node is there the answers say that it is missing.
+    fn reached<'a>(&'a self, positions: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>>;
+
     /// Records that are acknowledged and not yet visible: the depth of the queue. Over the network, as it was about a second ago.
     fn backlog(&self) -> u64;
 
     /// The exemplars that meet the request, ascending by series. Blocks, as [`SeriesSource`]'s calls do.
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError>;
+
+    /// What changed since a mark. One that is not of this storage as it is now tells nothing, so that all may have changed;
+    /// a storage that keeps no account of it has no marks. Blocks, as [`SeriesSource`]'s calls do.
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        Changes::unknown(request.range)
+    }
 }
 
 /// Where the storage is that is read.

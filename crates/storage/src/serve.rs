@@ -74,6 +74,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
         .route("/label-values", post(label_values))
         .route("/metadata", post(metadata))
         .route("/exemplars", post(exemplars))
+        .route("/changes", post(changes))
         .route("/caught-up", post(caught_up))
         .route("/backlog", post(backlog));
     let routes = Router::new().nest(wire::PREFIX, routes).layer(DefaultBodyLimit::max(question::BYTES_MAX));
@@ -134,14 +135,24 @@ async fn exemplars(State(server): Shared, body: Bytes) -> Response<Body> {
     }
 }
 
+async fn changes(State(server): Shared, body: Bytes) -> Response<Body> {
+    match question::changes(&body) {
+        Ok(request) => {
+            let work = move |reader: &dyn Reader| Ok(Reply::Changes(reader.changes(&request)));
+            stream::answer(server, Cancel::default(), work).await
+        }
+        Err(reason) => refused(&invalid(reason)),
+    }
+}
+
 /// Answers when all is visible.
 async fn caught_up(State(server): Shared, body: Bytes) -> Response<Body> {
-    let timeout = match question::caught_up(&body) {
-        Ok(timeout) => timeout.min(WAIT_MAX),
+    let (timeout, positions) = match question::caught_up(&body) {
+        Ok((timeout, positions)) => (timeout.min(WAIT_MAX), positions),
         Err(reason) => return refused(&invalid(reason)),
     };
     let Ok(_place) = server.waits.clone().try_acquire_owned() else { return server.full("questions for freshness") };
-    match server.node.reader.caught_up(timeout).await {
+    match server.node.reader.reached(&positions, timeout).await {
         Ok(()) => framed(Body::from([server.begin(), answer::end(0, 0)].concat())),
         Err(error) => refused(&error),
     }

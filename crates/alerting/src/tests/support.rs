@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use model::{
-    ExemplarsRequest, Labels, LabelsRequest, Listing, Metadata, Sample, SelectRequest, SeriesExemplars, SeriesSet,
-    SeriesSource, SourceError,
+    ExemplarsRequest, Labels, LabelsRequest, Listing, Metadata, Positions, Sample, SelectRequest, SeriesExemplars,
+    SeriesSet, SeriesSource, SourceError,
 };
 use queue::payload::Encoder;
 use queue::{Bounds, BoxFuture, Error, Log, Record};
@@ -109,6 +109,10 @@ impl Reader for MemoryReader {
             let _ = self.1.subscribe().wait_for(|held| !held).await;
             Ok(())
         })
+    }
+
+    fn reached<'a>(&'a self, _: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>> {
+        self.caught_up(timeout)
     }
 
     fn backlog(&self) -> u64 {

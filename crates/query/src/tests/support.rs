@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
     Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError, Span, TimeRange,
+    LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, Positions, SelectRequest, Series, SeriesData,
+    SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -211,6 +211,10 @@ impl Reader for Memory {
             let late = |_| SourceError { kind: Kind::Unavailable, message: "not caught up".to_owned() };
             reached.map_err(late).map(drop)
         })
+    }
+
+    fn reached<'a>(&'a self, _: &'a Positions, timeout: Duration) -> queue::BoxFuture<'a, Result<(), SourceError>> {
+        self.caught_up(timeout)
     }
 
     fn backlog(&self) -> u64 {

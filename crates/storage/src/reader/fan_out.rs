@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use model::{
-    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, SeriesExemplars, SeriesSet,
-    SeriesSource, SourceError,
+    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, SeriesExemplars,
+    SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::{IntCounter, Registry};
 use queue::BoxFuture;
@@ -23,7 +23,7 @@ use super::freshness::Freshness;
 use super::metrics::Metrics;
 use super::node::{Fault, Node, block};
 use super::poll::Poll;
-use super::{Reader, merge, nodes};
+use super::{Changes, ChangesRequest, Reader, merge, nodes};
 use crate::Error;
 use crate::wire::answer::Answer;
 use crate::wire::question::Question;
@@ -126,7 +126,7 @@ impl FanOut {
         }
         let wait = self.freshness.begin();
         join_all(answered().map(async |at| {
-            if self.nodes[at].ask(&Question::CaughtUp(LATE)).await.is_ok() {
+            if self.nodes[at].ask(&Question::CaughtUp(LATE, &Positions::default())).await.is_ok() {
                 self.freshness.meet(wait, at);
             }
         }))
@@ -198,9 +198,9 @@ impl FanOut {
         block(&self.handle, cancel, self.answer(question))
     }
 
-    async fn wait(&self, timeout: Duration) -> Result<(), SourceError> {
+    async fn wait(&self, positions: &Positions, timeout: Duration) -> Result<(), SourceError> {
         let wait = self.freshness.begin();
-        let gathered = self.gather(&Question::CaughtUp(timeout), false).await;
+        let gathered = self.gather(&Question::CaughtUp(timeout, positions), false).await;
         let met = |at| gathered.as_ref().is_ok_and(|g| g.answers.iter().any(|(answered, _)| *answered == at));
         self.freshness.end(wait, met);
         let gathering = gathered?;
@@ -248,7 +248,11 @@ impl Reader for FanOut {
     /// Waits for one copy of each partition. Fails where a node is there and does not catch up, and no other has its partitions; a node that is
     /// unreachable is told of by the answers that lack it.
     fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
-        Box::pin(self.wait(timeout))
+        Box::pin(async move { self.wait(&Positions::default(), timeout).await })
+    }
+
+    fn reached<'a>(&'a self, positions: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(self.wait(positions, timeout))
     }
 
     /// Each record counts once for each copy that lacks it, divided by the number of copies.
@@ -264,5 +268,13 @@ impl Reader for FanOut {
             return Err(SourceError { kind: Kind::Invalid, message });
         }
         Ok(Listing { items, warnings: gathered.warnings })
+    }
+
+    /// Of every copy, since each answer is of all that were there.
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        let of = self.nodes.len();
+        let ask = async |(at, node): (usize, &Arc<Node>)| node.changes(&request.of_node(at, of)).await;
+        let all = self.handle.block_on(join_all(self.nodes.iter().enumerate().map(ask)));
+        Changes::of_all(all, request.range)
     }
 }

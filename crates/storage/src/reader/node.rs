@@ -11,6 +11,7 @@ use runtime::Token;
 use tokio::runtime::Handle;
 
 use super::metrics::Metrics;
+use super::{Changes, ChangesRequest};
 use crate::replica::Replica;
 use crate::wire::answer::{Answer, Step};
 use crate::wire::frame::Assembler;
@@ -24,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Longest time for an answer; a query's own timeout is mostly shorter.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time for what changed, which saves less than it.
+const CHANGES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Largest answer. It is held while it is evaluated: at two bytes a sample, five times what a query may hold decoded.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 /// Text of a refusal that is passed on.
@@ -88,7 +91,7 @@ impl Node {
     /// Asks, once more where the connection breaks: no question changes anything.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Fault> {
         let timeout = match question {
-            Question::CaughtUp(timeout) => timeout.saturating_add(KEEP_ALIVE),
+            Question::CaughtUp(timeout, _) => timeout.saturating_add(KEEP_ALIVE),
             _ => ANSWER_TIMEOUT,
         };
         let asked = tokio::time::timeout(timeout, self.attempts(question)).await;
@@ -98,6 +101,14 @@ impl Node {
             _ => self.is_up(),
         }
         answer
+    }
+
+    /// What changed in it; unknown where it does not answer, which is no sign that it is down: it may be older than the question.
+    pub(super) async fn changes(&self, request: &ChangesRequest) -> Changes {
+        let question = Question::Changes(request);
+        let asked = tokio::time::timeout(CHANGES_TIMEOUT, self.attempts(&question)).await;
+        let answer = asked.ok().and_then(Result::ok).and_then(|answer| answer.changes);
+        answer.unwrap_or_else(|| Changes::unknown(request.range))
     }
 
     async fn attempts(&self, question: &Question<'_>) -> Result<Answer, Fault> {

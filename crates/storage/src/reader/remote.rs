@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError,
+    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, Series,
+    SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::metrics::Metrics;
 use super::node::{Fault, Node, block};
 use super::poll::Poll;
-use super::{Reader, nodes};
+use super::{Changes, ChangesRequest, Reader, nodes};
 use crate::Error;
 use crate::wire::answer::Answer;
 use crate::wire::question::Question;
@@ -77,7 +77,11 @@ impl SeriesSource for Remote {
 
 impl Reader for Remote {
     fn caught_up(&self, timeout: Duration) -> BoxFuture<'_, Result<(), SourceError>> {
-        Box::pin(async move { self.ask(Question::CaughtUp(timeout)).await.map(drop) })
+        Box::pin(async move { self.ask(Question::CaughtUp(timeout, &Positions::default())).await.map(drop) })
+    }
+
+    fn reached<'a>(&'a self, positions: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async move { self.ask(Question::CaughtUp(timeout, positions)).await.map(drop) })
     }
 
     fn backlog(&self) -> u64 {
@@ -87,5 +91,9 @@ impl Reader for Remote {
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
         let answer = self.call(Question::Exemplars(request), &request.cancel)?;
         Ok(Listing { items: answer.exemplars, warnings: answer.warnings })
+    }
+
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        self.handle.block_on(self.node.changes(request))
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::Server;
 use super::stream::{HungUp, Sink};
+use crate::Changes;
 use crate::wire::answer::{self, SeriesWriter};
 
 /// Series of one task: enough to make up for starting it.
@@ -24,6 +25,7 @@ pub(super) enum Reply {
     Texts(Listing<String>),
     Metadata(Listing<Metadata>),
     Exemplars(Listing<SeriesExemplars>),
+    Changes(Changes),
 }
 
 /// What a task encoded.
@@ -64,6 +66,11 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             push_all(sink, answer::exemplars(&listing.items))?;
             Ok((listing.items.iter().map(|one| one.exemplars.len() as u64).sum(), 0))
         }
+        Reply::Changes(changes) => {
+            // Where nothing is known nothing is said.
+            push_all(sink, changes.mark.iter().map(|mark| answer::changes(mark, &changes.ranges)))?;
+            Ok((0, 0))
+        }
     };
     match sent {
         Ok((items, samples)) => {
@@ -79,8 +86,8 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
     sink.flush()
 }
 
-fn push_all(sink: &mut Sink, frames: Vec<axum::body::Bytes>) -> Result<(), HungUp> {
-    frames.iter().try_for_each(|frame| sink.push(frame))
+fn push_all(sink: &mut Sink, frames: impl IntoIterator<Item = axum::body::Bytes>) -> Result<(), HungUp> {
+    frames.into_iter().try_for_each(|frame| sink.push(&frame))
 }
 
 /// Series and samples that were sent, or why not all were.

@@ -9,8 +9,10 @@ use tsdb::chunk;
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 use super::frame::{Frame, FrameKind, TARGET, begin, finish, frame, payload_bytes};
+use super::question::{marks, put_marks};
 use super::{KINDS, kind_code};
 use crate::replica::Replica;
+use crate::{Changes, Mark};
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +160,18 @@ pub(crate) fn backlog(records: u64) -> Bytes {
     frame(FrameKind::Backlog, |out| put_number(out, records))
 }
 
+/// What changed, of a storage that knows it.
+pub(crate) fn changes(mark: &Mark, ranges: &[TimeRange]) -> Bytes {
+    frame(FrameKind::Changes, |out| {
+        put_marks(out, &mark.0);
+        put_number(out, ranges.len() as u64);
+        for range in ranges {
+            put_signed(out, range.start_ms);
+            put_signed(out, range.end_ms);
+        }
+    })
+}
+
 /// The last frame of a whole answer: how many series, or elements of a list, or exemplars, it had, and how many samples.
 pub(crate) fn end(items: u64, samples: u64) -> Bytes {
     frame(FrameKind::End, |out| {
@@ -213,6 +227,8 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
     /// As told last.
     pub(crate) backlog: Option<u64>,
+    /// As told last.
+    pub(crate) changes: Option<Changes>,
     /// As in [`model::SeriesSet`].
     pub(crate) resolution_ms: i64,
     samples: u64,
@@ -258,6 +274,11 @@ impl Answer {
             })?,
             FrameKind::Exemplars => each(&mut fields, &frame, |fields| self.read_exemplars(fields))?,
             FrameKind::Backlog => self.backlog = Some(fields.number()?),
+            FrameKind::Changes => {
+                let mark = Some(Mark(marks(&mut fields)?));
+                let ranges = fields.list(|f| Ok(TimeRange { start_ms: f.signed()?, end_ms: f.signed()? }))?;
+                self.changes = Some(Changes { mark, ranges });
+            }
             FrameKind::Resolution => self.resolution_ms = fields.signed()?,
             FrameKind::End => {
                 let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64 + self.examples;

@@ -35,9 +35,11 @@ pub(crate) enum FrameKind {
     Exemplars,
     /// The longest windows out of which samples were left.
     Resolution,
+    /// What changed.
+    Changes,
 }
 
-const KINDS: [FrameKind; 10] = [
+const KINDS: [FrameKind; 11] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -48,6 +50,7 @@ const KINDS: [FrameKind; 10] = [
     FrameKind::Error,
     FrameKind::Exemplars,
     FrameKind::Resolution,
+    FrameKind::Changes,
 ];
 
 /// A frame that was read.

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use model::{Cancel, Claim, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
+use model::{
+    Cancel, Claim, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, Positions, SelectRequest, TimeRange, Want,
+};
+
+use crate::{ChangesRequest, Mark};
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 
@@ -17,8 +21,9 @@ pub(crate) enum Question<'a> {
     LabelValues(&'a str, &'a LabelsRequest),
     Metadata(Option<&'a str>),
     Exemplars(&'a ExemplarsRequest),
-    /// Within this time.
-    CaughtUp(Duration),
+    Changes(&'a ChangesRequest),
+    /// Within this time, and the records at these offsets too.
+    CaughtUp(Duration, &'a Positions),
     Backlog,
 }
 
@@ -34,7 +39,8 @@ impl Question<'_> {
             Question::LabelValues(..) => "/label-values",
             Question::Metadata(_) => "/metadata",
             Question::Exemplars(_) => "/exemplars",
-            Question::CaughtUp(_) => "/caught-up",
+            Question::Changes(_) => "/changes",
+            Question::CaughtUp(..) => "/caught-up",
             Question::Backlog => "/backlog",
         }
     }
@@ -45,7 +51,9 @@ impl Question<'_> {
             Question::Select(request) => request.cancel.claim().clone(),
             Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
             Question::Exemplars(request) => request.cancel.claim().clone(),
-            Question::Metadata(_) | Question::CaughtUp(_) | Question::Backlog => Claim::default(),
+            Question::Metadata(_) | Question::Changes(_) | Question::CaughtUp(..) | Question::Backlog => {
+                Claim::default()
+            }
         }
     }
 
@@ -73,8 +81,23 @@ impl Question<'_> {
                 put_range(&mut out, request.range);
                 put_sets(&mut out, &request.matcher_sets);
             }
-            Question::CaughtUp(timeout) => {
+            Question::Changes(request) => {
+                put_range(&mut out, request.range);
+                put_option(&mut out, request.since.as_ref(), |out, Mark(marks)| put_marks(out, marks));
+                put_option(&mut out, request.names.as_ref(), |out, names| {
+                    put_number(out, names.len() as u64);
+                    names.iter().for_each(|name| put_bytes(out, name.as_bytes()));
+                });
+            }
+            Question::CaughtUp(timeout, positions) => {
                 put_number(&mut out, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+                if !positions.is_empty() {
+                    put_number(&mut out, positions.iter().count() as u64);
+                    for (partition, offset) in positions.iter() {
+                        put_number(&mut out, u64::from(partition));
+                        put_signed(&mut out, offset);
+                    }
+                }
             }
             Question::Backlog => {}
         }
@@ -85,6 +108,25 @@ impl Question<'_> {
 fn put_range(out: &mut Vec<u8>, range: TimeRange) {
     put_signed(out, range.start_ms);
     put_signed(out, range.end_ms);
+}
+
+fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+pub(super) fn put_marks(out: &mut Vec<u8>, marks: &[(u64, u64)]) {
+    put_number(out, marks.len() as u64);
+    for (engine, version) in marks {
+        put_number(out, *engine);
+        put_number(out, *version);
+    }
+}
+
+pub(super) fn marks(fields: &mut Fields<'_>) -> Result<Vec<(u64, u64)>, Malformed> {
+    fields.list(|fields| Ok((fields.number()?, fields.number()?)))
 }
 
 fn put_labels_request(out: &mut Vec<u8>, request: &LabelsRequest) {
@@ -152,9 +194,37 @@ pub(crate) fn exemplars(body: &[u8], cancel: Cancel) -> Result<ExemplarsRequest,
     })
 }
 
-/// Reads a question whether everything is visible.
-pub(crate) fn caught_up(body: &[u8]) -> Result<Duration, Refused> {
-    read(body, |fields| Ok(Duration::from_millis(fields.number()?)))
+/// Reads a question for changes.
+pub(crate) fn changes(body: &[u8]) -> Result<ChangesRequest, Refused> {
+    read(body, |fields| {
+        let range = range(fields)?;
+        let since = option(fields, |fields| Ok(Mark(marks(fields)?)))?;
+        let names = option(fields, |fields| fields.list(|fields| Ok(fields.text()?.to_owned())))?;
+        Ok(ChangesRequest { since, names, range })
+    })
+}
+
+fn option<'a, T>(
+    fields: &mut Fields<'a>,
+    read: impl FnOnce(&mut Fields<'a>) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    match fields.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(read(fields)?)),
+        _ => Err("whether something is there is neither 0 nor 1"),
+    }
+}
+
+/// Reads a question whether everything is visible, and the records at some offsets.
+pub(crate) fn caught_up(body: &[u8]) -> Result<(Duration, Positions), Refused> {
+    read(body, |fields| {
+        let timeout = Duration::from_millis(fields.number()?);
+        let positions = match fields.at() == body.len() {
+            true => Vec::new(),
+            false => fields.list(|fields| Ok((fields.small()?, fields.signed()?)))?,
+        };
+        Ok((timeout, positions.into_iter().collect()))
+    })
 }
 
 fn read<T>(body: &[u8], fields: impl FnOnce(&mut Fields<'_>) -> Result<T, Fault>) -> Result<T, Refused> {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use model::{
     Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, MatchOp, Matcher, Metadata, MetricType, SelectRequest, SeriesData, SeriesExemplars, SourceError,
-    TimeRange, Want,
+    LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Positions, SelectRequest, SeriesData, SeriesExemplars,
+    SourceError, TimeRange, Want,
 };
 use proptest::prelude::*;
 
@@ -12,6 +12,7 @@ use super::answer::{self, Answer, Begin, SeriesWriter, Step};
 use super::frame::{Assembler, FrameKind, frame};
 use super::question::{self, Question};
 use crate::replica::Replica;
+use crate::{Changes, ChangesRequest, Mark};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::new(pairs).expect("valid")
@@ -86,7 +87,15 @@ fn questions_are_golden() {
         cancel: Cancel::default(),
     };
     check(&Question::Exemplars(&request), "/exemplars", "ac 02 01 80 01 01 01 00 01 61 01 62");
-    check(&Question::CaughtUp(std::time::Duration::from_millis(300)), "/caught-up", "ac 02");
+    let within = std::time::Duration::from_millis(300);
+    check(&Question::CaughtUp(within, &Positions::default()), "/caught-up", "ac 02");
+    let positions = [(3, 64), (1, 0)].into_iter().collect();
+    check(&Question::CaughtUp(within, &positions), "/caught-up", "ac 02 02 01 00 03 80 01");
+    let mut request = ChangesRequest { since: None, names: None, range: TimeRange { start_ms: -1, end_ms: 64 } };
+    check(&Question::Changes(&request), "/changes", "01 80 01 00 00");
+    request.since = Some(Mark(vec![(5, 300)]));
+    request.names = Some(vec!["up".to_owned()]);
+    check(&Question::Changes(&request), "/changes", "01 80 01 01 01 05 ac 02 01 01 02 75 70");
     check(&Question::Backlog, "/backlog", "");
 }
 
@@ -111,6 +120,24 @@ fn questions_are_read_as_they_were_asked() {
     assert_eq!((&read.matcher_sets, read.range, read.exemplars_max), (&asked.matcher_sets, asked.range, 7));
     assert_eq!(question::metadata(&Question::Metadata(Some("up")).encode()), Ok(Some("up".to_owned())));
     assert_eq!(question::metadata(&[0]), Ok(None));
+    let within = std::time::Duration::from_millis(300);
+    for positions in [Positions::default(), [(3, 64), (1, 0)].into_iter().collect()] {
+        let body = Question::CaughtUp(within, &positions).encode();
+        assert_eq!(question::caught_up(&body), Ok((within, positions)));
+    }
+    let names = Some(vec!["up".to_owned(), String::new()]);
+    let asked = ChangesRequest { since: Some(Mark(vec![(u64::MAX, 1)])), names, range: TimeRange::ALL };
+    let read = question::changes(&Question::Changes(&asked).encode()).expect("reads");
+    assert_eq!((read.since, read.names, read.range), (asked.since, asked.names, asked.range));
+}
+
+#[test]
+fn changes_come_as_they_are() {
+    let (mark, ranges) =
+        (Mark(vec![(7, 300), (u64::MAX, 0)]), vec![TimeRange::ALL, TimeRange { start_ms: 1, end_ms: 2 }]);
+    let frames = [begin(), answer::changes(&mark, &ranges), answer::end(0, 0)].concat();
+    let answer = read(&frames, 3).expect("reads");
+    assert_eq!(answer.changes, Some(Changes { mark: Some(mark), ranges }));
 }
 
 #[test]

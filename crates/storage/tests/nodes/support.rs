@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use model::{
-    Cancel, Columns, Exemplar, ExemplarsRequest, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Sample,
-    SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+    Cancel, Columns, Exemplar, ExemplarsRequest, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Positions,
+    Sample, SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
 };
 use prometheus::Registry;
 use queue::payload::Encoder;
@@ -380,6 +380,10 @@ impl Reader for Fake {
             }
             Ok(())
         })
+    }
+
+    fn reached<'a>(&'a self, _: &'a Positions, timeout: Duration) -> BoxFuture<'a, Result<(), SourceError>> {
+        self.caught_up(timeout)
     }
 
     fn backlog(&self) -> u64 {
