@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 use bytes::Bytes;
+use model::{OFFSETS_HEADER, Positions};
 
 use crate::admission::Hold;
 use crate::args::Window;
@@ -52,9 +53,16 @@ pub(crate) async fn answer<P: Protocol>(writer: Arc<Writer>, request: Request) -
     let began = std::time::Instant::now();
     let metrics = P::metrics(&writer.metrics);
     let mut response = match write::<P>(&writer, request).await {
-        Ok(outcome) => {
+        Ok((outcome, positions)) => {
             count(&writer.metrics, metrics, &outcome);
-            P::respond(&outcome)
+            let mut response = P::respond(&outcome);
+            // For who wants to read what it wrote; digits and separators are a header's text.
+            if let Some(offsets) = (!positions.is_empty()).then(|| HeaderValue::from_str(&positions.to_string()).ok()) {
+                response
+                    .headers_mut()
+                    .extend(offsets.map(|offsets| (HeaderName::from_static(OFFSETS_HEADER), offsets)));
+            }
+            response
         }
         Err(error) => {
             if error.kind() == model::Kind::Internal {
@@ -82,7 +90,7 @@ fn count(all: &metrics::Metrics, metrics: &metrics::Protocol, outcome: &Outcome)
     all.count_exemplars(outcome);
 }
 
-async fn write<P: Protocol>(writer: &Arc<Writer>, request: Request) -> Result<Outcome, Error> {
+async fn write<P: Protocol>(writer: &Arc<Writer>, request: Request) -> Result<(Outcome, Positions), Error> {
     let _admitted = writer.admit()?;
     let (parts, body) = request.into_parts();
     let protocol = P::new(&parts.headers, &parts.uri)?;
@@ -97,8 +105,8 @@ async fn write<P: Protocol>(writer: &Arc<Writer>, request: Request) -> Result<Ou
         let parsed = tokio::task::spawn_blocking(move || stage(&writer, &protocol, body, hold)).await;
         parsed.map_err(|error| Error::Internal(error.to_string()))??
     };
-    writer.append(records).await?;
-    Ok(outcome)
+    let positions = writer.append(records).await?;
+    Ok((outcome, positions))
 }
 
 type Staged = (Outcome, Vec<(u32, Bytes)>, Hold);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use model::{Labels, Metadata, Sample};
+use model::{Labels, Metadata, Positions, Sample};
 use queue::Log;
 use runtime::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -129,20 +129,25 @@ impl Writer {
         }
     }
 
-    /// Appends the records and resolves when all are durable, or when each has been taken or refused and one was refused.
-    pub(crate) async fn append(&self, mut records: Vec<(u32, Bytes)>) -> Result<(), Error> {
+    /// Appends the records and resolves when all are durable, to where they are, or when each has been taken or refused and one was refused.
+    pub(crate) async fn append(&self, mut records: Vec<(u32, Bytes)>) -> Result<Positions, Error> {
         let now_ms = (self.now_ms)();
+        let mut positions = Positions::default();
         if records.len() <= 1 {
-            let Some((partition, payload)) = records.pop() else { return Ok(()) };
-            self.log.append(partition, payload, now_ms).await?;
-            return Ok(());
+            if let Some((partition, payload)) = records.pop() {
+                positions.add(partition, self.log.append(partition, payload, now_ms).await?);
+            }
+            return Ok(positions);
         }
         // Polled in this order, so that records of one partition stay in theirs.
-        let appends = records.into_iter().map(|(partition, payload)| self.log.append(partition, payload, now_ms));
+        let appends = records
+            .into_iter()
+            .map(async |(partition, payload)| Ok((partition, self.log.append(partition, payload, now_ms).await?)));
         for appended in join_all(appends).await {
-            appended?;
+            let (partition, offset) = appended.map_err(|error: queue::Error| error)?;
+            positions.add(partition, offset);
         }
-        Ok(())
+        Ok(positions)
     }
 }
 
