@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use storage::Reader;
 
 use crate::args::Args;
+use crate::cache::Cache;
 use crate::execute::Executor;
 use crate::metrics::Metrics;
 
@@ -24,6 +25,7 @@ pub(crate) struct Api {
     pub(crate) args: Args,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) executor: Executor,
+    pub(crate) cache: Cache,
     pub(crate) metrics: Metrics,
     /// Read once a request, by the handler that begins it.
     pub(crate) now_ms: fn() -> i64,

@@ -35,6 +35,10 @@ pub struct Args {
     /// `lookback_delta=`.
     #[arg(long, env = "WEIR_QUERY_LOOKBACK", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub query_lookback: Duration,
+    /// Memory for answers to range queries that are kept, so that a panel which is drawn anew evaluates only new steps; at most an eighth of the memory of
+    /// queries. 0 keeps none; a request has `nocache=1`.
+    #[arg(long, env = "WEIR_QUERY_CACHE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    pub query_cache_bytes: usize,
     /// The memory of all queries together, and of their answers until they are sent; without a bound unless the program that starts it gives one.
     #[arg(skip)]
     pub memory: Budget,

@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod cache;
 mod encode;
 mod error;
 mod evaluate;
@@ -90,9 +91,10 @@ fn start_at(
         threads: args.query_threads,
     };
     let front_door = deps.front_door.router(registry)?;
+    let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
     let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone())?;
     let started_ms = now_ms();
-    let api = Arc::new(Api { args, reader: deps.reader, executor, metrics, now_ms, started_ms });
+    let api = Arc::new(Api { args, reader: deps.reader, executor, cache, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);
     let drained = Box::pin(async move {
         api.executor.drained().await;

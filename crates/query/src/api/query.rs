@@ -112,10 +112,14 @@ async fn run(
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
     let stats = form.get("stats").to_owned();
+    // Figures are of all that an answer takes.
+    let may_be_kept = times.step_ms > 0 && stats.is_empty() && matches!(form.get("nocache"), "" | "0" | "false");
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
-        let mut evaluation = evaluate(&text, &expr, times, &api.args, context, &*api.reader)?;
+        let of = |times| evaluate(&text, &expr, times, &api.args, context, &*api.reader);
+        let mut evaluation =
+            if may_be_kept { api.cache.evaluate((&text, &expr), times, &*api.reader, &of)? } else { of(times)? };
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));

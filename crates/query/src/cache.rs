@@ -1,0 +1,266 @@
+//! Answers to range queries that are kept, so that a panel which is drawn anew evaluates only the steps that are new.
+//!
+//! What is kept of a step is used as long as nothing changed in the times that the step reads: storage keeps account of that by the minute, and is asked
+//! before ([`storage::Reader::changes`]). So a late sample or a deletion takes away what it touches and nothing else, and nothing is kept for a time
+//! and hoped to hold. Only expressions of which every step is worked out without regard to the others are kept, and only answers without warnings.
+
+mod key;
+mod steps;
+
+use std::sync::Arc;
+
+use model::{Budget, Claim, Columns, Labels, TimeRange};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use promql::ast::Expr;
+use promql::{Evaluation, Stats, Value};
+use quick_cache::sync::Cache as Store;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use storage::{Changes, ChangesRequest, Mark, Reader};
+
+use self::key::{Key, Reads};
+use self::steps::{Steps, fresh, missing};
+use crate::Error;
+use crate::evaluate::Times;
+
+/// What an answer takes beside its samples and labels.
+const EXTENT_BYTES: usize = 256;
+/// The same of a series.
+const SERIES_BYTES: usize = 64;
+/// What an answer takes on average, so that the table has room for as many as there will be.
+const ANSWER_BYTES: usize = 32 << 10;
+/// Samples that an evaluation reads, below which its answer is not worth to be kept.
+const SAMPLES_MIN: u64 = 10_000;
+/// Runs of steps that are evaluated one after the other, beyond which all are at once.
+const RUNS_MAX: usize = 4;
+/// How the one info begins that does not depend on the time.
+const NOT_A_COUNTER: &str = "PromQL info: metric might not be a counter";
+/// Part of the memory of queries that it takes at most.
+const SHARE: usize = 8;
+
+/// Answers by what was asked.
+pub(crate) struct Cache {
+    store: Option<Store<Key, Arc<Extent>, ByBytes, std::hash::RandomState, Evictions>>,
+    claim: Claim,
+    metrics: Metrics,
+}
+
+/// What is known of the steps of a query.
+#[derive(Debug)]
+struct Extent {
+    /// How far storage was when it was looked at for these.
+    mark: Mark,
+    steps: Steps,
+    series: Vec<(Labels, Columns)>,
+    /// What may be wrong with the question, which is of the names of metrics mostly.
+    infos: Vec<String>,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Arc<Extent>> for ByBytes {
+    fn weight(&self, key: &Key, extent: &Arc<Extent>) -> u64 {
+        let series = extent.series.iter().map(|(labels, c)| SERIES_BYTES + labels.canonical().len() + c.memory());
+        let infos = extent.infos.iter().map(String::len).sum::<usize>();
+        (EXTENT_BYTES + key.bytes() + infos + series.sum::<usize>()) as u64
+    }
+}
+
+/// Counts what has to go.
+#[derive(Clone)]
+struct Evictions(IntCounter);
+
+impl Lifecycle<Key, Arc<Extent>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, _: &mut (), _: Key, _: Arc<Extent>) {
+        self.0.inc();
+    }
+}
+
+struct Metrics {
+    requests: IntCounterVec,
+    evictions: IntCounter,
+    bytes: IntGauge,
+}
+
+impl Metrics {
+    fn register(registry: &Registry, bytes_max: usize) -> Result<Metrics, prometheus::Error> {
+        let requests = Opts::new(
+            "weir_query_cache_requests_total",
+            "Range queries that may be kept, by what of them was: all steps (hit), some (partial), or none (miss).",
+        );
+        let metrics = Metrics {
+            requests: IntCounterVec::new(requests, &["result"])?,
+            evictions: IntCounter::new(
+                "weir_query_cache_evictions_total",
+                "Answers that were dropped to make room for others.",
+            )?,
+            bytes: IntGauge::new("weir_query_cache_bytes", "Memory of the answers that are kept.")?,
+        };
+        for result in ["hit", "partial", "miss"] {
+            metrics.requests.with_label_values(&[result]);
+        }
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.evictions.clone()))?;
+        registry.register(Box::new(metrics.bytes.clone()))?;
+        runtime::metrics::register_bounds(
+            registry,
+            &[(
+                "weir_query_cache_bytes_max",
+                "Bound of weir_query_cache_bytes; those not used for longest go.",
+                bytes_max as u64,
+            )],
+        )?;
+        Ok(metrics)
+    }
+}
+
+impl Cache {
+    /// One of so many bytes, which are part of those of all queries; 0 keeps nothing.
+    pub(crate) fn new(bytes_max: usize, memory: &Budget, registry: &Registry) -> Result<Cache, Error> {
+        let bytes_max = bytes_max.min(memory.bytes_max() / SHARE);
+        let failed = |e: &dyn std::fmt::Display| Error::Internal(format!("the cache of answers cannot be made: {e}"));
+        let metrics = Metrics::register(registry, bytes_max).map_err(|e| failed(&e))?;
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(bytes_max / ANSWER_BYTES + 1)
+            .weight_capacity(bytes_max as u64)
+            // One answer may take all of it.
+            .shards(1)
+            .build()
+            .map_err(|e| failed(&e))?;
+        let evictions = Evictions(metrics.evictions.clone());
+        let store = (bytes_max > 0).then(|| Store::with_options(options, ByBytes, Default::default(), evictions));
+        Ok(Cache { store, claim: memory.claim(), metrics })
+    }
+
+    /// The value of an expression, given with its text, at all steps, of which those are evaluated that are not known; `evaluate` does so for some of the
+    /// times.
+    pub(crate) fn evaluate(
+        &self,
+        (text, expr): (&str, &Expr),
+        times: Times,
+        reader: &dyn Reader,
+        evaluate: &dyn Fn(Times) -> Result<Evaluation, Error>,
+    ) -> Result<Evaluation, Error> {
+        let asked = self.store.as_ref().zip(Reads::of(expr, times.lookback_ms)).zip(Steps::of(times));
+        let Some(((store, reads), steps)) = asked else { return evaluate(times) };
+        let key = Key::new(text, times, steps);
+        let known = store.get(&key);
+        let common = known.as_ref().and_then(|extent| extent.steps.common(steps));
+        let changes = reader.changes(&ChangesRequest {
+            since: common.and(known.as_ref()).map(|extent| extent.mark.clone()),
+            names: Some(reads.names.clone()),
+            range: reads.range(common.unwrap_or(steps)),
+        });
+        let Changes { mark: Some(mark), ranges } = changes else { return evaluate(times) };
+        let kept = match (common, &known) {
+            (Some(common), Some(extent)) => Some((fresh(common, &ranges, &reads), extent)),
+            _ => None,
+        };
+        let (runs, extent) = match &kept {
+            Some((runs, extent)) => (runs.as_slice(), Some(*extent)),
+            None => (&[][..], None),
+        };
+        let todo = missing(steps, runs);
+        let (todo, extent) = match extent {
+            Some(extent) if !runs.is_empty() && todo.len() <= RUNS_MAX => (todo, Some(extent)),
+            _ => (vec![steps], None),
+        };
+        self.count(extent.is_some(), todo.is_empty());
+        let evaluated = evaluate_runs(&todo, times, evaluate)?;
+        let Some((pieces, mut infos, stats)) = evaluated else {
+            store.remove(&key);
+            return evaluate(times);
+        };
+        let known_pieces = extent.into_iter().flat_map(|extent| runs.iter().map(|run| cut(&extent.series, *run)));
+        let matrix = joined(known_pieces.chain(pieces).collect());
+        infos.extend(extent.iter().flat_map(|extent| extent.infos.iter().cloned()));
+        infos.sort_unstable();
+        infos.dedup();
+        // One that has more steps than were asked for stays as it is as long as it holds.
+        let is_in_it = todo.is_empty() && extent.is_some_and(|extent| extent.steps != steps);
+        if !is_in_it && (extent.is_some() || stats.samples_read >= SAMPLES_MIN) {
+            store.insert(key, Arc::new(Extent { mark, steps, series: matrix.clone(), infos: infos.clone() }));
+            let bytes = usize::try_from(store.weight()).unwrap_or(usize::MAX);
+            self.claim.set(bytes);
+            self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        Ok(Evaluation { value: Value::Matrix(matrix), warnings: Vec::new(), infos, stats })
+    }
+
+    fn count(&self, is_known: bool, is_whole: bool) {
+        let result = match (is_known, is_whole) {
+            (true, true) => "hit",
+            (true, false) => "partial",
+            _ => "miss",
+        };
+        self.metrics.requests.with_label_values(&[result]).inc();
+    }
+}
+
+type Matrix = Vec<(Labels, Columns)>;
+
+/// What runs of steps came to: the series of each, the infos of all, and what they took.
+type Evaluated = (Vec<Matrix>, Vec<String>, Stats);
+
+/// Evaluates runs of steps; `None` where an answer is none that may be kept or put together.
+fn evaluate_runs(
+    runs: &[Steps],
+    times: Times,
+    evaluate: &dyn Fn(Times) -> Result<Evaluation, Error>,
+) -> Result<Option<Evaluated>, Error> {
+    let (mut pieces, mut infos, mut stats) = (Vec::with_capacity(runs.len()), Vec::new(), Stats::default());
+    for run in runs {
+        let done = evaluate(Times { start_ms: run.first_ms, end_ms: run.last_ms, ..times })?;
+        let Value::Matrix(matrix) = done.value else { return Ok(None) };
+        let is_plain = done.warnings.is_empty() && done.infos.iter().all(|info| is_of_names(info));
+        if !is_plain || matrix.iter().any(|(_, columns)| !columns.histograms.is_empty()) {
+            return Ok(None);
+        }
+        stats.samples_read += done.stats.samples_read;
+        stats.series = stats.series.max(done.stats.series);
+        stats.samples_peak = stats.samples_peak.max(done.stats.samples_peak);
+        pieces.push(matrix);
+        infos.extend(done.infos);
+    }
+    Ok(Some((pieces, infos, stats)))
+}
+
+/// Whether an info is the same at all steps: that the name of a metric is not one of a counter.
+fn is_of_names(info: &str) -> bool {
+    info.starts_with(NOT_A_COUNTER) && !info.contains(" occurrences)")
+}
+
+/// What series have at a run of steps.
+fn cut(series: &[(Labels, Columns)], run: Steps) -> Matrix {
+    let range = TimeRange { start_ms: run.first_ms, end_ms: run.last_ms };
+    let of = |(labels, columns): &(Labels, Columns)| {
+        let from = columns.t.partition_point(|t| *t < range.start_ms);
+        let to = columns.t.partition_point(|t| *t <= range.end_ms);
+        (from < to)
+            .then(|| (labels.clone(), Columns::floats(columns.t[from..to].to_vec(), columns.v[from..to].to_vec())))
+    };
+    series.iter().filter_map(of).collect()
+}
+
+/// Puts pieces of different times together, each of them ascending by labels.
+fn joined(mut pieces: Vec<Matrix>) -> Matrix {
+    if pieces.len() == 1 {
+        return pieces.remove(0);
+    }
+    let mut all: Matrix = pieces.into_iter().flatten().collect();
+    // Stable, and each is in order: so this merges.
+    all.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.t.first().cmp(&b.1.t.first())));
+    let mut out: Matrix = Vec::with_capacity(all.len());
+    for (labels, columns) in all {
+        match out.last_mut() {
+            Some((last, known)) if *last == labels => {
+                known.t.extend_from_slice(&columns.t);
+                known.v.extend_from_slice(&columns.v);
+            }
+            _ => out.push((labels, columns)),
+        }
+    }
+    out
+}
