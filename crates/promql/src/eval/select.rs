@@ -254,6 +254,7 @@ pub(super) fn each<M: Default>(
     work: impl Fn(&[Series], &mut Matrix, &mut M, &mut Held) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
+    context.count_tasks(series.len().div_ceil(SERIES_A_TASK));
     series
         .par_chunks(SERIES_A_TASK)
         .map(|chunk| {
