@@ -308,6 +308,7 @@ fn count(context: &Context, columns: &mut Columns, held: &mut Held) -> Result<()
     let samples = columns.len() + columns.histograms.iter().map(held).sum::<usize>();
     context.budget.allows(samples)?;
     context.samples_read.fetch_add(samples as u64, Ordering::Relaxed);
+    context.params.cancel.count_read(samples as u64);
     Ok(())
 }
 

@@ -255,3 +255,11 @@ fn an_analysis_tells_of_how_many_series_samples_were_not_decoded() {
     assert_eq!((selector.series, selector.series_outlined, selector.samples_read), (2, 1, 31));
     assert_eq!(evaluation.stats.samples_read, 31);
 }
+
+#[test]
+fn whoever_holds_what_cancels_it_sees_how_much_was_read() {
+    let params = hour();
+    let evaluation = run::evaluate(&source(), "sum(x) + sum(rate(y[10m]))", &params).expect("is evaluated");
+    assert!(evaluation.stats.samples_read > 0);
+    assert_eq!(params.cancel.samples_read(), evaluation.stats.samples_read);
+}
