@@ -6,5 +6,6 @@ mod api;
 mod grafana;
 mod limits;
 mod page;
+mod running;
 mod samples;
 mod support;

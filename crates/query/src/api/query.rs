@@ -1,7 +1,7 @@
 //! `/api/v1/query` and `/api/v1/query_range`, and what only looks at the text of a query.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::timestamp;
@@ -9,10 +9,11 @@ use promql::{Evaluation, Value};
 use runtime::Form;
 
 use crate::api::Api;
+use crate::asked::Asked;
 use crate::encode::{size_of_value, write_value};
 use crate::error::Error;
 use crate::evaluate::{Times, evaluate, parse};
-use crate::execute::Context;
+use crate::execute::{Context, Stopwatch};
 use crate::number::{write_float, write_integer, write_string};
 use crate::respond::{Answer, TRUNCATED};
 use crate::time::{parse_duration_ms, parse_limit};
@@ -21,16 +22,16 @@ use crate::time::{parse_duration_ms, parse_limit};
 const STEPS_MAX: i64 = 11_000;
 
 /// `/api/v1/query`.
-pub(crate) async fn instant(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn instant(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let time = time_or(&form, "time", (api.now_ms)())?;
     let timeout = timeout(&form)?;
     let times = Times { start_ms: time, end_ms: time, step_ms: 0, lookback_ms: lookback_ms(&api, &form)? };
-    run(api, form, times, timeout, limit).await
+    run(api, "query", form, times, timeout, limit).await
 }
 
 /// `/api/v1/query_range`.
-pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn range(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let start_ms = timestamp::parse_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
     let end_ms = timestamp::parse_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
@@ -51,11 +52,11 @@ pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     }
     let timeout = timeout(&form)?;
     let times = Times { start_ms, end_ms, step_ms, lookback_ms: lookback_ms(&api, &form)? };
-    run(api, form, times, timeout, limit).await
+    run(api, "query_range", form, times, timeout, limit).await
 }
 
 /// `/api/v1/format_query`.
-pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn format(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let expr = parse(form.get("query"), &api.args, false)?;
     let mut answer = Answer::new();
     write_string(&mut answer.out, &expr.to_lines());
@@ -63,7 +64,7 @@ pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
 }
 
 /// `/api/v1/parse_query`.
-pub(crate) async fn tree(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn tree(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let expr = parse(form.get("query"), &api.args, false)?;
     let mut answer = Answer::new();
     answer.out.extend_from_slice(super::tree::tree(&expr).to_string().as_bytes());
@@ -104,7 +105,8 @@ fn lookback_ms(api: &Api, form: &Form) -> Result<i64, Error> {
 
 async fn run(
     api: Arc<Api>,
-    form: Form,
+    kind: &'static str,
+    form: Asked,
     times: Times,
     timeout: Option<Duration>,
     limit: Option<usize>,
@@ -112,6 +114,7 @@ async fn run(
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
     let stats = form.get("stats").to_owned();
+    let subject = form.subject(kind, &text).at(times.start_ms, times.end_ms, times.step_ms);
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
@@ -122,7 +125,7 @@ async fn run(
         let timings = Timings { waited: context.waited, evaluated: took };
         answer(&api, context, evaluation, truncated, &stats, &timings)
     };
-    shared.executor.run(timeout, work).await
+    shared.executor.run(subject, timeout, work).await
 }
 
 struct Timings {
@@ -213,18 +216,4 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
         Value::Scalar(_) | Value::String(_) => 0,
     };
     before > limit
-}
-
-/// Measures how long an evaluation takes.
-struct Stopwatch(Instant);
-
-#[expect(clippy::disallowed_methods, reason = "measures a duration for statistics; no result depends on it")]
-impl Stopwatch {
-    fn start() -> Self {
-        Stopwatch(Instant::now())
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
 }
