@@ -1,6 +1,7 @@
 //! Prometheus' HTTP API.
 
 pub(crate) mod exemplars;
+pub(crate) mod explain;
 pub(crate) mod federate;
 pub(crate) mod metadata;
 pub(crate) mod query;

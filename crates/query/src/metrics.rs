@@ -71,7 +71,7 @@ fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
                 top::EVALUATIONS_MAX as u64,
             ),
             (
-                "weir_query_remembered_text_max_bytes",
+                "weir_query_remembered_text_bytes_max",
                 "Bound of weir_query_remembered_text_bytes; the oldest make room.",
                 top::TEXT_BYTES_MAX as u64,
             ),

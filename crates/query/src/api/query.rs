@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::timestamp;
-use promql::{Evaluation, Value};
+use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
 use crate::api::Api;
+use crate::api::explain::{flag, size_of_tree, write_tree};
 use crate::asked::Asked;
 use crate::encode::{size_of_value, write_value};
 use crate::error::Error;
-use crate::evaluate::{Times, evaluate, parse};
+use crate::evaluate::{Times, Wanted, evaluate, explain, parse};
 use crate::execute::{Context, Stopwatch};
 use crate::number::{write_float, write_integer, write_string};
 use crate::respond::{Answer, TRUNCATED};
@@ -113,17 +114,32 @@ async fn run(
 ) -> Result<Bytes, Error> {
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
+    let (explains, analyzes) = (flag(&form, "explain")?, flag(&form, "analyze")?);
+    if explains {
+        if analyzes {
+            let reason = "explain does not evaluate the query and analyze does: one of them at a time";
+            return Err(Error::parameter("explain", reason));
+        }
+        let tree = explain(&text, &expr, times, &api.args)?;
+        let mut answer = Answer::new();
+        answer.out.extend_from_slice(b"{\"explain\":");
+        write_tree(&mut answer.out, &tree);
+        answer.out.push(b'}');
+        return Ok(answer.finish());
+    }
+    let wanted = if analyzes { Wanted::Analysis } else { Wanted::Value };
     let stats = form.get("stats").to_owned();
     let subject = form.subject(kind, &text).at(times.start_ms, times.end_ms, times.step_ms);
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
-        let mut evaluation = evaluate(&text, &expr, times, &api.args, context, &*api.reader)?;
+        let (mut evaluation, analysis) = evaluate(&text, &expr, (times, wanted), &api.args, context, &*api.reader)?;
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
         let timings = Timings { waited: context.waited, evaluated: took };
-        answer(&api, context, evaluation, truncated, &stats, &timings)
+        let beside = Beside { truncated, analysis, stats: &stats, timings };
+        answer(&api, context, evaluation, &beside)
     };
     shared.executor.run(subject, timeout, work).await
 }
@@ -133,18 +149,25 @@ struct Timings {
     evaluated: Duration,
 }
 
-fn answer(
-    api: &Api,
-    context: &Context,
-    evaluation: Evaluation,
+/// What is told beside a value.
+struct Beside<'a> {
     truncated: bool,
-    stats: &str,
-    timings: &Timings,
-) -> Result<Bytes, Error> {
-    let mut answer = Answer::with_room(context, size_of_value(&evaluation.value))?;
+    analysis: Option<Explanation>,
+    stats: &'a str,
+    timings: Timings,
+}
+
+fn answer(api: &Api, context: &Context, evaluation: Evaluation, beside: &Beside) -> Result<Bytes, Error> {
+    let Beside { truncated, analysis, stats, timings } = beside;
+    let size = size_of_value(&evaluation.value) + analysis.as_ref().map_or(0, size_of_tree);
+    let mut answer = Answer::with_room(context, size)?;
     write_value(&mut answer.out, &evaluation.value);
     if !stats.is_empty() {
         write_stats(&mut answer.out, &evaluation, timings);
+    }
+    if let Some(analysis) = analysis {
+        answer.out.extend_from_slice(b",\"analysis\":");
+        write_tree(&mut answer.out, analysis);
     }
     answer.out.push(b'}');
     api.metrics.series.inc_by(match &evaluation.value {
@@ -154,10 +177,10 @@ fn answer(
     });
     answer.warnings = evaluation.warnings;
     answer.infos = evaluation.infos;
-    if truncated {
+    if *truncated {
         answer.warnings.push(TRUNCATED.to_owned());
     }
-    if !matches!(stats, "" | "true" | "all") {
+    if !matches!(*stats, "" | "true" | "all") {
         answer.warnings.push(format!(
             "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
         ));
