@@ -43,6 +43,10 @@ pub(crate) enum Command {
     #[command(after_help = QUERY_EXAMPLES)]
     Query(QueryArgs),
 
+    /// Show the queries that a running Weir answers now, those of late, or cancel one
+    #[command(after_help = QUERIES_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Queries(QueriesArgs),
+
     /// Send samples from a file to a running Weir
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
@@ -109,6 +113,14 @@ const QUERY_EXAMPLES: &str = "Examples:
   weir query -o csv --time 2026-11-24T12:00:00Z 'count({__name__=~\".+\"})'
 
 Times are Unix seconds, RFC 3339, or how long ago: -90s, -1h30m.";
+
+const QUERIES_EXAMPLES: &str = "Examples:
+  weir queries
+  weir queries --top
+  weir queries cancel 9b1c0f27d4a8e635
+
+AGE is the time since a query came. --top shows the queries of the last ten minutes: those that are asked most often, those that take longest,
+and those that took longest altogether.";
 
 const SEND_EXAMPLES: &str = "Examples:
   curl -s http://localhost:9100/metrics | weir send -
@@ -241,6 +253,38 @@ pub(crate) struct QueryArgs {
 
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct QueriesArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<QueriesAction>,
+
+    /// Show the queries of late that are asked most often or take longest, instead of those that are there now
+    #[arg(long)]
+    pub(crate) top: bool,
+
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum QueriesAction {
+    /// Cancel a query that is there now
+    #[command(after_help = "Who asked for the query is told that it was cancelled by request.")]
+    Cancel {
+        /// The ID that `weir queries` shows
+        #[arg(value_name = "ID")]
+        id: String,
+
+        #[command(flatten)]
+        server: Server,
+    },
 }
 
 /// What a file holds.

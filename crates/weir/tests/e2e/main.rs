@@ -24,6 +24,7 @@ mod process;
 mod prometheus;
 mod promql;
 mod rules;
+mod running;
 mod self_monitoring;
 mod support;
 mod tsdb;
