@@ -111,6 +111,7 @@ const QUERY_EXAMPLES: &str = "Examples:
   weir query 'sum by (job) (rate(weir_http_requests_total[5m]))'
   weir query --start -1h --step 5m 'cpu_usage'
   weir query -o csv --time 2026-11-24T12:00:00Z 'count({__name__=~\".+\"})'
+  weir query --analyze --start -1d 'sum by (job) (rate(weir_http_requests_total[5m]))'
 
 Times are Unix seconds, RFC 3339, or how long ago: -90s, -1h30m.";
 
@@ -246,6 +247,14 @@ pub(crate) struct QueryArgs {
     /// Distance between two evaluations of the range
     #[arg(long, value_name = "DURATION", default_value = "1m", requires = "start")]
     pub(crate) step: String,
+
+    /// Show how each part would be evaluated, and do not evaluate it
+    #[arg(long, conflicts_with = "analyze")]
+    pub(crate) explain: bool,
+
+    /// Evaluate it, and show what each part took instead of the answer, which is beside it in JSON
+    #[arg(long)]
+    pub(crate) analyze: bool,
 
     /// How the answer is written
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]

@@ -91,7 +91,7 @@ fn one_line(text: &Value) -> String {
 }
 
 /// As `1m3.250s`, to a millisecond, and below it to a microsecond.
-fn seconds(value: &Value) -> String {
+pub(super) fn seconds(value: &Value) -> String {
     let took = Duration::try_from_secs_f64(value.as_f64().unwrap_or(0.0)).unwrap_or_default();
     let minutes = took.as_secs() / 60;
     match minutes {
@@ -102,7 +102,7 @@ fn seconds(value: &Value) -> String {
 }
 
 /// As `1.5 MiB`.
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if n < 1024 {
         return format!("{n} B");

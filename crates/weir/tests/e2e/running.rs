@@ -103,6 +103,38 @@ async fn queries_are_listed_and_cancelled_from_the_command_line() {
     assert!(top.lines().any(|line| line.starts_with("total time,1,") && line.contains(ENDLESS)), "{top}");
 }
 
+#[tokio::test]
+async fn a_plan_and_what_it_took_are_shown_as_a_tree() {
+    let dir = tempfile::tempdir().expect("directory");
+    let weir = with_data(dir.path(), &[]).await;
+    let time = (T0 / 1000 + 285).to_string();
+    let query = "max by (zone) (max_over_time(x[5m])) * 2";
+    let plan = run(&mut cli(&weir, &["query", "--time", &time, "--explain", query]));
+    let nodes: Vec<&str> = plan.lines().map(|line| line.split("  1  ").next().unwrap_or(line).trim_end()).collect();
+    let expect = [
+        "NODE                                      STEPS  STRATEGY",
+        query,
+        "  max by (zone) (max_over_time(x[5m]))",
+        "    max_over_time(x[5m])",
+        "      x[5m]",
+        "  2",
+    ];
+    assert_eq!(nodes.len(), expect.len(), "{plan}");
+    for (node, expect) in nodes.iter().zip(expect).skip(1) {
+        assert!(node.starts_with(expect), "{plan}");
+    }
+    let took = run(&mut cli(&weir, &["query", "--time", &time, "--analyze", query, "-o", "json"]));
+    let took: Value = serde_json::from_str(&took).expect("JSON");
+    assert_eq!(took["data"]["result"].as_array().map(Vec::len), Some(7));
+    let window = &took["data"]["analysis"]["children"][0]["children"][0];
+    assert_eq!((&window["series"], &window["samples_read"]), (&SERIES.into(), &(SERIES * 20).into()), "{window}");
+    let took = run(&mut cli(&weir, &["query", "--time", &time, "--analyze", query]));
+    assert!(
+        took.lines().nth(4).is_some_and(|line| line.starts_with("      x[5m] ") && line.contains("maximum")),
+        "{took}"
+    );
+}
+
 /// The queries of so many clients, each another one.
 fn questions() -> Vec<String> {
     let forms: [fn(usize) -> String; 4] = [
