@@ -8,12 +8,12 @@
 //! from many threads at once, so decoding is as parallel as evaluation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{Claim, Columns, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
 
-/// Tells work in progress that nobody waits for it any more, and what memory it may hold: both have to reach whatever works for it. Clones share
-/// the flag and the claim.
+/// Tells work in progress that nobody waits for it any more, and what memory it may hold, and is told how much it has read: all of it has to reach whatever
+/// works for it. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Work>);
 
@@ -21,12 +21,13 @@ pub struct Cancel(Arc<Work>);
 struct Work {
     cancelled: AtomicBool,
     claim: Claim,
+    samples_read: AtomicU64,
 }
 
 impl Cancel {
     /// For work that holds what this claim allows. The default allows everything.
     pub fn with(claim: Claim) -> Self {
-        Cancel(Arc::new(Work { cancelled: AtomicBool::new(false), claim }))
+        Cancel(Arc::new(Work { claim, ..Work::default() }))
     }
 
     /// Asks the work to stop.
@@ -42,6 +43,16 @@ impl Cancel {
     /// The memory that it holds.
     pub fn claim(&self) -> &Claim {
         &self.0.claim
+    }
+
+    /// The work has read so many samples more.
+    pub fn count_read(&self, samples: u64) {
+        self.0.samples_read.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Samples that the work has read so far, for who watches it.
+    pub fn samples_read(&self) -> u64 {
+        self.0.samples_read.load(Ordering::Relaxed)
     }
 }
 

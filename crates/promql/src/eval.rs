@@ -6,7 +6,9 @@
 //! selector lets through and no operation yields. The price of dense columns is memory where series are sparse; the
 //! budget of samples counts cells, so it stays bounded.
 //!
-//! Deliberately not here: clocks, timeouts (the caller cancels), threads of its own (the caller's rayon pool is used).
+//! What each part is and took can be told beside the value ([`analyze`]); nobody pays for it who does not ask.
+//!
+//! Deliberately not here: clocks (who asks what parts take brings one), timeouts (the caller cancels), threads of its own (the caller's rayon pool is used).
 //! What is not evaluated yet is refused by name before any series is read.
 
 mod aggregate;
@@ -14,11 +16,13 @@ mod binary;
 mod budget;
 mod call;
 mod error;
+mod explain;
 pub(crate) mod format;
 mod grid;
 pub(crate) mod kahan;
 mod labels;
 mod matrix;
+mod measure;
 mod node;
 mod notes;
 mod plan;
@@ -28,6 +32,7 @@ mod select;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use model::{Cancel, Columns, Held, Labels, Sample, SeriesSource};
 
@@ -35,6 +40,7 @@ use crate::ast::Expr;
 use crate::{Features, FloatHistogram};
 
 pub use error::EvalError;
+pub use explain::{Explanation, Measured};
 
 /// When and within which bounds an expression is evaluated.
 #[derive(Debug, Clone)]
@@ -51,7 +57,7 @@ pub struct Params {
     pub samples_max: usize,
     /// Series that one selector may yield.
     pub series_max: usize,
-    /// Looked at once a series and once a few thousand samples. Its claim holds what is decoded and what comes out, which stays held: who gives the claim
+    /// Looked at once a series and once a few thousand samples, and told of the samples that were read. Its claim holds what is decoded and what comes out, which stays held: who gives the claim
     /// drops it with the value.
     pub cancel: Cancel,
     /// What was switched on.
@@ -138,8 +144,41 @@ pub fn evaluate_text(
     params: &Params,
     source: &dyn SeriesSource,
 ) -> Result<Evaluation, EvalError> {
+    Ok(run(text, expr, params, source, None)?.0)
+}
+
+/// How an expression would be evaluated, without evaluating it.
+pub fn explain(text: &str, expr: &Expr, params: &Params) -> Result<Explanation, EvalError> {
     let grid = grid::Grid::of(params)?;
     let plan = plan::Planner::new(params).plan(expr)?;
+    Ok(explain::tree(text, params, &plan, grid, None))
+}
+
+/// As [`evaluate_text`], with what each part took. The clock tells the time since some moment.
+pub fn analyze(
+    text: &str,
+    expr: &Expr,
+    params: &Params,
+    source: &dyn SeriesSource,
+    clock: &(dyn Fn() -> Duration + Sync),
+) -> Result<(Evaluation, Explanation), EvalError> {
+    let (evaluation, plan, measured) = run(text, expr, params, source, Some(clock))?;
+    let explanation = explain::tree(text, params, &plan, grid::Grid::of(params)?, Some(&measured));
+    Ok((evaluation, explanation))
+}
+
+type Run = (Evaluation, plan::Plan, Vec<Option<measure::Part>>);
+
+fn run<'a>(
+    text: &str,
+    expr: &Expr,
+    params: &'a Params,
+    source: &'a dyn SeriesSource,
+    clock: Option<&'a (dyn Fn() -> Duration + Sync)>,
+) -> Result<Run, EvalError> {
+    let grid = grid::Grid::of(params)?;
+    let planner = plan::Planner::new(params);
+    let plan = planner.plan(expr)?;
     let context = Context {
         params,
         source,
@@ -147,6 +186,7 @@ pub fn evaluate_text(
         notes: notes::Notes::default(),
         samples_read: AtomicU64::new(0),
         series: AtomicU64::new(0),
+        meter: clock.map(|clock| measure::Meter::new(clock, planner.made())),
     };
     let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
     let stats = Stats {
@@ -155,7 +195,8 @@ pub fn evaluate_text(
         samples_peak: context.budget.peak() as u64,
     };
     let (warnings, infos) = context.notes.texts(text);
-    Ok(Evaluation { value, warnings, infos, stats })
+    let measured = context.meter.map(measure::Meter::parts).unwrap_or_default();
+    Ok((Evaluation { value, warnings, infos, stats }, plan, measured))
 }
 
 /// What every part of one evaluation shares.
@@ -166,6 +207,8 @@ struct Context<'a> {
     notes: notes::Notes,
     samples_read: AtomicU64,
     series: AtomicU64,
+    /// Of each part, where that is asked for.
+    meter: Option<measure::Meter<'a>>,
 }
 
 impl Context<'_> {

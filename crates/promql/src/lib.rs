@@ -17,7 +17,10 @@ mod selectors;
 
 pub use confine::confine;
 pub use error::ParseError;
-pub use eval::{Element, EvalError, Evaluation, Params, Point, Stats, Text, Value, evaluate, evaluate_text};
+pub use eval::{
+    Element, EvalError, Evaluation, Explanation, Measured, Params, Point, Stats, Text, Value, analyze, evaluate,
+    evaluate_text, explain,
+};
 pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};
 pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};

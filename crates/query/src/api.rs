@@ -1,9 +1,11 @@
 //! Prometheus' HTTP API.
 
 pub(crate) mod exemplars;
+pub(crate) mod explain;
 pub(crate) mod federate;
 pub(crate) mod metadata;
 pub(crate) mod query;
+pub(crate) mod running;
 pub(crate) mod series;
 pub(crate) mod status;
 pub(crate) mod tree;
@@ -32,8 +34,8 @@ pub(crate) struct Api {
     pub(crate) started_ms: i64,
 }
 
-/// Counts and times every request, and lets pages of other origins read the answers, as Prometheus does by default: nothing
-/// here changes anything, and no cookie is looked at.
+/// Counts and times every request, and lets pages of other origins read the answers, as Prometheus does by default: no cookie is looked at, and nothing that
+/// they are let do changes anything. What does, which is to cancel a query, is none of the methods that are named here, and refuses them by itself.
 pub(crate) async fn observe(api: Arc<Api>, request: Request<Body>, next: Next) -> Response<Body> {
     let path = request.extensions().get::<axum::extract::MatchedPath>().cloned();
     let endpoint = path.as_ref().map_or("other", |path| path.as_str());

@@ -32,7 +32,7 @@ pub enum Error {
     /// Time ran out.
     #[error("query timed out in {0}")]
     Timeout(Stage),
-    /// Nobody waits for the answer any more, or the process stops.
+    /// Nobody waits for the answer any more, somebody asked to stop it, or the process stops.
     #[error("query was canceled: {0}")]
     Canceled(&'static str),
     /// Too many queries wait already.
@@ -43,9 +43,9 @@ pub enum Error {
         /// How many may wait.
         waiting_max: usize,
     },
-    /// There is no such endpoint.
-    #[error("404 page not found")]
-    NotFound,
+    /// There is no such endpoint, or nothing of that name.
+    #[error("{0}")]
+    NotFound(String),
     /// A fault of this program, or of the machine at the start.
     #[error("{0}")]
     Internal(String),
@@ -93,7 +93,7 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Parameter { .. } | Error::Request(_) | Error::NotFound => Kind::Invalid,
+            Error::Parameter { .. } | Error::Request(_) | Error::NotFound(_) => Kind::Invalid,
             Error::Execution { kind, .. } => *kind,
             Error::Timeout(_) | Error::Canceled(_) => Kind::Unavailable,
             Error::Overloaded { .. } => Kind::Overloaded,
@@ -113,7 +113,7 @@ impl Error {
             Error::Timeout(_) => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
             Error::Canceled(_) => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
             Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
-            Error::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! From the text of a query to its value: the one place that calls the evaluator.
 
-use model::{Kind, SeriesSource};
+use model::{Cancel, Kind, SeriesSource};
 use promql::ast::{Expr, ValueType};
-use promql::{Evaluation, Params};
+use promql::{Evaluation, Explanation, Params};
 
 use crate::args::Args;
 use crate::error::{Error, Stage};
-use crate::execute::Context;
+use crate::execute::{Context, Stopwatch};
 
 /// At which times a query is evaluated.
 #[derive(Debug, Clone, Copy)]
@@ -39,28 +39,55 @@ pub(crate) fn parse(query: &str, args: &Args, range: bool) -> Result<Expr, Error
     Ok(expr)
 }
 
+/// What of a query is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Its value.
+    Value,
+    /// Its value, and what each part of it took.
+    Analysis,
+}
+
+/// How a query would be evaluated.
+pub(crate) fn explain(text: &str, expr: &Expr, times: Times, args: &Args) -> Result<Explanation, Error> {
+    promql::explain(text, expr, &params(times, args, Cancel::default()))
+        .map_err(|e| Error::Execution { kind: e.kind(), message: e.to_string() })
+}
+
 /// Evaluates; `text` is what `expr` was parsed from, for the places in warnings.
 pub(crate) fn evaluate(
     text: &str,
     expr: &Expr,
-    times: Times,
+    (times, wanted): (Times, Wanted),
     args: &Args,
     context: &Context,
     source: &dyn SeriesSource,
-) -> Result<Evaluation, Error> {
-    let params = Params {
+) -> Result<(Evaluation, Option<Explanation>), Error> {
+    let params = params(times, args, context.cancel.clone());
+    let evaluated = match wanted {
+        Wanted::Value => promql::evaluate_text(text, expr, &params, source).map(|evaluation| (evaluation, None)),
+        Wanted::Analysis => {
+            let clock = Stopwatch::start();
+            promql::analyze(text, expr, &params, source, &|| clock.elapsed())
+                .map(|(evaluation, analysis)| (evaluation, Some(analysis)))
+        }
+    };
+    evaluated.map_err(|e| match e.kind() {
+        Kind::Unavailable if context.cancel.is_cancelled() => Error::Timeout(Stage::Evaluation),
+        kind => Error::Execution { kind, message: e.to_string() },
+    })
+}
+
+fn params(times: Times, args: &Args, cancel: Cancel) -> Params {
+    Params {
         start_ms: times.start_ms,
         end_ms: times.end_ms,
         step_ms: times.step_ms,
         lookback_ms: times.lookback_ms,
         samples_max: args.query_samples_max,
         series_max: args.query_series_max,
-        cancel: context.cancel.clone(),
+        cancel,
         features: args.features,
         default_subquery_step_ms: SUBQUERY_STEP_MS,
-    };
-    promql::evaluate_text(text, expr, &params, source).map_err(|e| match e.kind() {
-        Kind::Unavailable if context.cancel.is_cancelled() => Error::Timeout(Stage::Evaluation),
-        kind => Error::Execution { kind, message: e.to_string() },
-    })
+    }
 }

@@ -10,23 +10,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{Budget, Cancel, Kind};
 use runtime::Shutdown;
 use storage::Reader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::active::{Active, Entry, Listed, Progress};
+use crate::asked::Subject;
 use crate::error::{Error, Stage};
 use crate::metrics::{Held, Metrics};
+use crate::top::Top;
 
 /// How long running queries may go on once the process was asked to stop. Well below the 30 s after which Kubernetes kills.
 const DRAIN: Duration = Duration::from_secs(10);
-
-const CATCH_UP: u8 = 0;
-const QUEUE: u8 = 1;
-const EVALUATION: u8 = 2;
 
 /// How much is executed at once, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +46,10 @@ pub(crate) struct Executor {
     running: Arc<Semaphore>,
     shutdown: Shutdown,
     metrics: Metrics,
+    /// Those that are there.
+    active: Arc<Active>,
+    /// Those of late.
+    top: Arc<Top>,
 }
 
 /// What a query is told when it begins to run.
@@ -69,6 +71,7 @@ impl Executor {
         memory: Budget,
         shutdown: Shutdown,
         metrics: Metrics,
+        now_ms: fn() -> i64,
     ) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(limits.threads)
@@ -77,7 +80,8 @@ impl Executor {
             .map_err(|e| Error::Internal(format!("the threads for queries cannot be started: {e}")))?;
         let admitted = Arc::new(Semaphore::new(limits.running_max + limits.waiting_max));
         let running = Arc::new(Semaphore::new(limits.running_max));
-        Ok(Executor { pool, reader, limits, memory, admitted, running, shutdown, metrics })
+        let (active, top) = (Arc::default(), Arc::new(Top::new(now_ms, metrics.clone())));
+        Ok(Executor { pool, reader, limits, memory, admitted, running, shutdown, metrics, active, top })
     }
 
     /// How many threads evaluate.
@@ -85,23 +89,41 @@ impl Executor {
         self.pool.current_num_threads()
     }
 
-    /// Runs `work` on the pool, once it sees all that was acknowledged before this call. `timeout` lowers the general one.
-    /// Dropping the future cancels the work.
-    pub(crate) async fn run<T, W>(&self, timeout: Option<Duration>, work: W) -> Result<T, Error>
+    /// Those that are there.
+    pub(crate) fn active(&self) -> &Active {
+        &self.active
+    }
+
+    /// Those of late.
+    pub(crate) fn top(&self) -> &Top {
+        &self.top
+    }
+
+    /// Runs `work` on the pool, once it sees all that was acknowledged before this call. `timeout` lowers the general one; `subject` is what people are told
+    /// of it. Dropping the future cancels the work.
+    pub(crate) async fn run<T, W>(&self, subject: Subject, timeout: Option<Duration>, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
         let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
         let admitted = self.admit()?;
-        let stage = AtomicU8::new(CATCH_UP);
-        let mut guard =
-            CancelGuard { cancel: Cancel::with(self.memory.claim()), cancelled: Some(self.metrics.cancelled.clone()) };
+        if subject.is_cut {
+            self.metrics.texts_cut.inc();
+        }
+        let listed = self.active.enter(subject, Cancel::with(self.memory.claim()));
+        let entry = listed.entry.clone();
+        let mut guard = CancelGuard { cancel: entry.cancel.clone(), cancelled: Some(self.metrics.cancelled.clone()) };
         let result = tokio::select! {
             // Work first: an answer that is there is better than a timeout in the same instant.
             biased;
-            result = self.pass_gates(timeout, admitted, &stage, guard.cancel.clone(), work) => result,
-            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(&stage))),
+            result = self.pass_gates(timeout, admitted, listed, work) => result,
+            // The work learns of it from the guard, so that it is not the first to answer.
+            () = entry.asked_to_stop() => {
+                self.metrics.cancelled_by_request.inc();
+                Err(Error::Canceled("it was cancelled by request"))
+            }
+            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(&entry))),
             () = drain_is_over(self.shutdown.clone()) => return Err(Error::Canceled("the server is shutting down")),
         };
         guard.cancelled = None;
@@ -137,48 +159,51 @@ impl Executor {
         &self,
         timeout: Duration,
         admitted: OwnedSemaphorePermit,
-        stage: &AtomicU8,
-        cancel: Cancel,
+        listed: Listed,
         work: W,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
-        let waiting = Held::new(&self.metrics.waiting);
+        let (waiting, entry) = (Held::new(&self.metrics.waiting), listed.entry.clone());
         let arrived = tokio::time::Instant::now();
         self.reader.caught_up(timeout).await.map_err(|e| match e.kind {
-            Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(stage)),
+            Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(&entry)),
             // Sooner, it is another reason than the time: there is no storage to be reached.
             _ => Error::from(e),
         })?;
-        stage.store(QUEUE, Ordering::Relaxed);
+        entry.reach(Progress::Queue);
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
         let place = self.running.clone().acquire_owned().await.map_err(closed)?;
-        stage.store(EVALUATION, Ordering::Relaxed);
+        entry.reach(Progress::Evaluation);
         drop(waiting);
         let running = Held::new(&self.metrics.running);
-        let context = Context { cancel, waited: arrived.elapsed(), memory: self.memory.clone() };
+        let context = Context { cancel: entry.cancel.clone(), waited: arrived.elapsed(), memory: self.memory.clone() };
         let (sender, receiver) = oneshot::channel();
+        let top = self.top.clone();
         self.pool.spawn(move || {
             let result = if context.cancel.is_cancelled() {
                 Err(Error::Canceled("nobody waits for it"))
             } else {
-                catch_unwind(AssertUnwindSafe(|| work(&context))).unwrap_or_else(|panic| Err(panicked(&*panic)))
+                let began = Stopwatch::start();
+                let done = catch_unwind(AssertUnwindSafe(|| work(&context)));
+                top.remember(&entry.subject, began.elapsed());
+                done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
             // Its memory too, before anybody hears that it has ended.
-            drop((running, place, admitted, context));
+            drop((running, place, admitted, context, entry, listed));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });
         receiver.await.unwrap_or_else(|_| Err(Error::Internal("the query ended without an answer".to_owned())))
     }
 
-    fn stage(&self, stage: &AtomicU8) -> Stage {
-        match stage.load(Ordering::Relaxed) {
-            CATCH_UP => Stage::CatchUp { backlog: self.reader.backlog() },
-            QUEUE => Stage::Queue,
-            _ => Stage::Evaluation,
+    fn stage(&self, entry: &Entry) -> Stage {
+        match entry.progress() {
+            Progress::CatchUp => Stage::CatchUp { backlog: self.reader.backlog() },
+            Progress::Queue => Stage::Queue,
+            Progress::Evaluation => Stage::Evaluation,
         }
     }
 }
@@ -193,6 +218,21 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = text.unwrap_or("no message");
     tracing::error!(panic = text, "a query panicked; this is a fault of Weir, please report it with the query");
     Error::Internal(format!("the evaluation panicked: {text}"))
+}
+
+/// Measures how long an evaluation takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+#[expect(clippy::disallowed_methods, reason = "measures a duration for statistics; no result depends on it")]
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// Sets the flag when it is dropped; counts it unless the query has ended by itself.

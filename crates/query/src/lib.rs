@@ -4,8 +4,10 @@
 //! Architecture invariant: a query sees everything that was acknowledged before it arrived, or says that it does not; and no
 //! request makes a thread of the HTTP server wait.
 
+mod active;
 mod api;
 mod args;
+mod asked;
 mod cache;
 mod encode;
 mod error;
@@ -18,6 +20,7 @@ mod respond;
 mod samples;
 mod selectors;
 mod time;
+mod top;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,12 +30,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::{MethodRouter, get, options};
+use axum::routing::{MethodRouter, delete, get, options};
 use bytes::Bytes;
-use runtime::{Component, Form, Shutdown};
+use runtime::{Component, Shutdown};
 use storage::Reader;
 
-use crate::api::{Api, exemplars, federate, metadata, query, series, status};
+use crate::api::{Api, exemplars, federate, metadata, query, running, series, status};
+use crate::asked::Asked;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
 use crate::respond::response;
@@ -40,9 +44,6 @@ use crate::respond::response;
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
 pub use crate::front_door::FrontDoor;
-
-/// Bytes of a form; the same bound as Prometheus'.
-const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// What the query component needs of others.
 pub struct Deps {
@@ -92,7 +93,7 @@ fn start_at(
     };
     let front_door = deps.front_door.router(registry)?;
     let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
-    let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone())?;
+    let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
     let started_ms = now_ms();
     let api = Arc::new(Api { args, reader: deps.reader, executor, cache, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);
@@ -119,10 +120,16 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
         .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
         .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
+        .route("/api/v1/status/active_queries", get(async |State(api): Api_| response(Ok(running::active(&api)))))
+        .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(api::options))
+        .route("/api/v1/status/top_queries", get_post(running::top))
         .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
         .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
-        .route("/api/v1/{*rest}", options(api::options).fallback(async || response(Err(Error::NotFound))))
+        .route(
+            "/api/v1/{*rest}",
+            options(api::options).fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
+        )
         .route("/federate", get(federate_endpoint))
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
@@ -133,20 +140,16 @@ fn router(api: Arc<Api>) -> Router {
 
 type Api_ = State<Arc<Api>>;
 
-async fn read_form(request: Request) -> Result<Form, Error> {
-    Ok(Form::read(request, BODY_BYTES_MAX).await?)
-}
-
 /// A route that takes its parameters from the URL or from a form, and answers a browser's question whether it may. A handler may find that there is
 /// nothing to answer.
 fn get_post<H, F, T>(handler: H) -> MethodRouter<Arc<Api>>
 where
-    H: Fn(Arc<Api>, Form) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Arc<Api>, Asked) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
     T: Into<Option<Bytes>> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| async move {
-        let answer = match read_form(request).await {
+        let answer = match Asked::read(request).await {
             Ok(form) => handler(api, form).await.map(Into::into),
             Err(error) => Err(error),
         };
@@ -162,14 +165,14 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
     // The name is cut from the path as it came: it may hold bytes that are not UTF-8, which has an error of its own.
     let path = request.uri().path().to_owned();
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
-    match read_form(request).await {
+    match Asked::read(request).await {
         Ok(form) => response(series::values(api, name.as_bytes(), form).await),
         Err(error) => response(Err(error)),
     }
 }
 
 async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    match read_form(request).await {
+    match Asked::read(request).await {
         Ok(form) => response(metadata::metadata(api, form).await),
         Err(error) => response(Err(error)),
     }
@@ -178,7 +181,7 @@ async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body>
 async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body> {
     let accept = request.headers().get_all(header::ACCEPT).iter();
     let utf8 = accept.filter_map(|value| value.to_str().ok()).any(|text| text.contains("escaping=allow-utf-8"));
-    let answer = match read_form(request).await {
+    let answer = match Asked::read(request).await {
         Ok(form) => federate::federate(api, form, utf8).await,
         Err(error) => Err(error),
     };
@@ -195,7 +198,7 @@ async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body>
 }
 
 async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    let answer = match read_form(request).await {
+    let answer = match Asked::read(request).await {
         Ok(form) => samples::samples(api, form).await,
         Err(error) => Err(error),
     };

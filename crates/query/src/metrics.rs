@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, O
 use runtime::memory::{Part, Told, register_part};
 use runtime::metrics::register_bounds;
 
-use crate::{Args, Error};
+use crate::{Args, Error, top};
 
 /// From a tenth of a millisecond, which an answer from memory takes, to the longest default timeout.
 const DURATION_BUCKETS: [f64; 14] =
@@ -27,6 +27,13 @@ pub(crate) struct Metrics {
     pub(crate) rejected: IntCounter,
     pub(crate) timeouts: IntCounter,
     pub(crate) cancelled: IntCounter,
+    pub(crate) cancelled_by_request: IntCounter,
+    /// Texts of queries that are shown shorter than they are.
+    pub(crate) texts_cut: IntCounter,
+    /// Evaluations that are remembered, and bytes of their texts; and evaluations that made room for others.
+    pub(crate) remembered: IntGauge,
+    pub(crate) remembered_bytes: IntGauge,
+    pub(crate) forgotten: IntCounter,
 }
 
 fn told(memory: &Budget) -> Told {
@@ -58,6 +65,16 @@ fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
                 "Series that one selector may find; a query that finds more fails.",
                 args.query_series_max as u64,
             ),
+            (
+                "weir_query_remembered_evaluations_max",
+                "Bound of weir_query_remembered_evaluations; the oldest make room.",
+                top::EVALUATIONS_MAX as u64,
+            ),
+            (
+                "weir_query_remembered_text_bytes_max",
+                "Bound of weir_query_remembered_text_bytes; the oldest make room.",
+                top::TEXT_BYTES_MAX as u64,
+            ),
         ],
     )
 }
@@ -71,7 +88,7 @@ impl Metrics {
         part.and_then(|()| bounds(registry, args)).and_then(|()| Self::try_register(registry)).map_err(failed)
     }
 
-    fn try_register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn try_register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -108,6 +125,23 @@ impl Metrics {
             cancelled: counter(
                 "weir_query_cancelled_total",
                 "Queries whose client went away, or that a shutdown stopped.",
+            )?,
+            cancelled_by_request: counter(
+                "weir_query_cancelled_by_request_total",
+                "Queries that somebody asked to cancel.",
+            )?,
+            texts_cut: counter(
+                "weir_query_texts_cut_total",
+                "Queries whose text is shown shorter than it is among those that run and of late.",
+            )?,
+            remembered: gauge(
+                "weir_query_remembered_evaluations",
+                "Evaluations that /api/v1/status/top_queries knows of.",
+            )?,
+            remembered_bytes: gauge("weir_query_remembered_text_bytes", "Bytes of the texts of these.")?,
+            forgotten: counter(
+                "weir_query_forgotten_evaluations_total",
+                "Evaluations that made room for later ones in /api/v1/status/top_queries.",
             )?,
         })
     }

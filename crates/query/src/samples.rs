@@ -11,6 +11,7 @@ use runtime::Form;
 
 use crate::api::Api;
 use crate::api::query::timeout;
+use crate::asked::Asked;
 use crate::encode::write_labels;
 use crate::error::Error;
 use crate::execute::Context;
@@ -43,11 +44,12 @@ pub(crate) struct Plain {
 }
 
 /// `GET /query`.
-pub(crate) async fn samples(api: Arc<Api>, form: Form) -> Result<Plain, Error> {
+pub(crate) async fn samples(api: Arc<Api>, form: Asked) -> Result<Plain, Error> {
     let question = Question::read(&form)?;
+    let subject = form.subject("samples", &question.text());
     let shared = api.clone();
     let work = move |context: &Context| question.answer(&api, context);
-    shared.executor.run(timeout(&form)?, work).await
+    shared.executor.run(subject, timeout(&form)?, work).await
 }
 
 /// `GET /health`.
@@ -85,6 +87,13 @@ impl Question {
         Ok(Question { matchers, range: TimeRange { start_ms, end_ms }, min, max, percentiles })
     }
 
+    /// As a selector.
+    fn text(&self) -> String {
+        let matchers: Vec<String> =
+            self.matchers.iter().map(|m| format!("{}{}{:?}", m.name, m.op.as_str(), m.value)).collect();
+        format!("{{{}}}", matchers.join(","))
+    }
+
     fn answer(self, api: &Api, context: &Context) -> Result<Plain, Error> {
         let set = api.reader.select(&SelectRequest {
             matchers: self.matchers,
@@ -109,6 +118,7 @@ impl Question {
             columns.clear();
             one.data.read(self.range, &mut columns)?;
             api.metrics.samples.inc_by(columns.len() as u64);
+            context.cancel.count_read(columns.len() as u64);
             if !columns.histograms.is_empty() && !warnings.iter().any(|warning| warning == LEFT_OUT) {
                 warnings.push(LEFT_OUT.to_owned());
             }

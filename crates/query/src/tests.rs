@@ -3,8 +3,10 @@
 //! What is expected of `/api/v1` was taken from Prometheus 3.16, whose answers to the same requests it is.
 
 mod api;
+mod explain;
 mod grafana;
 mod limits;
 mod page;
+mod running;
 mod samples;
 mod support;

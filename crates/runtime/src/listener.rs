@@ -32,6 +32,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 
+/// Who sent a request: found among its extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
 /// Binds an address, `HOST:PORT`, port 0 for one that is free. The error names the address.
 pub async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), String> {
     let bound = async {
@@ -43,7 +47,7 @@ pub async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), String> {
 }
 
 /// Serves until the shutdown is asked for and the requests in flight have ended, or the time for that is over. Handlers that wait for
-/// something find the [`Shutdown`] among the extensions of their request, so that they need not hold up the drain.
+/// something find the [`Shutdown`] among the extensions of their request, so that they need not hold up the drain; the [`Peer`] is there too.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
@@ -80,7 +84,7 @@ pub async fn serve(
             () = shutdown.asked() => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        let (stream, slot) = match accepted {
+        let (stream, peer, slot) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Mostly too many open files: others close some.
@@ -92,6 +96,7 @@ pub async fn serve(
         let (routes, counters, open, draining) = (routes.clone(), counters.clone(), open.clone(), shutdown.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(draining.clone());
+            request.extensions_mut().insert(peer);
             answer(routes.clone(), request, counters.clone())
         });
         let connection =
@@ -114,11 +119,11 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, Peer(peer), slot))
 }
 
 /// What is counted of requests.

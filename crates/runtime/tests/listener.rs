@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::{FutureExt as _, StreamExt as _};
+use runtime::listener::Peer;
 use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, listener};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,6 +71,23 @@ async fn a_handler_that_panics_answers_500_and_ends_nothing_else() {
     served.routes.ready(&served.page, router, &registry).expect("ready");
     assert_eq!(get_text(&format!("{}/panic", served.url)).await.0, 500);
     assert_eq!(get_text(&format!("{}/ready", served.url)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_handler_is_told_who_sent_a_request() {
+    let mut served = served().await;
+    let registry = served.page.add("peer");
+    let router =
+        Router::new().route("/peer", get(|Extension(peer): Extension<Peer>| async move { peer.0.to_string() }));
+    served.routes.ready(&served.page, router, &registry).expect("ready");
+    let address = served.url.strip_prefix("http://").expect("a URL");
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let own = stream.local_addr().expect("an address").to_string();
+    let request = format!("GET /peer HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.ends_with(&own), "{own}: {answer}");
 }
 
 /// Sends as a client does that looks at the answer when it has sent everything; the answer.

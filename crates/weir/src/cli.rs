@@ -43,6 +43,10 @@ pub(crate) enum Command {
     #[command(after_help = QUERY_EXAMPLES)]
     Query(QueryArgs),
 
+    /// Show the queries that a running Weir answers now, those of late, or cancel one
+    #[command(after_help = QUERIES_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Queries(QueriesArgs),
+
     /// Send samples from a file to a running Weir
     #[command(after_help = SEND_EXAMPLES)]
     Send(SendArgs),
@@ -107,8 +111,17 @@ const QUERY_EXAMPLES: &str = "Examples:
   weir query 'sum by (job) (rate(weir_http_requests_total[5m]))'
   weir query --start -1h --step 5m 'cpu_usage'
   weir query -o csv --time 2026-11-24T12:00:00Z 'count({__name__=~\".+\"})'
+  weir query --analyze --start -1d 'sum by (job) (rate(weir_http_requests_total[5m]))'
 
 Times are Unix seconds, RFC 3339, or how long ago: -90s, -1h30m.";
+
+const QUERIES_EXAMPLES: &str = "Examples:
+  weir queries
+  weir queries --top
+  weir queries cancel 9b1c0f27d4a8e635
+
+AGE is the time since a query came. --top shows the queries of the last ten minutes: those that are asked most often, those that take longest,
+and those that took longest altogether.";
 
 const SEND_EXAMPLES: &str = "Examples:
   curl -s http://localhost:9100/metrics | weir send -
@@ -235,12 +248,52 @@ pub(crate) struct QueryArgs {
     #[arg(long, value_name = "DURATION", default_value = "1m", requires = "start")]
     pub(crate) step: String,
 
+    /// Show how each part would be evaluated, and do not evaluate it
+    #[arg(long, conflicts_with = "analyze")]
+    pub(crate) explain: bool,
+
+    /// Evaluate it, and show what each part took instead of the answer, which is beside it in JSON
+    #[arg(long)]
+    pub(crate) analyze: bool,
+
     /// How the answer is written
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     pub(crate) output: Format,
 
     #[command(flatten)]
     pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct QueriesArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<QueriesAction>,
+
+    /// Show the queries of late that are asked most often or take longest, instead of those that are there now
+    #[arg(long)]
+    pub(crate) top: bool,
+
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum QueriesAction {
+    /// Cancel a query that is there now
+    #[command(after_help = "Who asked for the query is told that it was cancelled by request.")]
+    Cancel {
+        /// The ID that `weir queries` shows
+        #[arg(value_name = "ID")]
+        id: String,
+
+        #[command(flatten)]
+        server: Server,
+    },
 }
 
 /// What a file holds.

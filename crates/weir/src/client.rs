@@ -28,6 +28,14 @@ impl Answer {
         serde_json::from_str(&self.text).ok()
     }
 
+    /// The whole answer, where it says that it succeeded.
+    fn success(&self) -> anyhow::Result<Value> {
+        match self.json() {
+            Some(json) if json["status"] == "success" => Ok(json),
+            _ => bail!(self.reason()),
+        }
+    }
+
     /// The reason of a failure, in the words of the server.
     fn reason(&self) -> String {
         let json = self.json().unwrap_or_default();
@@ -75,10 +83,12 @@ impl Client {
         } else {
             self.post(path, "application/x-www-form-urlencoded", body.into_bytes()).await?
         };
-        match answer.json() {
-            Some(json) if json["status"] == "success" => Ok(json),
-            _ => bail!(answer.reason()),
-        }
+        answer.success()
+    }
+
+    /// A DELETE of Prometheus' API; its whole answer, which says that it succeeded.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.send(self.http.delete(format!("{}{path}", self.base))).await?.success()
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
@@ -99,7 +109,8 @@ fn without_url(error: reqwest::Error) -> reqwest::Error {
     error.without_url()
 }
 
-fn percent(text: &str) -> String {
+/// As it stands in a form or in a path.
+pub(crate) fn percent(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

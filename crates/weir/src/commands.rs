@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod docs;
+pub(crate) mod queries;
 pub(crate) mod query;
 pub(crate) mod rules;
 pub(crate) mod send;

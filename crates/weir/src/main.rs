@@ -60,6 +60,7 @@ fn execute(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<ExitC
         Command::Check(Check::Config(args)) => commands::check::config(&args, leaf(matches)),
         Command::Check(Check::Rules(args)) => commands::check::rules(&args),
         Command::Query(args) => client()?.block_on(commands::query::query(&args)),
+        Command::Queries(args) => client()?.block_on(commands::queries::queries(&args)),
         Command::Send(args) => client()?.block_on(commands::send::send(&args)),
         Command::Rules(args) => client()?.block_on(commands::rules::rules(&args)),
         Command::Demo(args) => client()?.block_on(commands::demo::demo(&args)),

@@ -1,7 +1,7 @@
 //! Aggregations. A group is found once a series; then each group is worked out by itself, on any thread of the pool,
 //! its series always in the same order, since sums depend on it.
 
-mod count;
+pub(super) mod count;
 mod histograms;
 mod pick;
 
@@ -97,6 +97,7 @@ fn reduce(
     key: &Key,
     param: &[f64],
 ) -> Result<Matrix, EvalError> {
+    context.count_tasks(members.len());
     let parts = members
         .par_iter()
         .map(|rows| {

@@ -147,7 +147,8 @@ fn only(matrix: &Matrix) -> Vec<f64> {
 /// The times of the samples of a selector; of any other vector, the times of evaluation.
 fn timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalError> {
     if let Kind::Select(selector) = &arg.kind {
-        return select::times(context, selector, grid)?.drop_names(context, false);
+        let times = context.measured(arg, || select::times(context, selector, grid))?;
+        return times.drop_names(context, false);
     }
     // Of histograms as of floats.
     let matrix = vector(context, arg, grid)?.all_as_floats();
@@ -158,7 +159,8 @@ fn timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalEr
 fn start_timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, EvalError> {
     match &arg.kind {
         Kind::Select(selector) if context.params.features.use_start_timestamps => {
-            select::starts(context, selector, grid)?.drop_names(context, false)
+            let starts = context.measured(arg, || select::starts(context, selector, grid))?;
+            starts.drop_names(context, false)
         }
         _ => Ok(Matrix::new(context, grid.n)),
     }

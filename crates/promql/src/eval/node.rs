@@ -25,7 +25,8 @@ pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) 
         if !instant {
             return Err(not_over_range("range vector"));
         }
-        return Ok(Value::Matrix(sorted(range::samples(context, range, grid)?)));
+        let samples = context.measured(plan, || range::samples(context, range, grid))?;
+        return Ok(Value::Matrix(sorted(samples)));
     }
     let matrix = match eval(context, plan, grid)? {
         Val::Text(_) if !instant => return Err(not_over_range("string")),
@@ -71,6 +72,10 @@ fn not_over_range(name: &str) -> EvalError {
 pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     context.check_cancelled()?;
     context.budget.allows(grid.n)?;
+    context.measured(plan, || at_steps(context, plan, grid))
+}
+
+fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
     if !plan.invariant || grid.n == 1 || constant {
         return step_by_step(context, plan, grid);

@@ -28,6 +28,30 @@ pub(super) struct Plan {
     pub(super) value: ValueType,
     /// Whether the value is the same at every step.
     pub(super) invariant: bool,
+    /// Its number among all parts of the expression.
+    pub(super) id: usize,
+    /// What it is in the expression, in Prometheus' words.
+    pub(super) word: &'static str,
+}
+
+impl Plan {
+    /// The parts of this part, in the order of the text.
+    pub(super) fn parts(&self) -> Vec<&Plan> {
+        let mut parts: Vec<&Plan> = match &self.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Select(_) => Vec::new(),
+            Kind::Range(range) => match &range.of {
+                RangeOf::Matchers { .. } => Vec::new(),
+                RangeOf::Subquery { inner, .. } => vec![inner],
+            },
+            Kind::Negate(inner) | Kind::Plus(inner) | Kind::Map(_, inner) => vec![inner],
+            Kind::Join(join) => vec![&join.left, &join.right],
+            Kind::Group(group) => group.param.as_deref().into_iter().chain([&*group.inner]).collect(),
+            Kind::Instant(_, args) => args.iter().collect(),
+            Kind::Window { range, args, .. } => args.iter().chain([&**range]).collect(),
+        };
+        parts.sort_by_key(|part| part.span.start);
+        parts
+    }
 }
 
 /// What a part does.
@@ -143,6 +167,8 @@ pub(super) struct Planner<'a> {
     params: &'a Params,
     /// Of the part that is planned.
     histograms: Cell<Histograms>,
+    /// How many parts there are.
+    made: Cell<usize>,
 }
 
 /// What the parts around one need of native histograms.
@@ -186,7 +212,12 @@ impl Histograms {
 
 impl<'a> Planner<'a> {
     pub(super) fn new(params: &'a Params) -> Self {
-        Planner { params, histograms: Cell::default() }
+        Planner { params, histograms: Cell::default(), made: Cell::default() }
+    }
+
+    /// How many parts there are.
+    pub(super) fn made(&self) -> usize {
+        self.made.get()
     }
 
     fn end_ms(&self) -> i64 {
@@ -242,10 +273,11 @@ impl<'a> Planner<'a> {
             }
             Node::Binary(binary) => self.binary(binary)?,
             Node::Aggregate(aggregate) => self.aggregate(aggregate)?,
-            Node::Call(call) => return self.call(call, expr.span),
+            Node::Call(call) => self.call(call)?,
             Node::Paren(inner) => return self.plan(inner),
         };
-        Ok(Plan { kind, span: expr.span, value, invariant })
+        let id = self.made.replace(self.made.get() + 1);
+        Ok(Plan { kind, span: expr.span, value, invariant, id, word: word(&expr.node) })
     }
 
     fn subquery(&self, subquery: &ast::Subquery) -> Result<(Kind, ValueType, bool), EvalError> {
@@ -289,7 +321,7 @@ impl<'a> Planner<'a> {
         Ok((Kind::Group(group), ValueType::InstantVector, invariant))
     }
 
-    fn call(&self, call: &Call, span: Span) -> Result<Plan, EvalError> {
+    fn call(&self, call: &Call) -> Result<(Kind, ValueType, bool), EvalError> {
         let name = call.function.name;
         let (start, end) = (self.params.start_ms, self.end_ms());
         let constant = match name {
@@ -301,7 +333,7 @@ impl<'a> Planner<'a> {
             _ => None,
         };
         if let Some(v) = constant {
-            return Ok(Plan { kind: Kind::Number(v), span, value: ValueType::Scalar, invariant: true });
+            return Ok((Kind::Number(v), ValueType::Scalar, true));
         }
         let Some(function) = functions::find(name) else {
             return Err(EvalError::NotEvaluated(format!("function {name}")));
@@ -317,7 +349,7 @@ impl<'a> Planner<'a> {
         {
             range::extended::check(*mode, *function, name)?;
         }
-        Ok(Plan { kind, span, value: call.function.returns, invariant })
+        Ok((kind, call.function.returns, invariant))
     }
 
     fn when(&self, offset: &ast::DurationExpr, at: Option<At>) -> Result<When, EvalError> {
@@ -327,5 +359,20 @@ impl<'a> Planner<'a> {
             At::End => self.end_ms(),
         });
         Ok(When { offset: self.duration(offset, true)?, at })
+    }
+}
+
+fn word(node: &Node) -> &'static str {
+    match node {
+        Node::Number(_) => "numberLiteral",
+        Node::String(_) => "stringLiteral",
+        Node::VectorSelector(_) => "vectorSelector",
+        Node::MatrixSelector(_) => "matrixSelector",
+        Node::Subquery(_) => "subquery",
+        Node::Unary(_) => "unaryExpr",
+        Node::Paren(_) => "parenExpr",
+        Node::Binary(_) => "binaryExpr",
+        Node::Aggregate(_) => "aggregation",
+        Node::Call(_) => "call",
     }
 }

@@ -5,12 +5,12 @@ mod counters;
 pub(super) mod extended;
 pub(super) mod histograms;
 mod inputs;
-mod outline;
+pub(super) mod outline;
 mod over_time;
 mod starts;
 mod trend;
 
-pub(super) use inputs::samples;
+pub(super) use inputs::{samples, subquery_grid};
 
 use model::Labels;
 
@@ -140,7 +140,8 @@ pub(super) fn eval(
                 // Whether the first histogram of a window is reset is found out by comparing it with the one before.
                 reach.start_ms = reach.start_ms.saturating_sub(context.params.lookback_ms);
             }
-            let series = select(context, matchers, reach)?;
+            let series = context.measured(plan, || select(context, matchers, reach))?;
+            let before = context.counters();
             let reader = Reader::new(context, function, &windows, mode, reach);
             let parts = each(
                 context,
@@ -153,11 +154,13 @@ pub(super) fn eval(
                 },
                 grid.n,
             )?;
+            context.credit(plan, before);
             Matrix::concat(context, grid.n, parts)?
         }
         RangeOf::Subquery { inner, step } => {
             let mut out = Matrix::new(context, grid.n);
-            if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
+            let inner = context.measured(plan, || subquery(context, range, inner, *step, grid))?;
+            if let Some((inner, inner_grid)) = inner {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
                     context.check_cancelled()?;
                     reduction.series(labels, drop_name, Samples::all(&columns), &mut out)?;
@@ -221,7 +224,7 @@ impl Reduction<'_> {
 }
 
 /// Whether it matters to a function when the counting of samples began.
-fn looks_at_starts(function: RangeFn) -> bool {
+pub(super) fn looks_at_starts(function: RangeFn) -> bool {
     matches!(function, RangeFn::Rate | RangeFn::Irate | RangeFn::Increase | RangeFn::Resets)
 }
 

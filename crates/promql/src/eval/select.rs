@@ -254,6 +254,7 @@ pub(super) fn each<M: Default>(
     work: impl Fn(&[Series], &mut Matrix, &mut M, &mut Held) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
+    context.count_tasks(series.len().div_ceil(SERIES_A_TASK));
     series
         .par_chunks(SERIES_A_TASK)
         .map(|chunk| {
@@ -307,6 +308,7 @@ fn count(context: &Context, columns: &mut Columns, held: &mut Held) -> Result<()
     let samples = columns.len() + columns.histograms.iter().map(held).sum::<usize>();
     context.budget.allows(samples)?;
     context.samples_read.fetch_add(samples as u64, Ordering::Relaxed);
+    context.params.cancel.count_read(samples as u64);
     Ok(())
 }
 

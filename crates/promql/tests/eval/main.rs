@@ -2,6 +2,7 @@
 //! over random series.
 
 mod aggregates;
+mod explain;
 mod properties;
 mod run;
 mod script;

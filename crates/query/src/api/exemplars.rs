@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{Exemplar, ExemplarsRequest, SeriesExemplars, TimeRange};
-use runtime::Form;
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
+use crate::asked::Asked;
 use crate::encode::write_labels;
 use crate::error::Error;
 use crate::execute::Context;
@@ -15,7 +15,7 @@ use crate::number::{write_float, write_timestamp};
 use crate::respond::{Answer, write_list};
 
 /// `/api/v1/query_exemplars`; nothing where the query has no selector, which Prometheus answers with no content.
-pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Option<Bytes>, Error> {
+pub(crate) async fn exemplars(api: Arc<Api>, form: Asked) -> Result<Option<Bytes>, Error> {
     let range = TimeRange { start_ms: time_or(&form, "start", i64::MIN)?, end_ms: time_or(&form, "end", i64::MAX)? };
     if range.end_ms < range.start_ms {
         return Err(Error::Request("end timestamp must not be before start timestamp".to_owned()));
@@ -27,6 +27,7 @@ pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Option<Bytes>
     if matcher_sets.is_empty() {
         return Ok(None);
     }
+    let subject = form.subject("query_exemplars", form.get("query"));
     let shared = api.clone();
     let work = move |context: &Context| {
         let found = api.reader.exemplars(&ExemplarsRequest {
@@ -42,7 +43,7 @@ pub(crate) async fn exemplars(api: Arc<Api>, form: Form) -> Result<Option<Bytes>
         write_list(&mut answer.out, &found.items, write_series);
         Ok(Some(answer.finish()))
     };
-    shared.executor.run(timeout, work).await
+    shared.executor.run(subject, timeout, work).await
 }
 
 fn write_series(out: &mut Vec<u8>, one: &SeriesExemplars) {

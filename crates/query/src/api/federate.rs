@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::labels::is_legacy_metric_name;
 use model::{Columns, Labels, METRIC_NAME, Mark, SelectRequest, TimeRange, Want, is_stale};
-use runtime::Form;
 
 use crate::api::Api;
 use crate::api::series::SELECTORS_MAX;
+use crate::asked::Asked;
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::write_float;
@@ -26,13 +26,14 @@ struct Newest {
 }
 
 /// The lines. `utf8` tells whether who asks takes names of any characters; else others than those of old are written as `_`.
-pub(crate) async fn federate(api: Arc<Api>, form: Form, utf8: bool) -> Result<Bytes, Error> {
+pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<Bytes, Error> {
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
     let matcher_sets = selectors::parse(form.all("match[]")).map_err(|e| Error::parameter("match[]", e))?;
     let now_ms = (api.now_ms)();
     let range = TimeRange { start_ms: now_ms - api.args.query_lookback.as_millis() as i64, end_ms: now_ms };
+    let subject = form.subject_of_selectors("federate", "");
     let shared = api.clone();
     let work = move |context: &Context| {
         let (mut found, mut held) = (Vec::new(), context.cancel.claim().hold());
@@ -51,6 +52,7 @@ pub(crate) async fn federate(api: Arc<Api>, form: Form, utf8: bool) -> Result<By
                 }
                 columns.clear();
                 series.data.read(range, &mut columns)?;
+                context.cancel.count_read(columns.len() as u64);
                 if let Some((t, v)) = newest(&columns).filter(|_| !series.labels.metric_name().is_empty()) {
                     held.grow(series.labels.canonical().len() + size_of::<Newest>())?;
                     found.push(Newest { labels: series.labels, t, v });
@@ -72,7 +74,7 @@ pub(crate) async fn federate(api: Arc<Api>, form: Form, utf8: bool) -> Result<By
         }
         Ok(sent(&context.memory, out))
     };
-    shared.executor.run(None, work).await
+    shared.executor.run(subject, None, work).await
 }
 
 /// The newest sample where it is a float that is no stale marker. The text format has no native histograms.

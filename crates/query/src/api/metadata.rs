@@ -8,6 +8,7 @@ use runtime::Form;
 
 use crate::api::Api;
 use crate::api::query::timeout;
+use crate::asked::Asked;
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::write_string;
@@ -15,12 +16,13 @@ use crate::respond::{Answer, write_list};
 use crate::time::parse_integer;
 
 /// `/api/v1/metadata`.
-pub(crate) async fn metadata(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn metadata(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     // As in Prometheus: a negative limit is none, a limit of zero families yields none, and of zero entries a family is none.
     let limit = limit(&form, "limit")?.unwrap_or(usize::MAX);
     let per_metric = limit_per_metric(&form)?;
     let timeout = timeout(&form)?;
     let family = Some(form.get("metric").to_owned()).filter(|family| !family.is_empty());
+    let subject = form.subject("metadata", form.get("metric"));
     let shared = api.clone();
     let work = move |_: &Context| {
         let found = api.reader.metadata(family.as_deref())?;
@@ -38,7 +40,7 @@ pub(crate) async fn metadata(api: Arc<Api>, form: Form) -> Result<Bytes, Error> 
         answer.out.push(b'}');
         Ok(answer.finish())
     };
-    shared.executor.run(timeout, work).await
+    shared.executor.run(subject, timeout, work).await
 }
 
 fn limit(form: &Form, name: &str) -> Result<Option<usize>, Error> {

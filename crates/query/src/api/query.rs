@@ -1,18 +1,20 @@
 //! `/api/v1/query` and `/api/v1/query_range`, and what only looks at the text of a query.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::timestamp;
-use promql::{Evaluation, Value};
+use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
 use crate::api::Api;
+use crate::api::explain::{flag, size_of_tree, write_tree};
+use crate::asked::Asked;
 use crate::encode::{size_of_value, write_value};
 use crate::error::Error;
-use crate::evaluate::{Times, evaluate, parse};
-use crate::execute::Context;
+use crate::evaluate::{Times, Wanted, evaluate, explain, parse};
+use crate::execute::{Context, Stopwatch};
 use crate::number::{write_float, write_integer, write_string};
 use crate::respond::{Answer, TRUNCATED};
 use crate::time::{parse_duration_ms, parse_limit};
@@ -21,16 +23,16 @@ use crate::time::{parse_duration_ms, parse_limit};
 const STEPS_MAX: i64 = 11_000;
 
 /// `/api/v1/query`.
-pub(crate) async fn instant(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn instant(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let time = time_or(&form, "time", (api.now_ms)())?;
     let timeout = timeout(&form)?;
     let times = Times { start_ms: time, end_ms: time, step_ms: 0, lookback_ms: lookback_ms(&api, &form)? };
-    run(api, form, times, timeout, limit).await
+    run(api, "query", form, times, timeout, limit).await
 }
 
 /// `/api/v1/query_range`.
-pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn range(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let start_ms = timestamp::parse_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
     let end_ms = timestamp::parse_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
@@ -51,11 +53,11 @@ pub(crate) async fn range(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
     }
     let timeout = timeout(&form)?;
     let times = Times { start_ms, end_ms, step_ms, lookback_ms: lookback_ms(&api, &form)? };
-    run(api, form, times, timeout, limit).await
+    run(api, "query_range", form, times, timeout, limit).await
 }
 
 /// `/api/v1/format_query`.
-pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn format(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let expr = parse(form.get("query"), &api.args, false)?;
     let mut answer = Answer::new();
     write_string(&mut answer.out, &expr.to_lines());
@@ -63,7 +65,7 @@ pub(crate) async fn format(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
 }
 
 /// `/api/v1/parse_query`.
-pub(crate) async fn tree(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn tree(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let expr = parse(form.get("query"), &api.args, false)?;
     let mut answer = Answer::new();
     answer.out.extend_from_slice(super::tree::tree(&expr).to_string().as_bytes());
@@ -104,29 +106,49 @@ fn lookback_ms(api: &Api, form: &Form) -> Result<i64, Error> {
 
 async fn run(
     api: Arc<Api>,
-    form: Form,
+    kind: &'static str,
+    form: Asked,
     times: Times,
     timeout: Option<Duration>,
     limit: Option<usize>,
 ) -> Result<Bytes, Error> {
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
+    let (explains, analyzes) = (flag(&form, "explain")?, flag(&form, "analyze")?);
+    if explains {
+        if analyzes {
+            let reason = "explain does not evaluate the query and analyze does: one of them at a time";
+            return Err(Error::parameter("explain", reason));
+        }
+        let tree = explain(&text, &expr, times, &api.args)?;
+        let mut answer = Answer::new();
+        answer.out.extend_from_slice(b"{\"explain\":");
+        write_tree(&mut answer.out, &tree);
+        answer.out.push(b'}');
+        return Ok(answer.finish());
+    }
+    let wanted = if analyzes { Wanted::Analysis } else { Wanted::Value };
     let stats = form.get("stats").to_owned();
     // Figures are of all that an answer takes.
-    let may_be_kept = times.step_ms > 0 && stats.is_empty() && matches!(form.get("nocache"), "" | "0" | "false");
+    let may_be_kept =
+        times.step_ms > 0 && stats.is_empty() && !analyzes && matches!(form.get("nocache"), "" | "0" | "false");
+    let subject = form.subject(kind, &text).at(times.start_ms, times.end_ms, times.step_ms);
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
-        let of = |times| evaluate(&text, &expr, times, &api.args, context, &*api.reader);
-        let mut evaluation =
-            if may_be_kept { api.cache.evaluate((&text, &expr), times, &*api.reader, &of)? } else { of(times)? };
+        let of = |times| evaluate(&text, &expr, (times, wanted), &api.args, context, &*api.reader);
+        let (mut evaluation, analysis) = match may_be_kept {
+            true => (api.cache.evaluate((&text, &expr), times, &*api.reader, &|times| Ok(of(times)?.0))?, None),
+            false => of(times)?,
+        };
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
         let timings = Timings { waited: context.waited, evaluated: took };
-        answer(&api, context, evaluation, truncated, &stats, &timings)
+        let beside = Beside { truncated, analysis, stats: &stats, timings };
+        answer(&api, context, evaluation, &beside)
     };
-    shared.executor.run(timeout, work).await
+    shared.executor.run(subject, timeout, work).await
 }
 
 struct Timings {
@@ -134,18 +156,25 @@ struct Timings {
     evaluated: Duration,
 }
 
-fn answer(
-    api: &Api,
-    context: &Context,
-    evaluation: Evaluation,
+/// What is told beside a value.
+struct Beside<'a> {
     truncated: bool,
-    stats: &str,
-    timings: &Timings,
-) -> Result<Bytes, Error> {
-    let mut answer = Answer::with_room(context, size_of_value(&evaluation.value))?;
+    analysis: Option<Explanation>,
+    stats: &'a str,
+    timings: Timings,
+}
+
+fn answer(api: &Api, context: &Context, evaluation: Evaluation, beside: &Beside) -> Result<Bytes, Error> {
+    let Beside { truncated, analysis, stats, timings } = beside;
+    let size = size_of_value(&evaluation.value) + analysis.as_ref().map_or(0, size_of_tree);
+    let mut answer = Answer::with_room(context, size)?;
     write_value(&mut answer.out, &evaluation.value);
     if !stats.is_empty() {
         write_stats(&mut answer.out, &evaluation, timings);
+    }
+    if let Some(analysis) = analysis {
+        answer.out.extend_from_slice(b",\"analysis\":");
+        write_tree(&mut answer.out, analysis);
     }
     answer.out.push(b'}');
     api.metrics.series.inc_by(match &evaluation.value {
@@ -155,10 +184,10 @@ fn answer(
     });
     answer.warnings = evaluation.warnings;
     answer.infos = evaluation.infos;
-    if truncated {
+    if *truncated {
         answer.warnings.push(TRUNCATED.to_owned());
     }
-    if !matches!(stats, "" | "true" | "all") {
+    if !matches!(*stats, "" | "true" | "all") {
         answer.warnings.push(format!(
             "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
         ));
@@ -217,18 +246,4 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
         Value::Scalar(_) | Value::String(_) => 0,
     };
     before > limit
-}
-
-/// Measures how long an evaluation takes.
-struct Stopwatch(Instant);
-
-#[expect(clippy::disallowed_methods, reason = "measures a duration for statistics; no result depends on it")]
-impl Stopwatch {
-    fn start() -> Self {
-        Stopwatch(Instant::now())
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
 }

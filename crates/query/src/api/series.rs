@@ -10,6 +10,7 @@ use runtime::form::decode;
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
+use crate::asked::Asked;
 use crate::encode::{size_of_texts, write_labels};
 use crate::error::Error;
 use crate::execute::Context;
@@ -30,11 +31,12 @@ struct Question {
 }
 
 /// `/api/v1/series`.
-pub(crate) async fn series(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     if form.all("match[]").next().is_none() {
         return Err(Error::Request("no match[] parameter provided".to_owned()));
     }
     let question = question(&form, |e| Error::parameter("match[]", e))?;
+    let subject = form.subject_of_selectors("series", "");
     let shared = api.clone();
     let work = move |context: &Context| {
         let (mut found, mut warnings, mut held) = (Vec::<Labels>::new(), Vec::new(), context.cancel.claim().hold());
@@ -59,11 +61,11 @@ pub(crate) async fn series(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
         write_list(&mut answer.out, &found, |out, labels| write_labels(out, labels.as_ref()));
         Ok(answer.finish())
     };
-    shared.executor.run(question.timeout, work).await
+    shared.executor.run(subject, question.timeout, work).await
 }
 
 /// `/api/v1/labels`.
-pub(crate) async fn names(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn names(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     let question = question(&form, Error::Request)?;
     let shared = api.clone();
     let work = move |context: &Context| {
@@ -71,11 +73,11 @@ pub(crate) async fn names(api: Arc<Api>, form: Form) -> Result<Bytes, Error> {
         strings(context, api.reader.label_names(&request)?, limit)
     };
     let timeout = timeout(&form)?;
-    shared.executor.run(timeout, work).await
+    shared.executor.run(form.subject_of_selectors("labels", ""), timeout, work).await
 }
 
 /// `/api/v1/label/<name>/values`; `segment` is the name as it stands in the path.
-pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Form) -> Result<Bytes, Error> {
+pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Asked) -> Result<Bytes, Error> {
     let name = decode(segment, false).unwrap_or_else(|| segment.to_vec());
     let name = String::from_utf8(name)
         .map_err(|e| Error::Request(format!("invalid label name: \"{}\"", e.as_bytes().escape_ascii())))?;
@@ -84,13 +86,14 @@ pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Form) -> Result<
         return Err(Error::Request("invalid label name: \"\"".to_owned()));
     }
     let question = question(&form, Error::Request)?;
+    let subject = form.subject_of_selectors("label_values", &name);
     let shared = api.clone();
     let work = move |context: &Context| {
         let (limit, request) = question.into_request(context);
         strings(context, api.reader.label_values(&name, &request)?, limit)
     };
     let timeout = timeout(&form)?;
-    shared.executor.run(timeout, work).await
+    shared.executor.run(subject, timeout, work).await
 }
 
 impl Question {

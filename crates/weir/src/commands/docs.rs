@@ -32,14 +32,18 @@ fn section(page: &mut String, command: &Command, name: &str) {
     if command.is_hide_set() {
         return;
     }
+    if !command.is_subcommand_required_set() {
+        flags(page, command, name);
+    }
+    for sub in command.get_subcommands() {
+        section(page, sub, &format!("{name} {}", sub.get_name()));
+    }
+}
+
+/// What a command is for, that does something without another word.
+fn flags(page: &mut String, command: &Command, name: &str) {
     let positional: Vec<String> = command.get_positionals().map(|a| a.to_string()).collect();
     let usage = [&[name.to_owned()], positional.as_slice()].concat().join(" ");
-    if command.has_subcommands() {
-        for sub in command.get_subcommands() {
-            section(page, sub, &format!("{name} {}", sub.get_name()));
-        }
-        return;
-    }
     // Writing to a string does not fail.
     let _ = writeln!(page, "\n## {name}\n\n{}\n\n```\n{usage} [flags]\n```", about(command));
     let mut heading = None;
@@ -95,7 +99,15 @@ mod tests {
     #[test]
     fn every_visible_command_and_flag_is_on_the_page() {
         let page = reference();
-        for part in ["## weir run", "## weir check config", "## weir check rules", "## weir send", "### Storage"] {
+        for part in [
+            "## weir run",
+            "## weir check config",
+            "## weir check rules",
+            "## weir send",
+            "## weir queries",
+            "## weir queries cancel",
+            "### Storage",
+        ] {
             assert!(page.contains(&format!("{part}\n")), "{part}");
         }
         assert!(page.contains("| `--listen HOST:PORT` | Address of every HTTP API; port 0 takes one that is free | `127.0.0.1:9360` | `WEIR_LISTEN` |\n"));

@@ -1,5 +1,7 @@
 //! `weir query`: an expression, asked of a running Weir.
 
+mod tree;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -14,15 +16,18 @@ use crate::output::{Table, out, rfc3339};
 pub(crate) async fn query(args: &QueryArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.server.url)?;
     let now_ms = runtime::clock::now_ms();
+    let asks = [("explain", args.explain), ("analyze", args.analyze)].into_iter().filter(|(_, asks)| *asks);
+    let asks: Vec<(&str, &str)> = asks.map(|(name, _)| (name, "1")).collect();
     let answer = match &args.start {
         None => {
             let time = time(args.time.as_deref(), now_ms)?;
-            client.call("/api/v1/query", &[("query", &args.expr), ("time", &time)]).await
+            let form = [&[("query", args.expr.as_str()), ("time", &time)], asks.as_slice()].concat();
+            client.call("/api/v1/query", &form).await
         }
         Some(start) => {
             let (start, end) = (time(Some(start), now_ms)?, time(args.end.as_deref(), now_ms)?);
             let form = [("query", args.expr.as_str()), ("start", &start), ("end", &end), ("step", &args.step)];
-            client.call("/api/v1/query_range", &form).await
+            client.call("/api/v1/query_range", &[&form, asks.as_slice()].concat()).await
         }
     };
     let answer = answer.map_err(|error| anyhow::anyhow!("{}", pointed(&args.expr, &error.to_string())))?;
@@ -36,7 +41,12 @@ pub(crate) async fn query(args: &QueryArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let table = table(&answer["data"])?;
+    let data = &answer["data"];
+    let table = match (args.explain, args.analyze) {
+        (true, _) => tree::explanation(&data["explain"])?,
+        (_, true) => tree::analysis(&data["analysis"])?,
+        _ => table(data)?,
+    };
     match args.output {
         Format::Csv => table.write_csv(&mut out)?,
         _ if table.is_empty() => writeln!(std::io::stderr(), "no series")?,

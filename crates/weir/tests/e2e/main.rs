@@ -25,6 +25,7 @@ mod process;
 mod prometheus;
 mod promql;
 mod rules;
+mod running;
 mod self_monitoring;
 mod support;
 mod tsdb;

@@ -37,6 +37,8 @@ mod processes;
 mod prometheus;
 #[path = "../e2e/rules.rs"]
 mod rules;
+#[path = "../e2e/running.rs"]
+mod running;
 #[path = "../e2e/self_monitoring.rs"]
 mod self_monitoring;
 #[path = "../e2e/support.rs"]

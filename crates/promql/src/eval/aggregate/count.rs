@@ -8,27 +8,30 @@ use model::{CountRequest, Labels};
 
 use super::super::grid::Grid;
 use super::super::matrix::Matrix;
-use super::super::plan::{Group, Kind};
+use super::super::plan::{Group, Kind, Selector};
 use super::super::select::{fault, reach};
 use super::super::{Context, EvalError};
 use crate::ast::AggregateOp;
 
-/// The aggregation as the index answers it; `None` where it is none of those, or the source cannot tell.
-pub(super) fn by_index(context: &Context, group: &Group, grid: Grid) -> Result<Option<Matrix>, EvalError> {
+/// The selector and the label by which the index may count, where it is one of those aggregations.
+pub(in crate::eval) fn question(group: &Group, grid: Grid) -> Option<(&Selector, Option<&String>)> {
     let by = match group.grouping.as_slice() {
         [] => None,
-        [label] => Some(label.clone()),
-        _ => return Ok(None),
+        [label] => Some(label),
+        _ => return None,
     };
-    let Kind::Select(selector) = &group.inner.kind else { return Ok(None) };
+    let Kind::Select(selector) = &group.inner.kind else { return None };
     let counts = matches!(group.op, AggregateOp::Count | AggregateOp::Group);
-    if !counts || group.without || grid.n != 1 || selector.smoothed {
-        return Ok(None);
-    }
+    (counts && !group.without && grid.n == 1 && !selector.smoothed).then_some((selector, by))
+}
+
+/// The aggregation as the index answers it; `None` where it is none of those, or the source cannot tell.
+pub(super) fn by_index(context: &Context, group: &Group, grid: Grid) -> Result<Option<Matrix>, EvalError> {
+    let Some((selector, by)) = question(group, grid) else { return Ok(None) };
     let request = CountRequest {
         matchers: selector.matchers.clone(),
         range: reach(selector.when, grid, context.params.lookback_ms.max(1)),
-        by,
+        by: by.cloned(),
         cancel: context.params.cancel.clone(),
     };
     let Some(mut counts) = context.source.count(&request).map_err(|error| fault(context, error))? else {

@@ -63,6 +63,17 @@ pub(in crate::eval) fn samples(
     Ok(all)
 }
 
+/// The times at which the inner expression of a subquery is evaluated; nothing where no multiple of its step falls into the range.
+pub(in crate::eval) fn subquery_grid(range: &Range, step: i64, grid: Grid) -> Option<Grid> {
+    let before = range.when.of(grid.start).saturating_sub(range.range);
+    let end = range.when.of(grid.end());
+    let mut start = before / step * step;
+    if start <= before {
+        start = start.saturating_add(step);
+    }
+    (start <= end).then(|| Grid::between(start, end, step))
+}
+
 /// The inner expression of a subquery at multiples of its step; nothing where no multiple falls into the range.
 pub(super) fn subquery(
     context: &Context,
@@ -71,16 +82,7 @@ pub(super) fn subquery(
     step: i64,
     grid: Grid,
 ) -> Result<Option<(Matrix, Grid)>, EvalError> {
-    let before = range.when.of(grid.start).saturating_sub(range.range);
-    let end = range.when.of(grid.end());
-    let mut start = before / step * step;
-    if start <= before {
-        start = start.saturating_add(step);
-    }
-    if start > end {
-        return Ok(None);
-    }
-    let inner_grid = Grid::between(start, end, step);
+    let Some(inner_grid) = subquery_grid(range, step, grid) else { return Ok(None) };
     let matrix = match eval_node(context, inner, inner_grid)? {
         Val::Vector(matrix) => matrix,
         Val::Scalar(values) => {

@@ -64,9 +64,7 @@ impl<'a> Reader<'a> {
         mode: RangeMode,
         range: TimeRange,
     ) -> Self {
-        // What stands for others says nothing of when their counting began, nor of what is beyond the windows.
-        let less = if windows.starts || mode != RangeMode::Normal { None } else { aspect(function) };
-        Reader { context, range, less: less.zip(edges(windows)) }
+        Reader { context, range, less: enough(function, windows, mode) }
     }
 
     /// Reads a series, without staleness markers.
@@ -92,6 +90,9 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        if !outline.left_out.is_empty() {
+            self.context.count_outlined();
+        }
         let mut is_stale = outline.columns.v.iter().map(|v| is_stale(*v));
         outline.left_out.retain(|_| !is_stale.next().unwrap_or(false));
         drop_stale(&mut outline.columns);
@@ -108,6 +109,13 @@ impl<'a> Reader<'a> {
         }));
         Ok(Samples { columns, before })
     }
+}
+
+/// What is enough, and where windows begin and end; `None` where all samples are needed.
+pub(in crate::eval) fn enough(function: RangeFn, windows: &Windows, mode: RangeMode) -> Option<(Aspect, [Edges; 2])> {
+    // What stands for others says nothing of when their counting began, nor of what is beyond the windows.
+    let less = if windows.starts || mode != RangeMode::Normal { None } else { aspect(function) };
+    less.zip(edges(windows))
 }
 
 /// What is enough for a function.
