@@ -28,9 +28,9 @@ bench:
 loadtest:
 	@loadtest/run
 
-# The images of all components, by docker, podman or buildah.
+# The images of all components, by docker, podman or buildah. PROGRAMS=1 builds the programs on this machine, so that no image has to be pulled.
 images:
-	@images/build
+	@images/build $(if $(PROGRAMS),--programs)
 
 # The images, loaded into a local cluster, and the chart installed there.
 kind: images

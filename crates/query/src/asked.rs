@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::Request;
+use model::{OFFSETS_HEADER, Positions};
 use runtime::Form;
 use runtime::listener::Peer;
 
@@ -12,6 +13,9 @@ use crate::error::Error;
 
 /// Bytes of a form; the same bound as Prometheus'.
 const BODY_BYTES_MAX: usize = 10 << 20;
+
+/// [`OFFSETS_HEADER`] as people write it.
+pub(crate) const OFFSETS_NAME: &str = "X-Weir-Offsets";
 
 /// Bytes of a query's text that are kept for people to recognize it by; what is longer is cut. Few dashboards have longer ones.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -21,18 +25,25 @@ const TEXT_BYTES_MAX: usize = 4096;
 pub(crate) struct Asked {
     form: Form,
     peer: Option<SocketAddr>,
+    positions: Positions,
 }
 
 impl Asked {
     /// Reads the parameters of a request.
     pub(crate) async fn read(request: Request) -> Result<Self, Error> {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer })
+        let mut positions = Positions::default();
+        for header in request.headers().get_all(OFFSETS_HEADER) {
+            let text = header.to_str().unwrap_or("a text that is not ASCII");
+            let own: Positions = text.parse().map_err(|e| Error::parameter(OFFSETS_NAME, e))?;
+            own.iter().for_each(|(partition, offset)| positions.add(partition, offset));
+        }
+        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer, positions })
     }
 
     /// What people are told of it: the kind of request, and its text.
     pub(crate) fn subject(&self, kind: &'static str, text: &str) -> Subject {
-        Subject::new(kind, text, self.peer)
+        Subject { positions: self.positions.clone(), ..Subject::new(kind, text, self.peer) }
     }
 
     /// As [`Asked::subject`], of selectors, with what stands before them.
@@ -71,6 +82,8 @@ pub(crate) struct Subject {
     pub(crate) times: Option<Times>,
     /// Who sent it, where that is known.
     pub(crate) peer: Option<SocketAddr>,
+    /// The records that it must see.
+    pub(crate) positions: Positions,
 }
 
 /// The first and the last time of an evaluation, and the distance from one to the next, 0 where there is one. All in milliseconds.
@@ -89,7 +102,7 @@ impl Subject {
             true => format!("{}…", &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]).into(),
             false => text.into(),
         };
-        Subject { kind, text, is_cut, times: None, peer }
+        Subject { kind, text, is_cut, times: None, peer, positions: Positions::default() }
     }
 
     /// With the times of evaluation.

@@ -12,17 +12,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Budget, Cancel, Kind};
+use model::{Budget, Cancel, Kind, Positions};
 use runtime::Shutdown;
 use storage::Reader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::active::{Active, Entry, Listed, Progress};
-use crate::asked::Subject;
+use crate::asked::{OFFSETS_NAME, Subject};
 use crate::error::{Error, Stage};
 use crate::metrics::{Held, Metrics};
 use crate::top::Top;
 
+/// How long before a query's time is up it is told what it waited for.
+const TELL: Duration = Duration::from_millis(10);
 /// How long running queries may go on once the process was asked to stop. Well below the 30 s after which Kubernetes kills.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -168,10 +170,12 @@ impl Executor {
     {
         let (waiting, entry) = (Held::new(&self.metrics.waiting), listed.entry.clone());
         let arrived = tokio::time::Instant::now();
-        self.reader.caught_up(timeout).await.map_err(|e| match e.kind {
-            Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(&entry)),
+        self.see(&entry.subject.positions, timeout).await.map_err(|e| match e {
+            Error::Execution { kind: Kind::Unavailable, .. } if arrived.elapsed() >= timeout => {
+                Error::Timeout(self.stage(&entry))
+            }
             // Sooner, it is another reason than the time: there is no storage to be reached.
-            _ => Error::from(e),
+            e => e,
         })?;
         entry.reach(Progress::Queue);
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
@@ -197,6 +201,19 @@ impl Executor {
             let _ = sender.send(result);
         });
         receiver.await.unwrap_or_else(|_| Err(Error::Internal("the query ended without an answer".to_owned())))
+    }
+
+    /// Waits until everything that was acknowledged can be seen, and the records that the query names.
+    async fn see(&self, positions: &Positions, timeout: Duration) -> Result<(), Error> {
+        if positions.is_empty() {
+            return Ok(self.reader.caught_up(timeout).await?);
+        }
+        // A little sooner than the time is up, since who waited in vain knows how far storage is.
+        let seen = self.reader.reached(positions, timeout.saturating_sub(TELL)).await;
+        seen.map_err(|e| match e.kind {
+            Kind::Invalid => Error::parameter(OFFSETS_NAME, e.message),
+            _ => Error::from(e),
+        })
     }
 
     fn stage(&self, entry: &Entry) -> Stage {

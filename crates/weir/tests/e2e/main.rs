@@ -18,6 +18,7 @@ mod histograms;
 mod memory;
 mod mission;
 mod objects;
+mod offsets;
 mod one_address;
 mod one_process;
 mod power_loss;

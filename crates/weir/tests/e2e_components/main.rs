@@ -25,6 +25,8 @@ mod histograms;
 mod mission;
 #[path = "../e2e/objects.rs"]
 mod objects;
+#[path = "../e2e/offsets.rs"]
+mod offsets;
 #[path = "../e2e/one_address.rs"]
 mod one_address;
 mod one_disk;
