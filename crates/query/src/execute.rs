@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Budget, Cancel, Kind, Positions};
+use model::{Budget, Cancel, Kind};
 use runtime::Shutdown;
 use storage::Reader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -170,13 +170,7 @@ impl Executor {
     {
         let (waiting, entry) = (Held::new(&self.metrics.waiting), listed.entry.clone());
         let arrived = tokio::time::Instant::now();
-        self.see(&entry.subject.positions, timeout).await.map_err(|e| match e {
-            Error::Execution { kind: Kind::Unavailable, .. } if arrived.elapsed() >= timeout => {
-                Error::Timeout(self.stage(&entry))
-            }
-            // Sooner, it is another reason than the time: there is no storage to be reached.
-            e => e,
-        })?;
+        self.see(&entry, timeout).await?;
         entry.reach(Progress::Queue);
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
         let place = self.running.clone().acquire_owned().await.map_err(closed)?;
@@ -204,13 +198,19 @@ impl Executor {
     }
 
     /// Waits until everything that was acknowledged can be seen, and the records that the query names.
-    async fn see(&self, positions: &Positions, timeout: Duration) -> Result<(), Error> {
+    #[expect(clippy::disallowed_methods, reason = "tells a wait that was too long from one that failed at once")]
+    async fn see(&self, entry: &Entry, timeout: Duration) -> Result<(), Error> {
+        let (arrived, positions) = (tokio::time::Instant::now(), &entry.subject.positions);
         if positions.is_empty() {
-            return Ok(self.reader.caught_up(timeout).await?);
+            return self.reader.caught_up(timeout).await.map_err(|e| match e.kind {
+                Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(entry)),
+                // Sooner, it is another reason than the time: there is no storage to be reached.
+                _ => Error::from(e),
+            });
         }
-        // A little sooner than the time is up, since who waited in vain knows how far storage is.
-        let seen = self.reader.reached(positions, timeout.saturating_sub(TELL)).await;
-        seen.map_err(|e| match e.kind {
+        // A little sooner than the time is up, since who waited in vain is told how far storage is.
+        let reached = self.reader.reached(positions, timeout.saturating_sub(TELL)).await;
+        reached.map_err(|e| match e.kind {
             Kind::Invalid => Error::parameter(OFFSETS_NAME, e.message),
             _ => Error::from(e),
         })
