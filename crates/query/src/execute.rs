@@ -189,8 +189,8 @@ impl Executor {
                 top.remember(&entry.subject, began.elapsed());
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
-            // Its memory too, before anybody hears that it has ended.
-            drop((running, place, admitted, context, entry, listed));
+            // It is in no list any more before its place is another's. Its memory too, before anybody hears that it has ended.
+            drop((listed, running, place, admitted, context, entry));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });

@@ -97,6 +97,20 @@ fn a_plan_says_what_the_evaluator_does_for_each_part() {
 }
 
 #[test]
+fn parts_are_in_the_order_of_the_text() {
+    for query in
+        ["predict_linear(x[5m], 60)", "quantile_over_time(0.5, x[5m])", "topk(1, x)", "label_join(x, 'a', '', 'b')"]
+    {
+        let explanation = explain(query, &hour());
+        let mut rest = query;
+        for child in &explanation.children {
+            rest = rest.split_once(child.node.as_str()).unwrap_or_else(|| panic!("{query}: {}", child.node)).1;
+        }
+        assert_eq!(rest, ")", "{query}");
+    }
+}
+
+#[test]
 fn a_plan_tells_where_what_is_known_of_chunks_is_enough() {
     let mut params = hour();
     params.features.use_start_timestamps = false;
