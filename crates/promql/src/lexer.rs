@@ -121,6 +121,13 @@ fn number_or_duration(rest: &str) -> Scanned {
     if let Err(model::InvalidDuration::OutOfRange(_)) = model::time::parse_duration_ms(text) {
         return Err((end, "duration out of range".to_owned()));
     }
+    number(text)
+        .map(|n| (TokenKind::Number(n), end))
+        .ok_or_else(|| (end, format!("bad number or duration syntax: {text:?}")))
+}
+
+/// A number without a sign, other than a hexadecimal one.
+pub(crate) fn number(text: &str) -> Option<f64> {
     let plain = text.replace('_', "");
     let octal = plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| b.is_ascii_digit());
     let number = if octal {
@@ -130,10 +137,7 @@ fn number_or_duration(rest: &str) -> Scanned {
         plain.parse::<f64>().ok()
     };
     let well_spaced = !text.contains("__") && !text.ends_with('_') && !text.contains("._") && !text.contains("_.");
-    match number {
-        Some(n) if well_spaced => Ok((TokenKind::Number(n), end)),
-        _ => Err((end, format!("bad number or duration syntax: {text:?}"))),
-    }
+    number.filter(|_| well_spaced)
 }
 
 /// A string in one of three quotes; in backticks without escapes.

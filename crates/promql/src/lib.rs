@@ -11,6 +11,7 @@ mod features;
 pub mod functions;
 mod histogram;
 mod lexer;
+pub mod notation;
 mod parser;
 mod printer;
 mod selectors;
@@ -21,4 +22,5 @@ pub use eval::{Element, EvalError, Evaluation, Params, Point, Stats, Text, Value
 pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};
 pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};
+pub use printer::quote;
 pub use selectors::{Selector, selectors};

@@ -5,6 +5,7 @@
 
 mod check;
 mod durations;
+mod metric;
 mod operators;
 mod selector;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Num
 use crate::functions;
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::{Features, ParseError};
+pub(crate) use metric::metric;
 use operators::strength;
 
 /// Longest expression, in bytes: several times the longest that people have been seen to write.
@@ -395,6 +397,7 @@ impl<'a> Parser<'a> {
             TokenKind::Number(_) => format!("number {text:?}"),
             TokenKind::Duration(_) => format!("duration {text:?}"),
             TokenKind::String(_) => format!("string {text}"),
+            TokenKind::Symbol("=~" | "!~") => format!("<op:{text}>"),
             TokenKind::Symbol(_) if self.binary_op().is_some() => format!("<op:{text}>"),
             TokenKind::Symbol(s) => format!("{s:?}"),
         };
