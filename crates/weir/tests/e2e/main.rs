@@ -23,7 +23,7 @@ mod power_loss;
 mod process;
 mod prometheus;
 mod promql;
-mod rules;
+mod rule_tests;
 mod self_monitoring;
 mod support;
 mod tsdb;
