@@ -15,6 +15,7 @@ pub mod notation;
 mod parser;
 mod printer;
 mod selectors;
+mod work;
 
 pub use confine::confine;
 pub use error::ParseError;

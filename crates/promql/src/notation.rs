@@ -284,43 +284,8 @@ fn repetition(text: &str) -> Result<u64, String> {
     parsed.ok_or_else(|| format!("invalid repetition in series values: strconv.ParseUint: parsing {text:?}: {why}"))
 }
 
-/// How long the number is with which a text begins; the error is how much of it was read. An `x` may follow it, so there are no hexadecimal ones.
 fn number_length(rest: &str) -> Result<usize, usize> {
-    let bytes = rest.as_bytes();
-    let mut at = usize::from(bytes.first() == Some(&b'.'));
-    let (mut dot, mut exponent) = (false, false);
-    at += bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    while let Some(b) = bytes.get(at).copied() {
-        let bad_after = match b {
-            b'0'..=b'9' => {
-                at += 1;
-                continue;
-            }
-            b'.' if dot => return Err(at + 1),
-            b'.' => {
-                dot = true;
-                "_."
-            }
-            b'e' | b'E' if exponent => return Err(at + 1),
-            b'e' | b'E' => {
-                exponent = true;
-                at += usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-                "._eE"
-            }
-            b'_' => "._eE",
-            _ => break,
-        };
-        at += 1;
-        match bytes.get(at) {
-            None if b != b'.' => return Err(at),
-            Some(next) if bad_after.as_bytes().contains(next) => return Err(at + 1),
-            _ => {}
-        }
-    }
-    match bytes.get(at) {
-        Some(b) if *b != b'x' && (b.is_ascii_alphanumeric() || *b == b'_') => Err(at),
-        _ => Ok(at),
-    }
+    lexer::number_length(rest, false)
 }
 
 fn bad_number(text: &str, span: Span) -> (Span, String) {

@@ -6,9 +6,8 @@ use crate::lexer::{TokenKind, tokens};
 
 /// Reads `name{label="value"}`, `{"name", label="value"}` or nothing. A name before the braces is the one that counts.
 pub(crate) fn metric(input: &str) -> Parsed<Vec<(String, String)>> {
-    let (tokens, features) = (tokens(input)?, Features::default());
-    let mut parser = Parser { input, tokens: &tokens, at: 0, features: &features, depth: 0, labels_only: false };
-    parser.metric().map_err(|failure| parser.unclosed().unwrap_or(failure))
+    let (tokens, features) = (tokens(input), Features::default());
+    Parser::new(input, &tokens, &features).metric()
 }
 
 impl Parser<'_> {
@@ -27,7 +26,7 @@ impl Parser<'_> {
         }
         match self.peek().kind {
             TokenKind::End => Ok(pairs),
-            _ => Err(self.unexpected("")),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -36,7 +35,7 @@ impl Parser<'_> {
         let mut pairs = Vec::new();
         while !self.take("}") {
             let label = match self.peek().kind.clone() {
-                TokenKind::Word if !self.text(self.peek().span).contains(':') => {
+                TokenKind::Name => {
                     let span = self.next().span;
                     self.text(span).to_owned()
                 }
@@ -44,22 +43,24 @@ impl Parser<'_> {
                     self.next();
                     text
                 }
-                _ => return Err(self.unexpected("in label set, expected identifier or \"}\"")),
+                _ => return Err(self.unexpected_in(" in label set, expected identifier or \"}\"")),
             };
             let is_text = matches!(self.tokens[self.at - 1].kind, TokenKind::String(_));
             if is_text && matches!(self.peek().kind, TokenKind::Symbol("," | "}")) {
                 // A string alone is the metric's name.
                 pairs.push((model::METRIC_NAME.to_owned(), label));
             } else {
-                self.expect("=", "in label set")?;
+                if !self.take("=") {
+                    return Err(self.unexpected_in(" in label set, expected \"=\""));
+                }
                 let TokenKind::String(value) = self.peek().kind.clone() else {
-                    return Err(self.unexpected("in label set, expected string"));
+                    return Err(self.unexpected_in(" in label set, expected string"));
                 };
                 self.next();
                 pairs.push((label, value));
             }
             if !self.take(",") && !matches!(self.peek().kind, TokenKind::Symbol("}")) {
-                return Err(self.unexpected("in label set, expected \",\" or \"}\""));
+                return Err(self.unexpected_in(" in label set, expected \",\" or \"}\""));
             }
         }
         Ok(pairs)
