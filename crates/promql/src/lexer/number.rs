@@ -91,7 +91,11 @@ fn duration(text: &str) -> Result<i64, String> {
     const OUT_OF_RANGE: &str = "duration out of range";
     model::time::parse_duration_ms(text)
         .map_err(|error| match error {
-            model::InvalidDuration::OutOfRange(_) => OUT_OF_RANGE.to_owned(),
+            // A number that does not fit into 64 bits is none.
+            model::InvalidDuration::OutOfRange(_) if text.split(|c: char| !c.is_ascii_digit()).all(fits) => {
+                OUT_OF_RANGE.to_owned()
+            }
+            model::InvalidDuration::OutOfRange(_) => format!("not a valid duration string: {text:?}"),
             model::InvalidDuration::Syntax(_) => match unknown_unit(text) {
                 Some(unit) => format!("unknown unit {unit:?} in duration {text:?}"),
                 None => error.to_string(),
@@ -99,6 +103,10 @@ fn duration(text: &str) -> Result<i64, String> {
         })
         // What does not fit into 64 bits of nanoseconds.
         .and_then(|ms| if ms.checked_mul(1_000_000).is_some() { Ok(ms) } else { Err(OUT_OF_RANGE.to_owned()) })
+}
+
+fn fits(digits: &str) -> bool {
+    digits.is_empty() || digits.parse::<u64>().is_ok()
 }
 
 /// The first unit that there is not, if those before it are in order.

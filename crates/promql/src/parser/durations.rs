@@ -73,7 +73,7 @@ impl Parser<'_> {
         let place = self.peek().span;
         let negative = self.take("-");
         if !negative && !self.take("+") {
-            return self.duration_leaf();
+            return self.duration_leaf(None);
         }
         let inner = self.duration_sum(SIGN)?;
         signed(negative, place, inner)
@@ -91,18 +91,19 @@ impl Parser<'_> {
         }
         let negative = self.take("-");
         if !negative && !self.take("+") {
-            return self.duration_leaf();
+            return self.duration_leaf(None);
         }
-        let inner = self.duration_leaf()?;
+        let inner = self.duration_leaf(Some(place))?;
         signed(negative, place, inner)
     }
 
-    fn duration_leaf(&mut self) -> Parsed<DurationNode> {
+    /// `sign` is the place of the one before it, at which a number is told that is out of range.
+    fn duration_leaf(&mut self, sign: Option<Span>) -> Parsed<DurationNode> {
         let token = self.peek();
         let start = token.span.start;
         if let Some(number) = self.number()? {
             if is_out_of_range(number.value) {
-                return Err((token.span, "duration out of range".to_owned()));
+                return Err((sign.unwrap_or(token.span), "duration out of range".to_owned()));
             }
             return Ok(DurationNode { op: DurationOp::Seconds(number), span: token.span, in_parens: false });
         }
