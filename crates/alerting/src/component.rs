@@ -212,6 +212,7 @@ fn engine(args: &Args, external_url: &str, partitions: u32) -> Engine {
         features: args.features,
         external_labels: Labels::empty(),
         external_url: external_url.to_owned(),
+        subquery_step_ms: crate::evaluate::SUBQUERY_STEP_MS,
     };
     let interval_ms = args.alerting_interval.as_millis() as i64;
     let window_max_ms = args.alerting_window_max.as_millis() as i64;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use model::{Budget, Cancel, Labels, METRIC_NAME, SeriesSource};
+use promql::ast::Expr;
 use promql::{Element, Params, Value};
 use rules::{Data, Rule, Template};
 
@@ -17,7 +18,7 @@ const SAMPLES_MAX: usize = 10_000_000;
 /// Series of one selector of a rule.
 const SERIES_MAX: usize = 1_000_000;
 /// Step of a subquery that names none; Prometheus' default for its evaluation interval.
-const SUBQUERY_STEP_MS: i64 = 60_000;
+pub(crate) const SUBQUERY_STEP_MS: i64 = 60_000;
 
 /// What every evaluation needs beside the rule.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Setting {
     pub(crate) external_url: String,
     /// Of evaluations, beside the windows.
     pub(crate) memory: Budget,
+    /// Step of a subquery that names none.
+    pub(crate) subquery_step_ms: i64,
 }
 
 /// What an evaluation found.
@@ -37,8 +40,14 @@ pub(crate) struct Found {
     pub(crate) no_data: bool,
 }
 
-/// Evaluates a rule at a time.
-pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setting: &Setting) -> Result<Found, String> {
+/// Evaluates an expression at a time: the elements of its value, and whether the selectors found no series at all. `text` is what it was parsed from.
+pub(crate) fn elements(
+    expr: &Expr,
+    text: &str,
+    at_ms: i64,
+    source: &dyn SeriesSource,
+    setting: &Setting,
+) -> Result<(Vec<(Labels, Element)>, bool), String> {
     let params = Params {
         start_ms: at_ms,
         end_ms: at_ms,
@@ -48,21 +57,27 @@ pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setti
         series_max: SERIES_MAX,
         cancel: Cancel::with(setting.memory.claim()),
         features: setting.features,
-        default_subquery_step_ms: SUBQUERY_STEP_MS,
+        default_subquery_step_ms: setting.subquery_step_ms,
     };
-    let evaluation = promql::evaluate(&rule.expr, &params, source).map_err(|e| e.to_string())?;
+    let evaluation = promql::evaluate_text(text, expr, &params, source).map_err(|e| e.to_string())?;
     let no_data = evaluation.stats.series == 0;
-    let elements: Vec<(Labels, f64)> = match evaluation.value {
-        Value::Vector(elements) => elements.into_iter().map(|(labels, point)| (labels, number(&point.v))).collect(),
-        Value::Scalar(sample) => vec![(Labels::empty(), sample.v)],
+    let elements = match evaluation.value {
+        Value::Vector(elements) => elements.into_iter().map(|(labels, point)| (labels, point.v)).collect(),
+        Value::Scalar(sample) => vec![(Labels::empty(), Element::Float(sample.v))],
         Value::String(_) | Value::Matrix(_) => return Err("rule result is not a vector or scalar".to_owned()),
     };
+    Ok((elements, no_data))
+}
+
+/// Evaluates a rule at a time.
+pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setting: &Setting) -> Result<Found, String> {
+    let (elements, no_data) = elements(&rule.expr, &rule.query, at_ms, source, setting)?;
     let limit = if rule.limit == 0 { ALERTS_MAX } else { rule.limit.min(ALERTS_MAX) };
     if elements.len() > limit {
         return Err(format!("exceeded limit of {limit} with {} alerts", elements.len()));
     }
     let active: Vec<Active> =
-        elements.into_iter().map(|(labels, value)| alert(rule, &labels, value, setting)).collect();
+        elements.into_iter().map(|(labels, value)| alert(rule, &labels, number(&value), setting)).collect();
     let mut labels = HashSet::with_capacity(active.len());
     if !active.iter().all(|a| labels.insert(&a.labels)) {
         return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());

@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod error;
+pub mod unit;
 
 mod api;
 mod component;

@@ -1,5 +1,6 @@
 //! Conditions on labels.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use regex::Regex;
@@ -116,8 +117,9 @@ impl Matcher {
     }
 }
 
-fn compile(pattern: &str) -> Result<Pattern, InvalidRegex> {
-    let invalid = |reason: String| InvalidRegex { pattern: pattern.to_owned(), reason };
+fn compile(written: &str) -> Result<Pattern, InvalidRegex> {
+    let invalid = |reason: String| InvalidRegex { pattern: written.to_owned(), reason };
+    let pattern = &braces_escaped(written);
     // The pattern alone first, so that one that closes the group of the anchors is refused.
     regex_syntax_check(pattern).map_err(invalid)?;
     regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
@@ -128,6 +130,50 @@ fn compile(pattern: &str) -> Result<Pattern, InvalidRegex> {
 }
 
 /// Reads off the literals of a pattern what it accepts.
+/// A pattern in which a brace that does not begin a repetition is escaped: in Go, whose patterns people write, it stands for itself.
+fn braces_escaped(pattern: &str) -> Cow<'_, str> {
+    if !pattern.contains('{') {
+        return Cow::Borrowed(pattern);
+    }
+    let mut out = String::with_capacity(pattern.len() + 2);
+    let (mut rest, mut in_class) = (pattern, false);
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            // `\p{Greek}` and `\x{1F600}` have braces of their own.
+            '\\' if rest[1..].starts_with(['p', 'P', 'x']) && rest[2..].starts_with('{') => {
+                rest.find('}').map_or(rest.len(), |end| end + 1)
+            }
+            '\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            '[' if !in_class => {
+                in_class = true;
+                // A bracket that closes at once is one of the class.
+                1 + usize::from(rest[1..].starts_with('^'))
+                    + usize::from(rest[1..].trim_start_matches('^').starts_with(']'))
+            }
+            ']' => {
+                in_class = false;
+                1
+            }
+            '{' if !in_class && !is_repetition(rest) => {
+                out.push('\\');
+                1
+            }
+            c => c.len_utf8(),
+        };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a text begins with `{2}`, `{2,}` or `{2,3}`.
+fn is_repetition(text: &str) -> bool {
+    let Some((inner, _)) = text[1..].split_once('}') else { return false };
+    let (least, most) = inner.split_once(',').unwrap_or((inner, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    !least.is_empty() && digits(least) && digits(most)
+}
+
 fn shape(pattern: &str) -> Shape {
     let parsed = regex_syntax::ParserBuilder::new().dot_matches_new_line(true).build().parse(pattern);
     let Ok(parsed) = parsed else { return Shape::Prefix(String::new()) };
@@ -220,6 +266,27 @@ mod tests {
         check(".*", prefix(""));
         check("a{2000}", prefix("aaaaaaaaaa"));
         assert_eq!(Matcher::equal("l", "a").shape(), None);
+    }
+
+    #[test]
+    fn a_brace_that_repeats_nothing_stands_for_itself() {
+        for (pattern, value) in [
+            ("a{", "a{"),
+            ("a{}b", "a{}b"),
+            ("a{,2}", "a{,2}"),
+            ("a{b}|c", "a{b}"),
+            ("a{2", "a{2"),
+            ("a{2}", "aa"),
+            ("(a{2,}){1,3}", "aaaa"),
+            ("\\p{Greek}+{x", "αβ{x"),
+            ("\\x{61}{2}", "aa"),
+            ("[{]x[]{]", "{x{"),
+            ("\\{{", "{{"),
+        ] {
+            check(MatchOp::Regex, pattern, value, true);
+        }
+        check(MatchOp::Regex, "a{2}", "a{2}", false);
+        assert!(Matcher::new(MatchOp::Regex, "l", "{2}").is_err());
     }
 
     #[test]

@@ -304,6 +304,7 @@ impl Number {
 impl Expr {
     /// The type of its value.
     pub fn value_type(&self) -> ValueType {
+        crate::work::add(1);
         match &self.node {
             Node::Number(_) => ValueType::Scalar,
             Node::String(_) => ValueType::String,
@@ -344,6 +345,16 @@ impl ValueType {
     /// Whether it is made of series.
     pub fn is_series(self) -> bool {
         matches!(self, ValueType::InstantVector | ValueType::RangeVector)
+    }
+
+    /// Its name in one word, as the types of results have it.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::InstantVector => "vector",
+            ValueType::RangeVector => "matrix",
+            ValueType::String => "string",
+        }
     }
 
     /// The name in error texts.

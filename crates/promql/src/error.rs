@@ -11,7 +11,7 @@ use crate::ast::Span;
 pub struct ParseError {
     /// Where, as byte positions.
     pub span: Span,
-    /// Line of the first byte, from 1.
+    /// Line of the first byte, from 1; 0 where there is no text.
     pub line: usize,
     /// Column of the first byte, in bytes, from 1.
     pub column: usize,
@@ -22,6 +22,9 @@ pub struct ParseError {
 impl ParseError {
     /// An error at a place of `input`.
     pub fn new(input: &str, span: Span, message: impl Into<String>) -> Self {
+        if input.is_empty() {
+            return ParseError { span, line: 0, column: 0, message: message.into() };
+        }
         let before = &input.as_bytes()[..span.start.min(input.len())];
         let line = 1 + before.iter().filter(|b| **b == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|b| **b != b'\n').count();
@@ -35,7 +38,7 @@ impl ParseError {
 
     /// The line of the expression with marks under what is wrong.
     pub fn caret(&self, input: &str) -> String {
-        let line = input.lines().nth(self.line - 1).unwrap_or("");
+        let line = input.lines().nth(self.line.saturating_sub(1)).unwrap_or("");
         let before: String =
             line.chars().take(self.columns_before(line)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let length =
@@ -56,6 +59,9 @@ impl ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return write!(f, "unknown position: parse error: {}", self.message);
+        }
         write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
     }
 }

@@ -1,6 +1,12 @@
-//! From text to tokens, each with its place. Whether a word is a keyword is for the parser to say, since most of them are names too.
+//! From text to tokens, each with its place. What is a token depends on where it stands: within braces, within brackets, and behind the first number in
+//! brackets, as in Prometheus, whose words for what is none are kept. Whether a word is a keyword is for the parser to say, since most of them are names too.
+
+mod number;
+mod string;
 
 use crate::ast::Span;
+use crate::printer::character;
+pub(crate) use number::{length as number_length, number};
 
 /// A token and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,189 +20,284 @@ pub(crate) struct Token {
 pub(crate) enum TokenKind {
     /// A word; with a colon in it, a metric's name only.
     Word,
-    /// A number.
-    Number(f64),
-    /// A duration such as `1h30m`, in milliseconds.
-    Duration(i64),
+    /// A word within braces, where none is a keyword.
+    Name,
+    /// A number, or why it is none.
+    Number(Result<f64, String>),
+    /// A duration such as `1h30m`, in milliseconds, or why it is none.
+    Duration(Result<i64, String>),
     /// A string, without its quotes and escapes.
     String(String),
     /// An operator or a bracket.
     Symbol(&'static str),
     /// The end of the text.
     End,
+    /// What is no token; the last one.
+    Error(String),
 }
 
-/// Longest first, so that the first that fits is the right one.
-const SYMBOLS: &[&str] = &[
-    "==", "!=", "=~", "!~", "<=", ">=", "</", ">/", "(", ")", "{", "}", "[", "]", ",", ":", "=", "+", "-", "*", "/",
-    "%", "^", "<", ">", "@",
-];
-
-/// An error at a place.
-pub(crate) type LexError = (Span, String);
-
-/// Splits the text.
-pub(crate) fn tokens(input: &str) -> Result<Vec<Token>, LexError> {
+/// Splits the text. The last token is the end, or the first error.
+pub(crate) fn tokens(input: &str) -> Vec<Token> {
+    let mut lexer = Lexer { input, at: 0, start: 0, place: Place::Statement, ..Lexer::default() };
     let mut out = Vec::new();
-    let mut at = 0;
-    // Within brackets a colon separates range and step and is part of no name.
-    let mut brackets = 0usize;
     loop {
-        at = skip_blank(input, at);
-        let rest = &input[at..];
-        let Some(first) = rest.chars().next() else {
-            out.push(Token { kind: TokenKind::End, span: Span { start: input.len(), end: input.len() } });
-            return Ok(out);
+        let before = lexer.at;
+        let kind = lexer.next().unwrap_or_else(TokenKind::Error);
+        crate::work::add(1 + lexer.at - before);
+        let is_last = matches!(kind, TokenKind::End | TokenKind::Error(_));
+        // An error is at all that is left.
+        let end = if matches!(kind, TokenKind::Error(_)) { input.len() } else { lexer.at };
+        out.push(Token { kind, span: Span { start: lexer.start, end } });
+        if is_last {
+            return out;
+        }
+    }
+}
+
+/// Whose rules hold for the next token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Statement,
+    /// Within braces.
+    Braces,
+    /// Within brackets, until a number was read.
+    Duration,
+}
+
+#[derive(Debug, Default)]
+struct Lexer<'a> {
+    input: &'a str,
+    at: usize,
+    /// Where the token begins that is being read.
+    start: usize,
+    place: Place,
+    parens: usize,
+    in_brackets: bool,
+    /// Whether there was a colon in these brackets.
+    colon: bool,
+    /// Whether there was a number or a word in these brackets.
+    duration: bool,
+}
+
+type Lexed = Result<TokenKind, String>;
+
+impl<'a> Lexer<'a> {
+    fn rest(&self) -> &'a str {
+        &self.input[self.at..]
+    }
+
+    fn next(&mut self) -> Lexed {
+        self.blank();
+        self.start = self.at;
+        match self.place {
+            Place::Braces => self.in_braces(),
+            Place::Duration => self.in_duration(),
+            Place::Statement => self.statement(),
+        }
+    }
+
+    /// Skips blanks, and comments where they may be.
+    fn blank(&mut self) {
+        loop {
+            let rest = self.rest();
+            self.at += rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
+            if self.place == Place::Duration || !self.rest().starts_with('#') {
+                return;
+            }
+            self.at += self.rest().find(['\n', '\r']).unwrap_or(self.rest().len());
+        }
+    }
+
+    /// Takes the first character, which is this.
+    fn bump(&mut self, c: char) {
+        self.at += c.len_utf8();
+    }
+
+    fn symbol(&mut self, symbol: &'static str) -> Lexed {
+        self.at += symbol.len();
+        Ok(TokenKind::Symbol(symbol))
+    }
+
+    /// The first of these that the text begins with.
+    fn one_of(&mut self, symbols: &[&'static str]) -> Option<Lexed> {
+        let symbol = symbols.iter().find(|symbol| self.rest().starts_with(**symbol))?;
+        Some(self.symbol(symbol))
+    }
+
+    /// An error behind a token that was taken.
+    fn behind<T>(&mut self, message: String) -> Result<T, String> {
+        self.start = self.at;
+        Err(message)
+    }
+
+    fn statement(&mut self) -> Lexed {
+        let Some(first) = self.rest().chars().next() else {
+            return match () {
+                () if self.parens > 0 => Err("unclosed left parenthesis".to_owned()),
+                () if self.in_brackets => Err("unclosed left bracket".to_owned()),
+                () => Ok(TokenKind::End),
+            };
         };
-        let (kind, length) = match first {
-            '0'..='9' => number_or_duration(rest).map_err(|(n, m)| (Span { start: at, end: at + n }, m))?,
-            '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => {
-                number_or_duration(rest).map_err(|(n, m)| (Span { start: at, end: at + n }, m))?
-            }
-            '"' | '\'' | '`' => string(rest).map_err(|(n, m)| (Span { start: at, end: at + n }, m))?,
-            c if c.is_ascii_alphabetic() || c == '_' || (c == ':' && brackets == 0) => {
-                let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || (b == b':' && brackets == 0);
-                (TokenKind::Word, rest.bytes().take_while(|b| name(*b)).count())
-            }
-            _ => match SYMBOLS.iter().find(|s| rest.starts_with(**s)) {
-                Some(symbol) => (TokenKind::Symbol(symbol), symbol.len()),
-                None => {
-                    let span = Span { start: at, end: at + first.len_utf8() };
-                    return Err((span, format!("unexpected character: {first:?}")));
+        match first {
+            '=' | '!' => {
+                if let Some(symbol) = self.one_of(&["==", "!="]) {
+                    return symbol;
                 }
-            },
-        };
-        match kind {
-            TokenKind::Symbol("[") => brackets += 1,
-            TokenKind::Symbol("]") => brackets = brackets.saturating_sub(1),
-            _ => {}
-        }
-        out.push(Token { kind, span: Span { start: at, end: at + length } });
-        at += length;
-    }
-}
-
-fn skip_blank(input: &str, mut at: usize) -> usize {
-    loop {
-        let rest = &input[at..];
-        if rest.starts_with('#') {
-            at += rest.find('\n').unwrap_or(rest.len());
-        } else if rest.starts_with([' ', '\t', '\n', '\r']) {
-            at += 1;
-        } else {
-            return at;
-        }
-    }
-}
-
-type Scanned = Result<(TokenKind, usize), (usize, String)>;
-
-/// A number as Go writes it, or a duration.
-fn number_or_duration(rest: &str) -> Scanned {
-    let bytes = rest.as_bytes();
-    let word = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_' || **b == b'.').count();
-    let text = &rest[..word];
-    let lower = text.to_ascii_lowercase();
-    if let Some(hex) = lower.strip_prefix("0x") {
-        let digits = hex.replace('_', "");
-        return match u64::from_str_radix(&digits, 16) {
-            Ok(n) if !hex.starts_with('_') || hex.len() > 1 => Ok((TokenKind::Number(n as f64), word)),
-            _ => Err((word, format!("bad number or duration syntax: {text:?}"))),
-        };
-    }
-    if let Ok(ms) = model::time::parse_duration_ms(text)
-        && text != "0"
-    {
-        return Ok((TokenKind::Duration(ms), word));
-    }
-    // An exponent may have a sign, which ended the word above.
-    let mut end = word;
-    if lower.ends_with('e')
-        && matches!(bytes.get(word), Some(b'+' | b'-'))
-        && lower[..word - 1].bytes().all(|b| b != b'e')
-    {
-        end += 1 + bytes[word + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
-    }
-    let text = &rest[..end];
-    if let Err(model::InvalidDuration::OutOfRange(_)) = model::time::parse_duration_ms(text) {
-        return Err((end, "duration out of range".to_owned()));
-    }
-    let plain = text.replace('_', "");
-    let octal = plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| b.is_ascii_digit());
-    let number = if octal {
-        // As Go reads integers; where it is none in base 8, as a decimal.
-        i64::from_str_radix(&plain, 8).ok().map(|n| n as f64).or_else(|| plain.parse().ok())
-    } else {
-        plain.parse::<f64>().ok()
-    };
-    let well_spaced = !text.contains("__") && !text.ends_with('_') && !text.contains("._") && !text.contains("_.");
-    match number {
-        Some(n) if well_spaced => Ok((TokenKind::Number(n), end)),
-        _ => Err((end, format!("bad number or duration syntax: {text:?}"))),
-    }
-}
-
-/// A string in one of three quotes; in backticks without escapes.
-fn string(rest: &str) -> Scanned {
-    let quote = rest.as_bytes()[0];
-    if quote == b'`' {
-        return match rest[1..].find('`') {
-            Some(end) => Ok((TokenKind::String(rest[1..=end].to_owned()), end + 2)),
-            None => Err((rest.len(), "unterminated raw string".to_owned())),
-        };
-    }
-    let mut bytes: Vec<u8> = Vec::new();
-    let mut chars = rest.char_indices().skip(1).peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\n' => return Err((at, "unterminated quoted string".to_owned())),
-            '\\' => {
-                let consumed = escape(&rest[at + 1..], quote, &mut bytes).map_err(|m| (at + 1, m))?;
-                while chars.next_if(|(next, _)| *next < at + 1 + consumed).is_some() {}
+                self.bump(first);
+                let next = self.rest().chars().next();
+                if first == '=' && next != Some('~') {
+                    return Ok(TokenKind::Symbol("="));
+                }
+                // The end is shown as what is no character.
+                Err(format!("unexpected character after '{first}': {}", character(next.unwrap_or('\u{fffd}'))))
             }
-            c if c as u32 == u32::from(quote) => {
-                let text = String::from_utf8(bytes).map_err(|_| (at, "string is not valid UTF-8".to_owned()))?;
-                return Ok((TokenKind::String(text), at + 1));
+            '0'..='9' => self.number_or_duration(),
+            '.' if self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number_or_duration(),
+            '"' | '\'' | '`' => self.string(),
+            ':' | '_' | 'a'..='z' | 'A'..='Z' => self.word(first),
+            '(' | ')' => self.parenthesis(first),
+            '{' => {
+                self.place = Place::Braces;
+                self.symbol("{")
             }
-            c => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            '[' if self.in_brackets => Err(format!("unexpected left bracket {}", character('['))),
+            '[' => {
+                (self.in_brackets, self.colon, self.duration, self.place) = (true, false, false, Place::Duration);
+                self.symbol("[")
+            }
+            ']' if !self.in_brackets => Err(format!("unexpected right bracket {}", character(']'))),
+            ']' => {
+                self.in_brackets = false;
+                self.symbol("]")
+            }
+            _ => {
+                let symbols = ["<=", "</", ">=", ">/", "<", ">", ",", "*", "/", "%", "+", "-", "^", "@"];
+                self.one_of(&symbols).unwrap_or_else(|| Err(format!("unexpected character: {}", character(first))))
+            }
         }
     }
-    Err((rest.len(), "unterminated quoted string".to_owned()))
-}
 
-/// What stands behind a backslash; returns how many bytes it took.
-fn escape(rest: &str, quote: u8, out: &mut Vec<u8>) -> Result<usize, String> {
-    let Some(c) = rest.chars().next() else { return Err("escape sequence not terminated".to_owned()) };
-    let simple = match c {
-        'a' => 7,
-        'b' => 8,
-        'f' => 12,
-        'n' => b'\n',
-        'r' => b'\r',
-        't' => b'\t',
-        'v' => 11,
-        '\\' => b'\\',
-        c if c as u32 == u32::from(quote) => quote,
-        _ => 0,
-    };
-    if simple != 0 {
-        out.push(simple);
-        return Ok(1);
+    fn parenthesis(&mut self, c: char) -> Lexed {
+        if c == '(' {
+            self.parens += 1;
+            return self.symbol("(");
+        }
+        let symbol = self.symbol(")");
+        if self.parens == 0 {
+            return self.behind(format!("unexpected right parenthesis {}", character(')')));
+        }
+        self.parens -= 1;
+        symbol
     }
-    let (skip, digits, radix) = match c {
-        '0'..='7' => (0, 3, 8),
-        'x' => (1, 2, 16),
-        'u' => (1, 4, 16),
-        'U' => (1, 8, 16),
-        c => return Err(format!("unknown escape sequence U+{:04X} {c:?}", c as u32)),
-    };
-    let text = rest.get(skip..skip + digits).ok_or("escape sequence not terminated")?;
-    let n = u32::from_str_radix(text, radix).map_err(|_| format!("illegal character in escape sequence {text:?}"))?;
-    if matches!(c, 'u' | 'U') {
-        let c = char::from_u32(n).ok_or("escape sequence is an invalid Unicode code point")?;
-        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-    } else {
-        out.push(u8::try_from(n).map_err(|_| "escape sequence is an invalid Unicode code point")?);
+
+    /// A word, or what stands for one in brackets.
+    fn word(&mut self, first: char) -> Lexed {
+        if !self.in_brackets {
+            let letter = |b: &u8| b.is_ascii_alphanumeric() || b"_:".contains(b);
+            self.at += self.rest().bytes().take_while(letter).count();
+            return Ok(TokenKind::Word);
+        }
+        if first == ':' {
+            if self.colon {
+                return Err(format!("unexpected colon {}", character(':')));
+            }
+            self.colon = true;
+            return self.symbol(":");
+        }
+        if self.keyword() {
+            return Ok(TokenKind::Word);
+        }
+        Err(format!("unexpected character: {}, expected {}", character(first), character(':')))
     }
-    Ok(skip + digits)
+
+    /// Takes a word that may stand in a duration, if one is next.
+    fn keyword(&mut self) -> bool {
+        let length = self.rest().bytes().take_while(|b| b.is_ascii_alphabetic() || *b == b'_').count();
+        let word = &self.rest()[..length];
+        let is_one = ["step", "range", "max_of", "min_of"].iter().any(|known| word.eq_ignore_ascii_case(known));
+        self.at += if is_one { length } else { 0 };
+        is_one
+    }
+
+    fn in_duration(&mut self) -> Lexed {
+        let Some(first) = self.rest().chars().next() else {
+            return Err("unexpected end of input in duration expression".to_owned());
+        };
+        match first {
+            ']' => {
+                (self.in_brackets, self.colon, self.place) = (false, false, Place::Statement);
+                self.symbol("]")
+            }
+            ':' => {
+                let symbol = self.symbol(":");
+                if !self.duration {
+                    return self.behind("unexpected colon before duration in duration expression".to_owned());
+                }
+                if self.colon {
+                    return self.behind("unexpected repeated colon in duration expression".to_owned());
+                }
+                self.colon = true;
+                symbol
+            }
+            '(' | ')' => self.parenthesis(first),
+            '0'..='9' => self.first_duration(),
+            '.' if self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) => self.first_duration(),
+            _ => {
+                if let Some(symbol) = self.one_of(&["+", "-", "*", "/", "%", "^", ","]) {
+                    return symbol;
+                }
+                if self.keyword() {
+                    self.duration = true;
+                    return Ok(TokenKind::Word);
+                }
+                Err(format!("unexpected character in duration expression: {}", character(first)))
+            }
+        }
+    }
+
+    fn first_duration(&mut self) -> Lexed {
+        (self.duration, self.place) = (true, Place::Statement);
+        self.number_or_duration()
+    }
+
+    fn in_braces(&mut self) -> Lexed {
+        let Some(first) = self.rest().chars().next() else {
+            return Err("unexpected end of input inside braces".to_owned());
+        };
+        match first {
+            '_' | 'a'..='z' | 'A'..='Z' => {
+                self.at += self.rest().bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+                Ok(TokenKind::Name)
+            }
+            '"' | '\'' | '`' => self.string(),
+            '!' => {
+                if let Some(symbol) = self.one_of(&["!~", "!="]) {
+                    return symbol;
+                }
+                let next = self.rest().chars().nth(1).unwrap_or('\u{fffd}');
+                Err(format!("unexpected character after '!' inside braces: {}", character(next)))
+            }
+            '{' => Err(format!("unexpected left brace {}", character('{'))),
+            '}' => {
+                self.place = Place::Statement;
+                self.symbol("}")
+            }
+            _ => self
+                .one_of(&["=~", "=", ","])
+                .unwrap_or_else(|| Err(format!("unexpected character inside braces: {}", character(first)))),
+        }
+    }
+
+    fn number_or_duration(&mut self) -> Lexed {
+        let (kind, length) = number::scan(self.rest())?;
+        self.at += length;
+        Ok(kind)
+    }
+
+    fn string(&mut self) -> Lexed {
+        let (text, length) = string::scan(self.rest())?;
+        self.at += length;
+        Ok(TokenKind::String(text))
+    }
 }

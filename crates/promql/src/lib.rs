@@ -11,9 +11,11 @@ mod features;
 pub mod functions;
 mod histogram;
 mod lexer;
+pub mod notation;
 mod parser;
 mod printer;
 mod selectors;
+mod work;
 
 pub use confine::confine;
 pub use error::ParseError;
@@ -24,4 +26,5 @@ pub use eval::{
 pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};
 pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};
+pub use printer::quote;
 pub use selectors::{Selector, selectors};

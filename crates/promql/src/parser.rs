@@ -5,15 +5,18 @@
 
 mod check;
 mod durations;
+mod metric;
 mod operators;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod words;
 
-use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Number, Span, Unary, ValueType};
+use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Number, Span, Unary};
 use crate::functions;
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::{Features, ParseError};
+pub(crate) use metric::metric;
 use operators::strength;
 
 /// Longest expression, in bytes: several times the longest that people have been seen to write.
@@ -34,10 +37,11 @@ pub fn parse(input: &str, features: &Features) -> Result<Expr, ParseError> {
         let span = Span { start: 0, end: 0 };
         return Err(located((span, format!("expression of {} bytes, at most {LENGTH_MAX} are taken", input.len()))));
     }
-    let tokens = tokens(input).map_err(located)?;
-    let mut parser = Parser { input, tokens: &tokens, at: 0, features, depth: 0, labels_only: false };
-    let parsed = parser.whole().map_err(|failure| parser.unclosed().unwrap_or(failure));
-    parsed.map_err(located)
+    let tokens = tokens(input);
+    let mut expr = Parser::new(input, &tokens, features).whole().map_err(located)?;
+    // Types are for a text that has the form of an expression, as in Prometheus.
+    check::check(&mut expr, input).map_err(located)?;
+    Ok(expr)
 }
 
 /// Reads a selector of series alone, as in `match[]`, and returns its matchers.
@@ -56,41 +60,24 @@ pub(crate) struct Parser<'a> {
     at: usize,
     features: &'a Features,
     depth: usize,
-    /// The next selector says which labels, and may match every series.
-    labels_only: bool,
+    /// What is being read, innermost last, as an error says it that nothing else is known of.
+    contexts: Vec<&'static str>,
 }
 
 impl<'a> Parser<'a> {
+    pub(crate) fn new(input: &'a str, tokens: &'a [Token], features: &'a Features) -> Self {
+        Parser { input, tokens, at: 0, features, depth: 0, contexts: Vec::new() }
+    }
+
     fn whole(&mut self) -> Parsed<Expr> {
         if self.peek().kind == TokenKind::End {
-            return Err((self.peek().span, "no expression found in input".to_owned()));
+            return Err((Span::default(), "no expression found in input".to_owned()));
         }
         let (expr, _) = self.expression(0)?;
         match self.peek().kind {
             TokenKind::End => Ok(expr),
-            _ => Err(self.unexpected("")),
+            _ => Err(self.unexpected()),
         }
-    }
-
-    /// Prometheus names a bracket that is never closed before anything else at the end of the text.
-    fn unclosed(&self) -> Option<Failure> {
-        if self.peek().kind != TokenKind::End {
-            return None;
-        }
-        let mut open = Vec::new();
-        for token in self.tokens {
-            match token.kind {
-                TokenKind::Symbol(s @ ("(" | "{" | "[")) => open.push(s),
-                TokenKind::Symbol(")" | "}" | "]") => drop(open.pop()),
-                _ => {}
-            }
-        }
-        let message = match *open.last()? {
-            "(" => "unclosed left parenthesis",
-            "{" => "unexpected end of input inside braces",
-            _ => "unclosed left bracket",
-        };
-        Some((self.peek().span, message.to_owned()))
     }
 
     /// An expression whose operators bind stronger than `least`, and the depth of its tree.
@@ -102,7 +89,7 @@ impl<'a> Parser<'a> {
             if strength <= least {
                 break;
             }
-            let place = self.next().span;
+            self.next();
             let (return_bool, matching) = self.modifiers(op)?;
             // Only the power groups from the right.
             let (right, right_depth) = self.expression(if op == BinaryOp::Pow { strength - 1 } else { strength })?;
@@ -111,8 +98,12 @@ impl<'a> Parser<'a> {
                 return Err(self.too_deep());
             }
             let span = Span { start: left.span.start, end: right.span.end };
+            let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+            if fills && !self.features.binop_fill_modifiers {
+                return Err((span, "binop fill modifiers are experimental and not enabled".to_owned()));
+            }
             let binary = Binary { op, left: Box::new(left), right: Box::new(right), return_bool, matching };
-            left = Expr { node: check::binary(binary, place)?, span };
+            left = Expr { node: Node::Binary(binary), span };
         }
         self.depth -= 1;
         Ok((left, depth))
@@ -140,14 +131,6 @@ impl<'a> Parser<'a> {
         // Binds like a multiplication: only the power is stronger.
         let (expr, depth) = self.expression(strength(BinaryOp::Mul))?;
         let span = Span { start, end: expr.span.end };
-        let kind = expr.value_type();
-        if !matches!(kind, ValueType::Scalar | ValueType::InstantVector) {
-            let message = format!(
-                "unary expression only allowed on expressions of type scalar or instant vector, got {:?}",
-                kind.name()
-            );
-            return Err((span, message));
-        }
         let node = match expr.node {
             Node::Number(n) => Node::Number(if negative { n.negated() } else { n }),
             node => Node::Unary(Unary { negative, expr: Box::new(Expr { node, span: expr.span }) }),
@@ -174,17 +157,12 @@ impl<'a> Parser<'a> {
     }
 
     fn primary(&mut self) -> Parsed<(Expr, usize)> {
-        let token = self.peek().clone();
+        let token = self.peek();
         let leaf = |node| Ok((Expr { node, span: token.span }, 1));
+        if let Some(number) = self.number()? {
+            return leaf(Node::Number(number));
+        }
         match &token.kind {
-            TokenKind::Number(n) => {
-                self.next();
-                leaf(Node::Number(Number { value: *n, is_duration: false }))
-            }
-            TokenKind::Duration(ms) => {
-                self.next();
-                leaf(Node::Number(Number { value: *ms as f64 / 1000.0, is_duration: true }))
-            }
             TokenKind::String(text) => {
                 self.next();
                 leaf(Node::String(text.clone()))
@@ -192,81 +170,86 @@ impl<'a> Parser<'a> {
             TokenKind::Symbol("(") => {
                 self.next();
                 let (inner, depth) = self.expression(0)?;
-                let end = self.expect(")", "in paren expression")?.end;
-                Ok((
-                    Expr { node: Node::Paren(Box::new(inner)), span: Span { start: token.span.start, end } },
-                    depth + 1,
-                ))
+                let end = self.expect(")")?.end;
+                let span = Span { start: token.span.start, end };
+                Ok((Expr { node: Node::Paren(Box::new(inner)), span }, depth + 1))
             }
             TokenKind::Symbol("{") => Ok((self.selector(None)?, 1)),
             TokenKind::Word => self.word(),
-            _ => Err(self.unexpected("")),
+            _ => Err(self.unexpected()),
         }
     }
 
-    /// A number, an aggregation, a call, or a selector.
+    /// A number or a duration without a sign, if one is next.
+    fn number(&mut self) -> Parsed<Option<Number>> {
+        let token = self.peek();
+        let (value, is_duration) = match &token.kind {
+            TokenKind::Number(Ok(value)) => (*value, false),
+            TokenKind::Duration(Ok(ms)) => (*ms as f64 / 1000.0, true),
+            TokenKind::Number(Err(why)) | TokenKind::Duration(Err(why)) => return Err((token.span, why.clone())),
+            TokenKind::Word => match words::constant(self.text(token.span)) {
+                Some(value) => (value, false),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        self.next();
+        Ok(Some(Number { value, is_duration }))
+    }
+
+    /// An aggregation, a call, or a selector.
     fn word(&mut self) -> Parsed<(Expr, usize)> {
-        let token = self.peek().clone();
-        let text = self.text(token.span);
+        let span = self.peek().span;
+        let text = self.text(span);
         let opens = self.opens();
-        let lower = text.to_ascii_lowercase();
-        if let Some(op) = aggregate_op(&lower) {
-            let follows = opens
-                || self
-                    .tokens
-                    .get(self.at + 1)
-                    .is_some_and(|t| matches!(self.text(t.span).to_ascii_lowercase().as_str(), "by" | "without"));
-            if follows {
+        if let Some(op) = aggregate_op(&text.to_ascii_lowercase()) {
+            let follows = self.tokens.get(self.at + 1).map_or("", |token| self.text(token.span));
+            if opens || ["by", "without"].iter().any(|word| follows.eq_ignore_ascii_case(word)) {
                 self.next();
-                return self.aggregate(op, token.span);
+                return self.aggregate(op, span);
             }
         }
-        if opens && !text.contains(':') {
+        if opens && (words::may_be_function(text) || (words::is_fill(text) && !self.is_fill())) {
             self.next();
-            return self.call(text, token.span);
+            return self.call(text, span);
         }
-        match lower.as_str() {
-            "inf" | "nan" => {
-                self.next();
-                let value = if lower == "inf" { f64::INFINITY } else { f64::NAN };
-                Ok((Expr { node: Node::Number(Number { value, is_duration: false }), span: token.span }, 1))
-            }
-            "and" | "or" | "unless" | "atan2" => Err(self.unexpected("")),
-            _ => Ok((self.selector(Some(token.span))?, 1)),
+        if !words::may_be_metric(text) {
+            return Err(self.unexpected());
         }
+        Ok((self.selector(Some(span))?, 1))
     }
 
     fn aggregate(&mut self, op: AggregateOp, start: Span) -> Parsed<(Expr, usize)> {
-        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio) && !self.features.experimental_functions {
-            let name = self.text(start);
-            let hint = "is experimental and must be enabled with --enable-feature=promql-experimental-functions";
-            return Err((start, format!("{name}() {hint}")));
-        }
+        self.contexts.push(" in aggregation");
         let mut grouping = self.grouping()?;
-        let open = self.expect("(", "in aggregation")?;
-        let (mut args, depth) = self.arguments(false)?;
-        let mut end = self.before().end;
+        self.expect("(")?;
+        let (mut args, depth) = self.arguments()?;
         if grouping.is_none() {
+            if matches!(self.peek().kind, TokenKind::Error(_)) {
+                return Err(self.unexpected());
+            }
             grouping = self.grouping()?;
-            end = self.before().end;
         }
+        self.contexts.pop();
         let (without, grouping) = grouping.unwrap_or_default();
-        let span = Span { start: start.start, end };
-        let wanted = if check::parameter_type(op).is_some() { 2 } else { 1 };
+        let span = Span { start: start.start, end: self.before().end };
         if args.is_empty() {
-            return Err((Span { start: open.start, end }, "no arguments for aggregate expression provided".to_owned()));
+            return Err((span, "no arguments for aggregate expression provided".to_owned()));
         }
+        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio) && !self.features.experimental_functions {
+            let name = op.as_str();
+            let hint = "is experimental and must be enabled with --enable-feature=promql-experimental-functions";
+            return Err((span, format!("{name}() {hint}")));
+        }
+        let wanted = if check::parameter_type(op).is_some() { 2 } else { 1 };
         if args.len() != wanted {
-            let message = format!(
-                "wrong number of arguments for aggregate expression provided, expected {wanted}, got {}",
-                args.len()
-            );
-            return Err((span, message));
+            let text = "wrong number of arguments for aggregate expression provided";
+            return Err((span, format!("{text}, expected {wanted}, got {}", args.len())));
         }
-        let expr = args.pop().map(Box::new).ok_or_else(|| self.unexpected(""))?;
+        let expr = args.pop().map(Box::new).ok_or_else(|| self.unexpected())?;
         let param = args.pop().map(Box::new);
         let aggregate = Aggregate { op, expr, param, without, grouping };
-        Ok((Expr { node: check::aggregate(aggregate)?, span }, depth + 1))
+        Ok((Expr { node: Node::Aggregate(aggregate), span }, depth + 1))
     }
 
     /// `by (a, b)` or `without (a, b)`: whether it is `without`, and the labels.
@@ -281,29 +264,30 @@ impl<'a> Parser<'a> {
 
     /// Label names in parentheses.
     fn labels(&mut self) -> Parsed<Vec<String>> {
-        self.expect("(", "in grouping opts")?;
+        if !self.take("(") {
+            return Err(self.unexpected_in(" in grouping opts, expected \"(\""));
+        }
         let mut labels = Vec::new();
         while !self.take(")") {
-            let token = self.next().clone();
-            match token.kind {
-                TokenKind::Word if !self.text(token.span).contains(':') => {
-                    labels.push(self.text(token.span).to_owned())
-                }
-                TokenKind::String(name) if !name.is_empty() => labels.push(name),
+            let token = self.peek();
+            let text = self.text(token.span);
+            match &token.kind {
+                TokenKind::Word if words::may_be_label(text) => labels.push(text.to_owned()),
+                TokenKind::String(name) if !name.is_empty() => labels.push(name.clone()),
                 TokenKind::String(_) => return Err((token.span, "invalid label name for grouping: \"\"".to_owned())),
-                _ => {
-                    self.at -= 1;
-                    return Err(self.unexpected("in grouping opts, expected label"));
-                }
+                _ => return Err(self.unexpected_in(" in grouping opts, expected label")),
             }
+            self.next();
             if !self.take(",") && !matches!(self.peek().kind, TokenKind::Symbol(")")) {
-                return Err(self.unexpected("in grouping opts, expected \",\" or \")\""));
+                return Err(self.unexpected_in(" in grouping opts, expected \",\" or \")\""));
             }
         }
         Ok(labels)
     }
 
     fn call(&mut self, name: &str, start: Span) -> Parsed<(Expr, usize)> {
+        self.expect("(")?;
+        let (args, depth) = self.arguments()?;
         let Some(function) = functions::lookup(name) else {
             return Err((start, format!("unknown function with name {name:?}")));
         };
@@ -311,32 +295,46 @@ impl<'a> Parser<'a> {
             let hint = "is not enabled: it is experimental and must be enabled with --enable-feature=promql-experimental-functions";
             return Err((start, format!("function {name:?} {hint}")));
         }
-        self.expect("(", "in function call")?;
-        let (args, depth) = self.arguments(name == "info")?;
         let span = Span { start: start.start, end: self.before().end };
-        Ok((Expr { node: check::call(Call { function, args }, span)?, span }, depth + 1))
+        Ok((Expr { node: Node::Call(Call { function, args }), span }, depth + 1))
     }
 
-    /// Expressions up to the closing parenthesis, which is taken, and the largest depth. With `labels_second` the second one is a selector of labels.
-    fn arguments(&mut self, labels_second: bool) -> Parsed<(Vec<Expr>, usize)> {
+    /// Expressions up to the closing parenthesis, which is taken, and the largest depth.
+    fn arguments(&mut self) -> Parsed<(Vec<Expr>, usize)> {
         let (mut args, mut depth) = (Vec::new(), 0);
-        while !self.take(")") {
-            self.labels_only = labels_second && args.len() == 1 && self.peek().kind == TokenKind::Symbol("{");
+        if self.take(")") {
+            return Ok((args, depth));
+        }
+        loop {
             let (arg, own) = self.expression(0)?;
             args.push(arg);
             depth = depth.max(own);
-            if self.take(",") {
-                if matches!(self.peek().kind, TokenKind::Symbol(")")) {
-                    return Err((self.before(), "trailing commas not allowed in function call args".to_owned()));
-                }
-            } else if !matches!(self.peek().kind, TokenKind::Symbol(")")) {
-                return Err(self.unexpected("in function call args, expected \",\" or \")\""));
+            if self.take(")") {
+                return Ok((args, depth));
+            }
+            let comma = self.expect(",")?;
+            if !self.begins_expression() {
+                let trailing = (comma, "trailing commas not allowed in function call args".to_owned());
+                return Err(if matches!(self.peek().kind, TokenKind::Error(_)) { self.unexpected() } else { trailing });
             }
         }
-        Ok((args, depth))
+    }
+
+    fn begins_expression(&self) -> bool {
+        let token = self.peek();
+        match &token.kind {
+            TokenKind::Number(_) | TokenKind::Duration(_) | TokenKind::String(_) => true,
+            TokenKind::Symbol(symbol) => ["(", "{", "+", "-"].contains(symbol),
+            TokenKind::Word => {
+                let text = self.text(token.span);
+                words::may_be_metric(text) || words::constant(text).is_some()
+            }
+            TokenKind::Name | TokenKind::End | TokenKind::Error(_) => false,
+        }
     }
 
     fn peek(&self) -> &'a Token {
+        crate::work::add(1);
         // The last token is the end, and is never taken.
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
@@ -358,6 +356,14 @@ impl<'a> Parser<'a> {
         &self.input[span.start..span.end]
     }
 
+    /// Whether a word that is next and may be `fill` is one: a parenthesis follows it, with nothing but blanks between.
+    fn is_fill(&self) -> bool {
+        let behind = &self.input[self.peek().span.end..];
+        let next = behind.trim_start_matches([' ', '\t', '\n', '\r']);
+        crate::work::add(behind.len() - next.len());
+        next.starts_with('(')
+    }
+
     fn is_word(&self, word: &str) -> bool {
         let token = self.peek();
         token.kind == TokenKind::Word && self.text(token.span).eq_ignore_ascii_case(word)
@@ -376,30 +382,27 @@ impl<'a> Parser<'a> {
         taken
     }
 
-    fn expect(&mut self, symbol: &str, context: &str) -> Parsed<Span> {
-        if self.take(symbol) {
-            Ok(self.before())
-        } else {
-            Err(self.unexpected(&format!("{context}, expected {symbol:?}")))
-        }
+    fn expect(&mut self, symbol: &str) -> Parsed<Span> {
+        if self.take(symbol) { Ok(self.before()) } else { Err(self.unexpected()) }
+    }
+
+    /// The next token does not fit into what is being read.
+    fn unexpected(&self) -> Failure {
+        self.unexpected_in(self.contexts.last().copied().unwrap_or(""))
     }
 
     /// The next token does not fit; `context` says where and what would.
-    fn unexpected(&self, context: &str) -> Failure {
+    fn unexpected_in(&self, context: &str) -> Failure {
         let token = self.peek();
-        let text = self.text(token.span);
-        let what = match &token.kind {
-            TokenKind::End => "end of input".to_owned(),
-            TokenKind::Word if self.binary_op().is_some() => format!("<op:{}>", text.to_ascii_lowercase()),
-            TokenKind::Word => format!("identifier {text:?}"),
-            TokenKind::Number(_) => format!("number {text:?}"),
-            TokenKind::Duration(_) => format!("duration {text:?}"),
-            TokenKind::String(_) => format!("string {text}"),
-            TokenKind::Symbol(_) if self.binary_op().is_some() => format!("<op:{text}>"),
-            TokenKind::Symbol(s) => format!("{s:?}"),
-        };
-        let space = if context.is_empty() || context.starts_with(',') { "" } else { " " };
-        (token.span, format!("unexpected {what}{space}{context}"))
+        match &token.kind {
+            TokenKind::Error(message) => (token.span, message.clone()),
+            kind => {
+                let text = self.text(token.span);
+                let is_name = words::is_fill(text) && !self.is_fill();
+                let kind = if is_name { &TokenKind::Name } else { kind };
+                (token.span, format!("unexpected {}{context}", words::describe(kind, text)))
+            }
+        }
     }
 }
 

@@ -320,7 +320,7 @@ fn number(n: f64) -> String {
 }
 
 /// A string in double quotes, as Go quotes it.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -341,6 +341,15 @@ fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// A character in single quotes, as Go quotes it.
+pub(crate) fn character(c: char) -> String {
+    match c {
+        '"' => "'\"'".to_owned(),
+        '\'' => "'\\''".to_owned(),
+        c => format!("'{}'", quote(c.encode_utf8(&mut [0; 4])).trim_matches('"')),
+    }
 }
 
 /// Whether a character is one that Go prints as it is: no control, format or private one, and no other space than ' '.

@@ -72,6 +72,21 @@ impl Faults {
         out
     }
 
+    fn constants<'a>(
+        &mut self,
+        path: &str,
+        texts: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<(String, Template)> {
+        let mut out = Vec::new();
+        for (name, text) in texts {
+            if name.is_empty() || name == model::METRIC_NAME {
+                self.add(&format!("{path}.{name}"), format!("invalid label name {name:?}"));
+            }
+            out.push((name.to_owned(), Template::constant(text)));
+        }
+        out
+    }
+
     fn metadata(&mut self, metadata: &Metadata) {
         for (path, name) in
             [("metadata.name", Some(&metadata.name)), ("metadata.namespace", metadata.namespace.as_ref())]
@@ -320,7 +335,11 @@ pub(crate) fn file_rule(
     let keep_ms = faults.duration(&at("keep_firing_for"), text(&rule.keep_firing_for).as_deref());
     let mut labels: BTreeMap<&str, &str> = facts.group.labels.iter().map(|(n, t)| (n.as_str(), t.0.as_str())).collect();
     labels.extend(rule.labels.iter().map(|(n, t)| (n.as_str(), t.0.as_str())));
-    let labels = faults.templates(&at("labels"), labels.into_iter(), true);
+    let labels = match rule.record {
+        // What is recorded is not told of one alert, so its labels are no templates.
+        Some(_) => faults.constants(&at("labels"), labels.into_iter()),
+        None => faults.templates(&at("labels"), labels.into_iter(), true),
+    };
     let annotations = rule.annotations.iter().map(|(n, t)| (n.as_str(), t.0.as_str()));
     let annotations = faults.templates(&at("annotations"), annotations, false);
     let (name, kind) = match (&rule.alert, &rule.record) {

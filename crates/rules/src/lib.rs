@@ -27,6 +27,6 @@ pub use error::{Error, Problem, Severity};
 /// The experimental parts of the language; what is checked must be what is evaluated.
 pub use promql::Features;
 
-pub use load::{Loaded, Mark, load, load_strictly, load_text, marks};
+pub use load::{Loaded, Mark, load, load_for_tests, load_strictly, load_text, marks};
 pub use rule::{Alerting, Kind, Rule};
 pub use template::{Data, Template};

@@ -11,7 +11,7 @@ use promql::Features;
 
 use crate::document::{AlertRule, Metadata, NotificationChannel};
 use crate::error::{Problem, Severity};
-use crate::prometheus::{FileRule, RuleFile};
+use crate::prometheus::{self, FileRule, RuleFile};
 use crate::yaml::{self, Document, Value};
 use crate::{Channel, Error, Kind, Rule, check};
 
@@ -58,18 +58,15 @@ pub fn load_strictly(path: &Path, features: &Features) -> Loaded {
     read(path, features, true)
 }
 
+/// As [`load`]; with `ignore_unknown_fields` rule files in Prometheus' format may have fields that are not known, at a group and at a rule.
+pub fn load_for_tests(path: &Path, features: &Features, ignore_unknown_fields: bool) -> Loaded {
+    let mut loader = Loader::new(features);
+    loader.lenient = ignore_unknown_fields;
+    loader.read(path)
+}
+
 fn read(path: &Path, features: &Features, strict: bool) -> Loaded {
-    let mut loader = Loader { features, strict, loaded: Loaded::default(), uids: BTreeMap::new() };
-    let mut files = Vec::new();
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => loader.walk(path, 0, &mut files),
-        Ok(_) => files.push(path.to_owned()),
-        Err(e) => loader.unreadable(path, &e),
-    }
-    for file in &files {
-        loader.file(path, file);
-    }
-    loader.finish()
+    Loader { strict, ..Loader::new(features) }.read(path)
 }
 
 /// What tells that a file changed without reading it: path, size, inode, and the times of the last change of content and of attributes.
@@ -79,7 +76,7 @@ pub type Mark = (PathBuf, [i64; 6]);
 pub fn marks(path: &Path) -> Vec<Mark> {
     use std::os::unix::fs::MetadataExt as _;
     let features = Features::default();
-    let mut loader = Loader { features: &features, strict: false, loaded: Loaded::default(), uids: BTreeMap::new() };
+    let mut loader = Loader::new(&features);
     let mut files = Vec::new();
     if path.is_dir() {
         loader.walk(path, 0, &mut files);
@@ -101,7 +98,7 @@ pub fn load_text(text: &str, file: &str, features: &Features) -> Loaded {
 }
 
 fn read_text(text: &str, file: &str, features: &Features, strict: bool) -> Loaded {
-    let mut loader = Loader { features, strict, loaded: Loaded::default(), uids: BTreeMap::new() };
+    let mut loader = Loader { strict, ..Loader::new(features) };
     loader.loaded.files.push(file.to_owned());
     loader.text(text, file, file);
     loader.finish()
@@ -111,6 +108,8 @@ struct Loader<'a> {
     features: &'a Features,
     /// Whether names must be those that Kubernetes takes.
     strict: bool,
+    /// Whether fields of Prometheus' files that are not known are let pass.
+    lenient: bool,
     loaded: Loaded,
     /// How many rules have an identity so far.
     uids: BTreeMap<String, usize>,
@@ -123,7 +122,24 @@ struct Place<'a> {
     document: Document<'a>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(features: &'a Features) -> Self {
+        Loader { features, strict: false, lenient: false, loaded: Loaded::default(), uids: BTreeMap::new() }
+    }
+
+    fn read(mut self, path: &Path) -> Loaded {
+        let mut files = Vec::new();
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.walk(path, 0, &mut files),
+            Ok(_) => files.push(path.to_owned()),
+            Err(e) => self.unreadable(path, &e),
+        }
+        for file in &files {
+            self.file(path, file);
+        }
+        self.finish()
+    }
+
     fn walk(&mut self, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let listed = std::fs::read_dir(dir).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
         let mut entries = match listed {
@@ -243,7 +259,7 @@ impl Loader<'_> {
     }
 
     fn rule_file(&mut self, place: &Place<'_>) -> Result<(), Vec<Error>> {
-        let file: RuleFile = yaml::from_str(place.document.text).map_err(|e| vec![e])?;
+        let file: RuleFile = self.prometheus_file(place.document.text).map_err(|e| vec![e])?;
         let mut names = BTreeSet::new();
         for (n, group) in file.groups.iter().enumerate() {
             let path = format!("groups[{n}]");
@@ -273,6 +289,15 @@ impl Loader<'_> {
             }
         }
         Ok(())
+    }
+
+    fn prometheus_file(&self, text: &str) -> Result<RuleFile, Error> {
+        if !self.lenient {
+            return yaml::from_str(text);
+        }
+        let mut tree: Value = yaml::from_str(text)?;
+        prometheus::drop_unknown(&mut tree);
+        yaml::from_value(tree, "")
     }
 
     fn add(&mut self, place: &Place<'_>, mut rule: Rule, path: &str) {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::yaml::Value;
+
 /// A file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +36,7 @@ pub struct Group {
     pub labels: BTreeMap<String, Text>,
     /// The rules. Each is read on its own, so that a bad one stops only itself.
     #[serde(default)]
-    pub rules: Vec<crate::yaml::Value>,
+    pub rules: Vec<Value>,
 }
 
 /// A rule.
@@ -61,6 +63,30 @@ pub struct FileRule {
     /// Annotations; templates.
     #[serde(default)]
     pub annotations: BTreeMap<String, Text>,
+}
+
+/// Takes the fields away from the tree of a file that a file, a group and a rule do not have.
+pub fn drop_unknown(file: &mut Value) {
+    const GROUP: [&str; 6] = ["name", "interval", "limit", "query_offset", "labels", "rules"];
+    const RULE: [&str; 7] = ["alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"];
+    keep(file, &["groups"]);
+    for group in items(file, "groups") {
+        keep(group, &GROUP);
+        items(group, "rules").iter_mut().for_each(|rule| keep(rule, &RULE));
+    }
+}
+
+fn keep(value: &mut Value, fields: &[&str]) {
+    if let Value::Mapping(map) = value {
+        map.retain(|key, _| key.as_str().is_none_or(|key| fields.contains(&key)));
+    }
+}
+
+fn items<'a>(value: &'a mut Value, field: &str) -> &'a mut [Value] {
+    match value.get_mut(field) {
+        Some(Value::Sequence(items)) => items,
+        _ => &mut [],
+    }
 }
 
 /// A text that may be written as a whole number or a boolean without quotes, as Prometheus allows. A number with a

@@ -67,6 +67,11 @@ impl Template {
         Ok(Template { text: Arc::from(text), parsed })
     }
 
+    /// A text that stays as it is, braces included.
+    pub fn constant(text: &str) -> Self {
+        Template { text: Arc::from(text), parsed: None }
+    }
+
     /// The text as it was written.
     pub fn text(&self) -> &str {
         &self.text

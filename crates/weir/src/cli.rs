@@ -39,6 +39,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Check(Check),
 
+    /// Test rules over series that are given, without running anything
+    #[command(subcommand)]
+    Test(Test),
+
     /// Ask a running Weir with PromQL
     #[command(after_help = QUERY_EXAMPLES)]
     Query(QueryArgs),
@@ -89,6 +93,16 @@ pub(crate) enum Check {
     #[command(after_help = "Examples:\n  weir check rules manifests/examples\n  weir check rules rules.yml\n\n\
                             Exit status: 0 all rules are good, 1 at least one is not.")]
     Rules(CheckRulesArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Test {
+    /// Run unit tests of rules, in the format of promtool test rules; docs/rule-tests.md
+    #[command(
+        after_help = "Examples:\n  weir test rules tests/*.yml\n  weir test rules --run 'disk|memory' --junit report.xml tests.yml\n\n\
+                            Exit status: 0 all tests pass, 1 at least one does not."
+    )]
+    Rules(TestRulesArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -199,6 +213,34 @@ pub(crate) struct CheckRulesArgs {
     /// Rule files, and folders of them
     #[arg(required = true, value_name = "FILE|DIR")]
     pub(crate) paths: Vec<PathBuf>,
+
+    /// Experimental features of Prometheus that `weir run` will have, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    pub(crate) enable_feature: String,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct TestRulesArgs {
+    /// Files of tests
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Run only tests whose names match the regular expression; may be given several times
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) run: Vec<String>,
+
+    /// Show alerts that differ as one text, in colours: red is missing, green was not expected, yellow is another value
+    #[arg(long)]
+    pub(crate) diff: bool,
+
+    /// Write the results as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+
+    /// Let rule files in Prometheus' format have fields that are not known
+    #[arg(long)]
+    pub(crate) ignore_unknown_fields: bool,
 
     /// Experimental features of Prometheus that `weir run` will have, by its names, separated by commas
     #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]

@@ -8,6 +8,7 @@ pub(crate) mod query;
 pub(crate) mod rules;
 pub(crate) mod send;
 mod sink;
+pub(crate) mod test;
 pub(crate) mod tsdb;
 pub(crate) mod verify;
 

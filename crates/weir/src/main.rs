@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Check, Cli, Command, Tsdb};
+use crate::cli::{Check, Cli, Command, Test, Tsdb};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,6 +59,7 @@ fn execute(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<ExitC
         }
         Command::Check(Check::Config(args)) => commands::check::config(&args, leaf(matches)),
         Command::Check(Check::Rules(args)) => commands::check::rules(&args),
+        Command::Test(Test::Rules(args)) => commands::test::rules(&args),
         Command::Query(args) => client()?.block_on(commands::query::query(&args)),
         Command::Queries(args) => client()?.block_on(commands::queries::queries(&args)),
         Command::Send(args) => client()?.block_on(commands::send::send(&args)),

@@ -80,6 +80,7 @@ impl Rig {
             external_labels: Labels::empty(),
             external_url: "http://w".into(),
             memory: Default::default(),
+            subquery_step_ms: crate::evaluate::SUBQUERY_STEP_MS,
         };
         Rig { engine: Engine::new(setting, 2, 15_000, 3_600_000, 64 << 20), storage: Fake::default() }
     }

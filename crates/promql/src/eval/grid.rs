@@ -11,13 +11,15 @@ pub(super) struct Grid {
     pub(super) step: i64,
     /// How many.
     pub(super) n: usize,
+    /// The time up to which it was asked for, at which there need be no step.
+    asked_end: i64,
 }
 
 impl Grid {
     /// The grid of a query.
     pub(super) fn of(params: &Params) -> Result<Self, EvalError> {
         if params.step_ms == 0 {
-            return Ok(Grid { start: params.start_ms, step: 1, n: 1 });
+            return Ok(Grid { start: params.start_ms, step: 1, n: 1, asked_end: params.start_ms });
         }
         if params.step_ms < 0 || params.end_ms < params.start_ms {
             return Err(EvalError::Execution(
@@ -30,12 +32,17 @@ impl Grid {
     /// From `start` to at most `end`, which is not before `start`.
     pub(super) fn between(start: i64, end: i64, step: i64) -> Self {
         let n = (end.saturating_sub(start) / step.max(1)).max(0) as usize + 1;
-        Grid { start, step: step.max(1), n }
+        Grid { start, step: step.max(1), n, asked_end: end }
     }
 
     /// Only the first time.
     pub(super) fn first(self) -> Self {
-        Grid { n: 1, ..self }
+        Grid { n: 1, asked_end: self.start, ..self }
+    }
+
+    /// Whether it was asked for as a range, be there one step or many.
+    pub(super) fn is_range(self) -> bool {
+        self.start != self.asked_end
     }
 
     /// The time at an index.

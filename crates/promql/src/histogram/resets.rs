@@ -9,7 +9,7 @@ use super::{FloatHistogram, Side};
 impl FloatHistogram {
     /// Whether something was reset between the one before and this one: as the hint says, or where a count is less than it was, or what was counted
     /// cannot be told apart any more.
-    pub(crate) fn is_reset_since(&self, before: &FloatHistogram) -> bool {
+    pub fn is_reset_since(&self, before: &FloatHistogram) -> bool {
         match self.hint {
             ResetHint::Reset => return true,
             ResetHint::NotReset => return false,

@@ -1,27 +1,30 @@
 //! Durations: literals, and arithmetic over them.
 
 use super::{Parsed, Parser};
-use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Number, Span};
+use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Span};
 use crate::lexer::TokenKind;
 
 /// Longest duration: what fits into 64 bits of nanoseconds, as Prometheus has it.
-const SECONDS_MAX: f64 = 9_223_372_036.0;
+const SECONDS_MAX: f64 = 9_223_372_036.854_776;
+/// How strongly a sign binds, and so a multiplication.
+const SIGN: u8 = 2;
 
 impl Parser<'_> {
-    /// A range or step (which must be positive where it is a literal), or an offset.
-    pub(super) fn duration(&mut self, positive: bool) -> Parsed<DurationExpr> {
+    /// A range or step (which must be positive where it is a literal), or an offset. `context` is what an error says that nothing else is known of.
+    pub(super) fn duration(&mut self, positive: bool, context: &'static str) -> Parsed<DurationExpr> {
+        self.contexts.push(context);
         let start = self.peek().span.start;
-        // An offset binds stronger than any operator: what follows it belongs to the expression around.
-        let node = if positive { self.duration_sum(0)? } else { self.duration_sign()? };
+        let node = if positive { self.duration_sum(0)? } else { self.offset_duration()? };
+        if positive && matches!(self.peek().kind, TokenKind::Error(_)) {
+            return Err(self.unexpected());
+        }
+        self.contexts.pop();
         let span = Span { start, end: self.before().end };
         let literal = match &node.op {
             DurationOp::Seconds(n) if !node.in_parens => Some(n.value),
             _ => None,
         };
         let Some(seconds) = literal else { return Ok(DurationExpr::Computed(Box::new(node))) };
-        if seconds.is_nan() || seconds.abs() > SECONDS_MAX {
-            return Err((span, "duration out of range".to_owned()));
-        }
         if positive && seconds <= 0.0 {
             return Err((span, "duration must be greater than 0".to_owned()));
         }
@@ -35,9 +38,9 @@ impl Parser<'_> {
             let (op, strength) = match self.peek().kind {
                 TokenKind::Symbol("+") => (BinaryOp::Add, 1),
                 TokenKind::Symbol("-") => (BinaryOp::Sub, 1),
-                TokenKind::Symbol("*") => (BinaryOp::Mul, 2),
-                TokenKind::Symbol("/") => (BinaryOp::Div, 2),
-                TokenKind::Symbol("%") => (BinaryOp::Mod, 2),
+                TokenKind::Symbol("*") => (BinaryOp::Mul, SIGN),
+                TokenKind::Symbol("/") => (BinaryOp::Div, SIGN),
+                TokenKind::Symbol("%") => (BinaryOp::Mod, SIGN),
                 TokenKind::Symbol("^") => (BinaryOp::Pow, 3),
                 _ => break,
             };
@@ -46,8 +49,14 @@ impl Parser<'_> {
             }
             // Each operator makes the tree deeper by one.
             self.deeper()?;
-            self.next();
+            let place = self.next().span;
             let right = self.duration_sum(if op == BinaryOp::Pow { strength - 1 } else { strength })?;
+            let zero = matches!(right.op, DurationOp::Seconds(n) if n.value == 0.0 && !right.in_parens);
+            match op {
+                BinaryOp::Div if zero => return Err((place, "division by zero".to_owned())),
+                BinaryOp::Mod if zero => return Err((place, "modulo by zero".to_owned())),
+                _ => {}
+            }
             let span = Span { start: left.span.start, end: right.span.end };
             left = DurationNode {
                 op: DurationOp::Arithmetic(op, Box::new(left), Box::new(right)),
@@ -59,62 +68,86 @@ impl Parser<'_> {
         Ok(left)
     }
 
+    /// A sign binds like a multiplication.
     fn duration_sign(&mut self) -> Parsed<DurationNode> {
-        let start = self.peek().span.start;
+        let place = self.peek().span;
         let negative = self.take("-");
         if !negative && !self.take("+") {
-            return self.duration_leaf();
+            return self.duration_leaf(None);
         }
-        self.deeper()?;
-        let inner = self.duration_sign()?;
-        self.depth -= 1;
-        let span = Span { start, end: inner.span.end };
-        if !negative {
-            return Ok(inner);
-        }
-        let op = match inner.op {
-            DurationOp::Seconds(n) if !inner.in_parens => DurationOp::Seconds(n.negated()),
-            _ => DurationOp::Negated(Box::new(inner)),
-        };
-        Ok(DurationNode { op, span, in_parens: false })
+        let inner = self.duration_sum(SIGN)?;
+        signed(negative, place, inner)
     }
 
-    fn duration_leaf(&mut self) -> Parsed<DurationNode> {
-        let token = self.next().clone();
+    /// An offset binds stronger than any operator, with one sign: what follows it belongs to the expression around. But what begins with a parenthesis or
+    /// with two signs is a whole duration.
+    fn offset_duration(&mut self) -> Parsed<DurationNode> {
+        let place = self.peek().span;
+        let sign = |kind: Option<&TokenKind>| matches!(kind, Some(TokenKind::Symbol("+" | "-")));
+        let signs = sign(Some(&self.peek().kind)) && sign(self.tokens.get(self.at + 1).map(|token| &token.kind));
+        if signs || matches!(self.peek().kind, TokenKind::Symbol("(")) {
+            let whole = self.duration_sum(0)?;
+            return if matches!(self.peek().kind, TokenKind::Error(_)) { Err(self.unexpected()) } else { Ok(whole) };
+        }
+        let negative = self.take("-");
+        if !negative && !self.take("+") {
+            return self.duration_leaf(None);
+        }
+        let inner = self.duration_leaf(Some(place))?;
+        signed(negative, place, inner)
+    }
+
+    /// `sign` is the place of the one before it, at which a number is told that is out of range.
+    fn duration_leaf(&mut self, sign: Option<Span>) -> Parsed<DurationNode> {
+        let token = self.peek();
         let start = token.span.start;
-        let word = self.text(token.span).to_ascii_lowercase();
-        let op = match token.kind {
-            TokenKind::Number(value) => DurationOp::Seconds(Number { value, is_duration: false }),
-            TokenKind::Duration(ms) => DurationOp::Seconds(Number { value: ms as f64 / 1000.0, is_duration: true }),
-            TokenKind::Symbol("(") => {
-                let mut inner = self.duration_sum(0)?;
-                self.expect(")", "in duration expression")?;
-                inner.span = Span { start, end: self.before().end };
-                // The parentheses make it an expression, even around a literal.
-                inner.in_parens = true;
-                return Ok(inner);
+        if let Some(number) = self.number()? {
+            if is_out_of_range(number.value) {
+                return Err((sign.unwrap_or(token.span), "duration out of range".to_owned()));
             }
-            TokenKind::Word if word == "step" || word == "range" => {
-                self.expect("(", "in duration expression")?;
-                self.expect(")", "in duration expression")?;
+            return Ok(DurationNode { op: DurationOp::Seconds(number), span: token.span, in_parens: false });
+        }
+        if self.take("(") {
+            let mut inner = self.duration_sum(0)?;
+            self.expect(")")?;
+            inner.span = Span { start, end: self.before().end };
+            // The parentheses make it an expression, even around a literal.
+            inner.in_parens = true;
+            return Ok(inner);
+        }
+        let word = self.text(token.span).to_ascii_lowercase();
+        let op = match word.as_str() {
+            "step" | "range" => {
+                self.next();
+                self.expect("(")?;
+                self.expect(")")?;
                 if word == "step" { DurationOp::Step } else { DurationOp::Range }
             }
-            TokenKind::Word if word == "min_of" || word == "max_of" => {
-                self.expect("(", "in duration expression")?;
+            "min_of" | "max_of" => {
+                self.next();
+                self.expect("(")?;
                 let a = Box::new(self.duration_sum(0)?);
-                self.expect(",", "in duration expression")?;
+                self.expect(",")?;
                 let b = Box::new(self.duration_sum(0)?);
-                self.expect(")", "in duration expression")?;
+                self.expect(")")?;
                 if word == "min_of" { DurationOp::Min(a, b) } else { DurationOp::Max(a, b) }
             }
-            TokenKind::Word if word == "inf" || word == "nan" => {
-                DurationOp::Seconds(Number { value: f64::NAN, is_duration: false })
-            }
-            _ => {
-                self.at -= usize::from(token.kind != TokenKind::End);
-                return Err(self.unexpected("in duration, expected number, duration, step(), or range()"));
-            }
+            _ => return Err(self.unexpected()),
         };
         Ok(DurationNode { op, span: Span { start, end: self.before().end }, in_parens: false })
     }
+}
+
+fn is_out_of_range(seconds: f64) -> bool {
+    seconds.is_nan() || seconds.abs() > SECONDS_MAX
+}
+
+fn signed(negative: bool, place: Span, inner: DurationNode) -> Parsed<DurationNode> {
+    let span = Span { start: place.start, end: inner.span.end };
+    let op = match inner.op {
+        DurationOp::Seconds(n) if !inner.in_parens => DurationOp::Seconds(if negative { n.negated() } else { n }),
+        _ if !negative => return Ok(inner),
+        _ => DurationOp::Negated(Box::new(inner)),
+    };
+    Ok(DurationNode { op, span, in_parens: false })
 }

@@ -60,73 +60,60 @@ impl Parser<'_> {
     /// What stands between an operator and its right side.
     pub(super) fn modifiers(&mut self, op: BinaryOp) -> Parsed<(bool, VectorMatching)> {
         let mut matching = VectorMatching::default();
-        if matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless) {
+        if op.is_set() {
             matching.cardinality = Cardinality::ManyToMany;
         }
-        let return_bool = self.is_word("bool");
-        if return_bool {
-            let place = self.next().span;
-            if strength(op) != strength(BinaryOp::Equal) {
-                return Err((place, "bool modifier can only be used on comparison operators".to_owned()));
-            }
-        }
-        // Without a parenthesis it is the name of a metric.
-        if self.opens() && (self.is_word("on") || self.is_word("ignoring")) {
-            matching.on = self.is_word("on");
-            self.next();
-            matching.labels = self.labels()?;
-            let left = self.is_word("group_left");
-            if left || self.is_word("group_right") {
-                let place = self.next().span;
-                if matching.cardinality == Cardinality::ManyToMany {
-                    return Err((place, format!("no grouping allowed for {:?} operation", op.as_str())));
-                }
+        let return_bool = self.takes_word("bool");
+        let on = self.takes_word("on");
+        if on || self.takes_word("ignoring") {
+            (matching.on, matching.labels) = (on, self.labels()?);
+            let left = self.takes_word("group_left");
+            if left || self.takes_word("group_right") {
                 matching.cardinality = if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                if matches!(self.peek().kind, TokenKind::Symbol("(")) {
+                // Without labels an operand has to follow.
+                if matches!(self.peek().kind, TokenKind::Symbol("(")) || !self.begins_expression() {
                     matching.include = self.labels()?;
                 }
-                if matching.on
-                    && let Some(label) = matching.include.iter().find(|l| matching.labels.contains(l))
-                {
-                    return Err((place, format!("label {label:?} must not occur in ON and GROUP clause at once")));
-                }
             }
         }
-        while self.opens() && (self.is_word("fill") || self.is_word("fill_left") || self.is_word("fill_right")) {
-            self.fill(op, &mut matching)?;
+        if self.takes_fill("fill") {
+            let value = self.fill_value()?;
+            (matching.fill_left, matching.fill_right) = (Some(value), Some(value));
+        } else if self.takes_fill("fill_left") {
+            matching.fill_left = Some(self.fill_value()?);
+            if self.takes_fill("fill_right") {
+                matching.fill_right = Some(self.fill_value()?);
+            }
+        } else if self.takes_fill("fill_right") {
+            matching.fill_right = Some(self.fill_value()?);
+            if self.takes_fill("fill_left") {
+                matching.fill_left = Some(self.fill_value()?);
+            }
         }
         Ok((return_bool, matching))
     }
 
-    fn fill(&mut self, op: BinaryOp, matching: &mut VectorMatching) -> Parsed<()> {
-        let place = self.next().span;
-        if !self.features.binop_fill_modifiers {
-            let hint = "is experimental and must be enabled with --enable-feature=promql-binop-fill-modifiers";
-            return Err((place, format!("binop fill modifiers {hint}")));
+    fn takes_word(&mut self, word: &str) -> bool {
+        let takes = self.is_word(word);
+        if takes {
+            self.next();
         }
-        if matching.cardinality == Cardinality::ManyToMany {
-            return Err((place, format!("filling in missing series not allowed for set operator {:?}", op.as_str())));
+        takes
+    }
+
+    /// Without a parenthesis it is the name of a metric.
+    fn takes_fill(&mut self, word: &str) -> bool {
+        self.is_fill() && self.takes_word(word)
+    }
+
+    fn fill_value(&mut self) -> Parsed<f64> {
+        self.expect("(")?;
+        let negative = self.take("-");
+        if !negative {
+            self.take("+");
         }
-        self.expect("(", "in fill modifier")?;
-        let sign = if self.take("-") { -1.0 } else { 1.0 };
-        self.take("+");
-        let token = self.next().clone();
-        let word = self.text(token.span).to_ascii_lowercase();
-        let value = match token.kind {
-            TokenKind::Number(n) => sign * n,
-            TokenKind::Duration(ms) => sign * ms as f64 / 1000.0,
-            TokenKind::Word if word == "inf" => sign * f64::INFINITY,
-            TokenKind::Word if word == "nan" => f64::NAN,
-            _ => return Err((token.span, "expected a number in fill modifier".to_owned())),
-        };
-        self.expect(")", "in fill modifier")?;
-        let name = self.text(place).to_ascii_lowercase();
-        if name != "fill_right" {
-            matching.fill_left = Some(value);
-        }
-        if name != "fill_left" {
-            matching.fill_right = Some(value);
-        }
-        Ok(())
+        let number = self.number()?.ok_or_else(|| self.unexpected())?;
+        self.expect(")")?;
+        Ok(if negative { -number.value } else { number.value })
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use crate::ast::{Expr, Node};
-use crate::{Features, parse, parse_selector};
+use crate::{DEPTH_MAX, Features, LENGTH_MAX, parse, parse_selector};
 
 fn ok(text: &str) -> Expr {
     parse(text, &Features::all()).unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -71,7 +71,7 @@ fn expressions_print_as_prometheus_prints_them() {
     prints("a[max_of(step(),5s)]", "a[max_of(step(), 5s)]");
     prints("a[1h:step()*2]", "a[1h:step() * 2]");
     prints("increase(a[5m] anchored)", "increase(a[5m] anchored)");
-    prints("by + sum + on{offset=\"x\"}", "by + sum + on{offset=\"x\"}");
+    prints("by + sum + and{offset=\"x\"}", "by + sum + and{offset=\"x\"}");
     prints("a # comment\n+ b", "a + b");
     prints("h </ 5", "h </ 5");
     prints("foo:bar:sum", "foo:bar:sum");
@@ -98,7 +98,8 @@ fn what_is_longer_than_a_line_is_divided_where_it_is_put_together() {
 
 #[test]
 fn errors_have_line_column_and_the_words_of_prometheus() {
-    fails("", "1:1: parse error: no expression found in input");
+    fails("", "unknown position: parse error: no expression found in input");
+    fails(" #", "1:1: parse error: no expression found in input");
     fails("sum(", "1:5: parse error: unclosed left parenthesis");
     fails("1 +", "1:4: parse error: unexpected end of input");
     fails("a{", "1:3: parse error: unexpected end of input inside braces");
@@ -108,19 +109,22 @@ fn errors_have_line_column_and_the_words_of_prometheus() {
     fails("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
     fails(r#"{x=~".*"}"#, "1:1: parse error: vector selector must contain at least one non-empty matcher");
     fails("1 > 2", "1:3: parse error: comparisons between scalars must use BOOL modifier");
-    fails("1 and 2", "1:3: parse error: set operator \"and\" not allowed in binary scalar expression");
-    fails("a + bool b", "1:5: parse error: bool modifier can only be used on comparison operators");
+    fails("1 and 2", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression");
+    fails("a + bool b", "1:3: parse error: bool modifier can only be used on comparison operators");
     fails("a[5m] + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types");
     fails("(a)[5m]", "1:4: parse error: ranges only allowed for vector selectors");
     fails("a[0]", "1:3: parse error: duration must be greater than 0");
     fails("a[1e30]", "1:3: parse error: duration out of range");
-    fails("a[5m:1m][5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got range vector instead");
-    fails("a offset 1m offset 2m", "1:13: parse error: offset may not be set multiple times");
-    fails("a @ Inf", "1:3: parse error: timestamp out of bounds for @ modifier: NaN");
+    fails("a[5m:1m][5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got matrix instead");
+    fails("a offset 1m offset 2m", "1:1: parse error: offset may not be set multiple times");
+    fails("a @ Inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf");
     fails("\"abc", "1:1: parse error: unterminated quoted string");
     fails("a b", "1:3: parse error: unexpected identifier \"b\"");
-    fails("a{x=\"1\" or y=\"2\"}", "1:9: parse error: unexpected <op:or> in label matching, expected \",\" or \"}\"");
-    fails("a{x=~\"(\"}", "1:6: parse error: invalid regular expression \"(\": unclosed group");
+    fails(
+        "a{x=\"1\" or y=\"2\"}",
+        "1:9: parse error: unexpected identifier \"or\" in label matching, expected \",\" or \"}\"",
+    );
+    fails("a{x=~\"(\"}", "1:3: parse error: invalid regular expression \"(\": unclosed group");
     fails(
         "topk(a)",
         "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
@@ -129,7 +133,7 @@ fn errors_have_line_column_and_the_words_of_prometheus() {
     // What is no experiment any more needs no feature.
     assert!(parse("rate(a[5m * 2] smoothed)", &Features::default()).is_ok());
     fails("a[99999999999y]", "1:3: parse error: duration out of range");
-    fails("a and on(x) group_left b", "1:13: parse error: no grouping allowed for \"and\" operation");
+    fails("a and on(x) group_left b", "1:1: parse error: no grouping allowed for \"and\" operation");
     fails("$a", "1:1: parse error: unexpected character: '$'");
     let error = parse("1 +\n rat(a[5m])", &Features::default()).expect_err("unknown");
     assert_eq!(error.caret("1 +\n rat(a[5m])"), " rat(a[5m])\n ^^^");
@@ -145,8 +149,89 @@ fn large_and_deep_input_is_read_or_refused_in_linear_time() {
     assert!(refused(&"-".repeat(30_000)).contains("nested deeper"));
     assert!(refused(&format!("a[{}1m]", "-".repeat(30_000))).contains("nested deeper"));
     assert!(refused(&format!("a[{}1m]", "1+".repeat(20_000))).contains("nested deeper"));
-    assert!(refused(&format!("a{}", "[1m:]".repeat(10_000))).contains("subquery is only allowed"));
+    assert!(refused(&format!("a{}", "[1m:]".repeat(10_000))).contains("nested deeper"));
     assert!(refused(&"a".repeat(70_000)).contains("at most 65536"));
+}
+
+/// Steps that reading a text may take for each of its bytes, and beside them: what is deep is bounded by itself.
+const STEPS_A_BYTE: usize = 24;
+const STEPS_BESIDE: usize = 4 * DEPTH_MAX * DEPTH_MAX;
+
+/// Reads a text, and checks that it took no more steps than it may.
+fn bounded(text: &str) {
+    crate::work::take();
+    let read = parse(text, &Features::all()).map(drop).map_err(|e| e.message);
+    let (steps, length) = (crate::work::take(), text.len());
+    let most = if length > LENGTH_MAX { 100 } else { STEPS_A_BYTE * length + STEPS_BESIDE };
+    assert!(steps <= most, "{steps} steps for {length} bytes, {:?}...: {read:?}", &text[..length.min(60)]);
+}
+
+#[test]
+fn the_steps_of_reading_long_texts_grow_with_their_length_only() {
+    for part in [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "a[",
+        "a[(",
+        "a[1+",
+        "a[max_of(",
+        "a[-",
+        "-",
+        "- ",
+        "a+",
+        "a or ",
+        "a^",
+        "sum(",
+        "sum by (",
+        "rate(",
+        "f(a,",
+        "a offset ",
+        "a offset 5m ",
+        "a offset -(",
+        "a @ ",
+        "a @ 1 ",
+        "{a=\"b\",",
+        "{\"a\",",
+        "a[1m:]",
+        "``",
+        "`",
+        "\"\"",
+        "'\\n'",
+        "#\n",
+        "#",
+        "fill ",
+        "a + fill ",
+        "fill_left\n\n\n\n",
+        "1h",
+        "1_",
+        "0.",
+        "1e",
+        "a == bool ",
+        "a + on(a) group_left ",
+        "a + fill(0) ",
+        "by ",
+        "start() ",
+        "é",
+        "\u{fffd}",
+    ] {
+        for length in [1 << 10, 1 << 13, LENGTH_MAX] {
+            bounded(&part.repeat(length / part.len()));
+        }
+        bounded(&part.repeat((1 << 20) / part.len()));
+    }
+    // Lists that are held against each other.
+    for length in [100, 1_000, 3_000] {
+        let names = |prefix: &str| (0..length).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(",");
+        bounded(&format!("a * on ({}) group_left ({}) b", names("a"), names("b")));
+        bounded(&format!("sum by ({}) (a{{{}}})", names("a"), names("x").replace(',', "=\"\",")));
+    }
+    // Much of what is blank or a comment, behind words that are looked behind.
+    bounded(&format!("a{}", " + fill".repeat(2_000)));
+    bounded(&format!("a{}", format!("+fill{}", " ".repeat(2_000)).repeat(30)));
 }
 
 #[test]
@@ -166,6 +251,12 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in ".{0,60}") {
         let _ = parse(&text, &Features::all());
+    }
+
+    #[test]
+    fn what_is_repeated_takes_steps_by_its_length_only(words in prop::collection::vec(word(), 1..5), spaced: bool) {
+        let part = words.join(if spaced { " " } else { "" });
+        bounded(&part.repeat(LENGTH_MAX / part.len().max(1)));
     }
 
     #[test]

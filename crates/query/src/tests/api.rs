@@ -297,7 +297,7 @@ async fn questions_for_exemplars_are_refused_as_by_prometheus_and_held_to_the_li
     refused("query=up&start=x", &invalid("start")).await;
     refused("query=up&end=x", &invalid("end")).await;
     refused("query=absent(", "1:8: parse error: unclosed left parenthesis").await;
-    refused("", "1:1: parse error: no expression found in input").await;
+    refused("", "unknown position: parse error: no expression found in input").await;
     server.refused("/api/v1/query_exemplars?query=up", 422, "execution", "too many exemplars").await;
     server.memory.behave(Behaviour::Warn);
     let (_, body) = server.get("/api/v1/query_exemplars?query=down").await;

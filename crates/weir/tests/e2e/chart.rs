@@ -4,11 +4,56 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use serde_json::json;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 
-use crate::rules::rules;
 use crate::self_monitoring::{dashboards, documented, panels};
 use crate::support::{at, run, weir_bin};
+
+/// The documents of the chart's rules, by name.
+fn rules() -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(at("charts/weir/rules")).expect("the folder of the rules") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        for document in serde_yaml::Deserializer::from_str(&text) {
+            let rule = Value::deserialize(document).expect("YAML");
+            assert_eq!(rule["kind"], "AlertRule", "{}", path.display());
+            let name = rule["metadata"]["name"].as_str().expect("a name").to_owned();
+            assert!(found.insert(name, rule).is_none(), "{}: a name is there twice", path.display());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_rule_of_the_chart_fires_on_what_it_is_for_and_not_on_what_is_near() {
+    let path = at("charts/weir/rule-tests/rules.yaml");
+    run(Command::new(weir_bin()).args(["test", "rules"]).arg(&path));
+    let text = std::fs::read_to_string(&path).expect("text");
+    let file: Value = serde_yaml::from_str(&text).expect("YAML");
+    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    for test in file["tests"].as_array().expect("tests") {
+        let name = test["name"].as_str().expect("a name");
+        assert!(test["input_series"].as_array().is_some_and(|series| !series.is_empty()), "{name}: no series");
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let alerts = list(&test["alert_rule_test"]);
+        let expected = |alert: &Value| !list(&alert["exp_alerts"]).is_empty();
+        let rules: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert["alertname"].as_str()).collect();
+        let [rule] = rules.into_iter().collect::<Vec<&str>>()[..] else { panic!("{name}: of one rule") };
+        if alerts.iter().any(expected) {
+            assert_eq!(name, format!("{rule} fires"));
+            fires.insert(rule.to_owned());
+        } else {
+            assert_eq!(name, format!("{rule} is quiet"));
+            // Not even about to fire.
+            assert_eq!(test["promql_expr_test"][0]["expr"], format!("ALERTS{{alertname=\"{rule}\"}}"));
+            quiet.insert(rule.to_owned());
+        }
+    }
+    let all: BTreeSet<String> = rules().into_keys().collect();
+    assert_eq!((&fires, &quiet), (&all, &all), "each rule has both, and each test a rule");
+}
 
 #[test]
 fn every_rule_of_the_chart_is_valid_and_says_what_to_do() {

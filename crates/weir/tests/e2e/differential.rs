@@ -4,7 +4,9 @@
 //! `WEIR_QUERIES=N` asks so many, and `WEIR_SEED=S` draws others. A query whose answers differ is cut down to its smallest part of which they still do.
 
 mod draw;
+mod mutate;
 mod samples;
+mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -53,12 +55,17 @@ struct When {
     range: Option<(i64, i64)>,
 }
 
+/// What the environment asks for: the seed, and how many.
+fn asked(otherwise: u64) -> (u64, u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    (number("WEIR_SEED").unwrap_or(1), number("WEIR_QUERIES").unwrap_or(otherwise))
+}
+
 #[tokio::test]
 async fn drawn_queries_are_answered_as_by_a_real_prometheus() {
     let test = "drawn_queries_are_answered_as_by_a_real_prometheus";
     let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (seed, queries) = (number("WEIR_SEED").unwrap_or(1), number("WEIR_QUERIES").unwrap_or(QUERIES));
+    let (seed, queries) = asked(QUERIES);
     let dir = tempfile::tempdir().expect("directory");
     let both = Both::start(dir.path(), &bin, seed).await;
     let mut differences = Vec::new();
@@ -260,16 +267,26 @@ impl Both {
 
     /// The smallest part of a query of which the answers differ.
     async fn shrink(&self, tree: Tree, when: When, difference: String) -> (Tree, String) {
-        let (mut smallest, mut difference) = (tree, difference);
-        'smaller: loop {
-            for candidate in smallest.smaller() {
-                if let (Some(other), _) = self.differ(&candidate.to_string(), when).await {
-                    (smallest, difference) = (candidate, other);
-                    continue 'smaller;
-                }
+        shrink(tree, difference, Tree::smaller, async |tree| self.differ(&tree.to_string(), when).await.0).await
+    }
+}
+
+/// The smallest of something of which answers differ, and how they do.
+async fn shrink<T>(
+    whole: T,
+    difference: String,
+    smaller: impl Fn(&T) -> Vec<T>,
+    differ: impl AsyncFn(&T) -> Option<String>,
+) -> (T, String) {
+    let (mut smallest, mut difference) = (whole, difference);
+    'smaller: loop {
+        for candidate in smaller(&smallest) {
+            if let Some(other) = differ(&candidate).await {
+                (smallest, difference) = (candidate, other);
+                continue 'smaller;
             }
-            return (smallest, difference);
         }
+        return (smallest, difference);
     }
 }
 

@@ -2,7 +2,7 @@
 //! processes only.
 //!
 //! The binaries are those that `cargo test --workspace` builds: of the components without optimization, of the command line as `WEIR_BIN`
-//! says. Not here: `../e2e/chart.rs`, which reads files and starts no server, and `../e2e/tsdb.rs`, which is of directories on which none runs.
+//! says. Not here: `../e2e/chart.rs` and `../e2e/rule_tests.rs`, which read files and start no server, and `../e2e/tsdb.rs`, which is of directories on which none runs.
 
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
@@ -37,8 +37,6 @@ mod process;
 mod processes;
 #[path = "../e2e/prometheus.rs"]
 mod prometheus;
-#[path = "../e2e/rules.rs"]
-mod rules;
 #[path = "../e2e/running.rs"]
 mod running;
 #[path = "../e2e/self_monitoring.rs"]

@@ -284,7 +284,7 @@ fn of_buckets(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Mended>) {
         return (f64::NAN, mended);
     }
     let mut rank = q * buckets[last].count;
-    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
+    let at = first_that(last, |at| buckets[at].count >= rank);
     let value = if at == last {
         buckets[last - 1].upper
     } else if at == 0 && buckets[0].upper <= 0.0 {
@@ -299,6 +299,20 @@ fn of_buckets(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Mended>) {
         lower + (buckets[at].upper - lower) * (rank / count)
     };
     (value, mended)
+}
+
+/// The first place at which this holds, or `n`, by halves: where counts that are no numbers stand between others it is the place that Prometheus finds.
+fn first_that(n: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut from, mut to) = (0, n);
+    while from < to {
+        let middle = (from + to) / 2;
+        if holds(middle) {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    from
 }
 
 /// Whether the highest bucket has everything.

@@ -3,16 +3,17 @@
 use std::cmp::Ordering;
 
 use crate::ast::Span;
+use crate::eval::grid::Grid;
 use crate::eval::matrix::{Matrix, is_present};
 use crate::eval::node::text;
 use crate::eval::plan::Plan;
 use crate::eval::{Context, EvalError};
 
 /// `sort` and `sort_desc`; NaN is last in both.
-pub(super) fn by_value(context: &Context, matrix: Matrix, descending: bool, span: Span) -> Result<Matrix, EvalError> {
+pub(super) fn by_value(context: &Context, matrix: Matrix, descending: bool) -> Result<Matrix, EvalError> {
     let matrix = matrix.floats();
     if matrix.steps() > 1 {
-        return ineffective(context, matrix, span);
+        return Ok(matrix);
     }
     let value = |row: &usize| matrix.row(*row)[0];
     let mut order: Vec<usize> = (0..matrix.len()).filter(|row| is_present(value(row))).collect();
@@ -30,10 +31,9 @@ pub(super) fn by_label(
     matrix: Matrix,
     names: &[Plan],
     descending: bool,
-    span: Span,
 ) -> Result<Matrix, EvalError> {
     if matrix.steps() > 1 {
-        return ineffective(context, matrix, span);
+        return Ok(matrix);
     }
     let names = names.iter().map(text).collect::<Result<Vec<_>, _>>()?;
     let mut order: Vec<usize> = (0..matrix.len()).collect();
@@ -46,10 +46,12 @@ pub(super) fn by_label(
     matrix.pick(context, &order)
 }
 
-fn ineffective(context: &Context, matrix: Matrix, span: Span) -> Result<Matrix, EvalError> {
-    let text = "sort is ineffective for range queries since results are always ordered by labels";
-    context.notes.warn(text.to_owned(), span);
-    Ok(matrix)
+/// Tells that a sort over a range means nothing, also where the range, as that of a subquery, has one step.
+pub(super) fn tell(context: &Context, grid: Grid, span: Span) {
+    if grid.is_range() {
+        let text = "sort is ineffective for range queries since results are always ordered by labels";
+        context.notes.warn(text.to_owned(), span);
+    }
 }
 
 /// Compares runs of digits as numbers and everything else as text.

@@ -15,7 +15,6 @@ use crate::ast::{RangeMode, Span};
 use crate::eval::matrix::{Cell, Matrix, float_cell};
 use crate::eval::notes;
 use crate::eval::{Context, EvalError};
-use crate::histogram::Layouts;
 use native::Native;
 
 /// How far such windows reach.
@@ -70,9 +69,7 @@ pub(super) fn reduce(
     (labels, span): (&Labels, Span),
     out: &mut Matrix,
 ) -> Result<(), EvalError> {
-    let mut layouts = Layouts::default();
-    let histograms: Vec<Arc<FloatHistogram>> =
-        columns.histograms.iter().map(|sample| Arc::new(layouts.float(&sample.histogram))).collect();
+    let histograms = super::histograms::floats(columns, windows.stats);
     let times: Vec<i64> = columns.histograms.iter().map(|sample| sample.t).collect();
     let row = out.len() - 1;
     let [mut floats, mut own] = [Sliding::default(); 2];

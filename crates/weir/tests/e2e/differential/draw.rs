@@ -49,7 +49,7 @@ impl Tree {
 
 /// Draws one query after the other.
 pub(super) struct Draw {
-    random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
 }
 
 const METRICS: [&str; 8] = ["c_total", "g", "i", "h", "hg", "n", "mixed", "b_bucket"];

@@ -1,0 +1,157 @@
+//! Numbers and durations.
+
+use super::TokenKind;
+
+/// A number or a duration with which a text begins, and how long it is.
+pub(super) fn scan(rest: &str) -> Result<(TokenKind, usize), String> {
+    match length(rest, true) {
+        Ok(length) => {
+            let text = &rest[..length];
+            Ok((TokenKind::Number(value(text)), length))
+        }
+        Err(read) => match duration_length(rest, read) {
+            Ok(length) => Ok((TokenKind::Duration(duration(&rest[..length])), length)),
+            Err(read) => Err(format!("bad number or duration syntax: {:?}", &rest[..read])),
+        },
+    }
+}
+
+/// How long the number is with which a text begins; the error is how much of it was read. In series of tests there are no hexadecimal ones, since an `x`
+/// follows a number there.
+pub(crate) fn length(rest: &str, hexadecimal: bool) -> Result<usize, usize> {
+    let bytes = rest.as_bytes();
+    let is_x = |at: usize| matches!(bytes.get(at), Some(b'x' | b'X'));
+    let hex = hexadecimal && bytes.first() == Some(&b'0') && is_x(1);
+    let digit = |b: &u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
+    let mut at = match hex {
+        true => 2 + usize::from(bytes.get(2) == Some(&b'_')),
+        // A zero is looked at first, for the `x` behind it, and then what may begin any number.
+        false => usize::from(hexadecimal && bytes.first() == Some(&b'0')),
+    };
+    // A point at the beginning is none of those of which there is one.
+    at += usize::from(bytes.get(at) == Some(&b'.'));
+    let (mut dot, mut exponent) = (false, false);
+    while let Some(b) = bytes.get(at) {
+        if digit(b) {
+            at += 1;
+            continue;
+        }
+        let bad_after: &[u8] = match b {
+            b'.' if dot => return Err(at + 1),
+            b'e' | b'E' if exponent => return Err(at + 1),
+            b'.' => b"_.",
+            b'e' | b'E' | b'_' => b"._eE",
+            _ => break,
+        };
+        (dot, exponent) = (dot || *b == b'.', exponent || matches!(b, b'e' | b'E'));
+        let signed = matches!(b, b'e' | b'E') && matches!(bytes.get(at + 1), Some(b'+' | b'-'));
+        at += 1 + usize::from(signed);
+        match bytes.get(at) {
+            Some(next) if bad_after.contains(next) => return Err(at + 1),
+            None if *b != b'.' => return Err(at),
+            // There are no fractions of hexadecimal numbers.
+            _ if *b == b'.' && hex => return Err(at),
+            _ => {}
+        }
+    }
+    match bytes.get(at) {
+        Some(b'x') if !hexadecimal => Ok(at),
+        Some(b) if b.is_ascii_alphanumeric() || *b == b'_' => Err(at),
+        _ => Ok(at),
+    }
+}
+
+/// How long the duration is that begins with a number which was read so far; the error is how much more was read.
+fn duration_length(rest: &str, read: usize) -> Result<usize, usize> {
+    let bytes = rest.as_bytes();
+    let mut at = read;
+    let unit = |at: &mut usize, units: &[u8]| {
+        let is_one = bytes.get(*at).is_some_and(|b| units.contains(b));
+        *at += usize::from(is_one);
+        *at += usize::from(is_one && bytes.get(*at) == Some(&b's'));
+        is_one
+    };
+    if !unit(&mut at, b"smhdwy") {
+        return Err(at);
+    }
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if !unit(&mut at, b"smhdw") {
+            return Err(at);
+        }
+    }
+    match rest[at..].chars().next() {
+        Some(c) if c.is_ascii_alphanumeric() || c == '_' => Err(at + 1),
+        _ => Ok(at),
+    }
+}
+
+/// The milliseconds of a duration, with the words of Prometheus for what is none.
+fn duration(text: &str) -> Result<i64, String> {
+    const OUT_OF_RANGE: &str = "duration out of range";
+    model::time::parse_duration_ms(text)
+        .map_err(|error| match error {
+            // A number that does not fit into 64 bits is none.
+            model::InvalidDuration::OutOfRange(_) if text.split(|c: char| !c.is_ascii_digit()).all(fits) => {
+                OUT_OF_RANGE.to_owned()
+            }
+            model::InvalidDuration::OutOfRange(_) => format!("not a valid duration string: {text:?}"),
+            model::InvalidDuration::Syntax(_) => match unknown_unit(text) {
+                Some(unit) => format!("unknown unit {unit:?} in duration {text:?}"),
+                None => error.to_string(),
+            },
+        })
+        // What does not fit into 64 bits of nanoseconds.
+        .and_then(|ms| if ms.checked_mul(1_000_000).is_some() { Ok(ms) } else { Err(OUT_OF_RANGE.to_owned()) })
+}
+
+fn fits(digits: &str) -> bool {
+    digits.is_empty() || digits.parse::<u64>().is_ok()
+}
+
+/// The first unit that there is not, if those before it are in order.
+fn unknown_unit(text: &str) -> Option<&str> {
+    const UNITS: [&str; 7] = ["y", "w", "d", "h", "m", "s", "ms"];
+    let (mut rest, mut next) = (text, 0);
+    while rest.starts_with(|c: char| c.is_ascii_digit()) {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let (unit, after) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
+        let Some(at) = UNITS.iter().position(|known| *known == unit) else { return Some(unit) };
+        if at < next {
+            return None;
+        }
+        (rest, next) = (after, at + 1);
+    }
+    None
+}
+
+fn value(text: &str) -> Result<f64, String> {
+    let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    let (number, why) = match hex {
+        Some(digits) => {
+            let plain = digits.strip_prefix('_').unwrap_or(digits);
+            let spaced = plain.is_empty() || plain.starts_with('_') || plain.ends_with('_') || plain.contains("__");
+            let number = i64::from_str_radix(&plain.replace('_', ""), 16).ok().filter(|_| !spaced);
+            (number.map(|n| n as f64), "invalid syntax")
+        }
+        None => match number(text) {
+            Some(n) if n.is_infinite() => (None, "value out of range"),
+            n => (n, "invalid syntax"),
+        },
+    };
+    number.ok_or_else(|| format!("error parsing number: strconv.ParseFloat: parsing {text:?}: {why}"))
+}
+
+/// A number without a sign, other than a hexadecimal one.
+pub(crate) fn number(text: &str) -> Option<f64> {
+    let plain = text.replace('_', "");
+    let octal = plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| b.is_ascii_digit());
+    let number = if octal {
+        // As Go reads integers; where it is none in base 8, as a decimal.
+        i64::from_str_radix(&plain, 8).ok().map(|n| n as f64).or_else(|| plain.parse().ok())
+    } else {
+        plain.parse::<f64>().ok()
+    };
+    let well_spaced = !text.contains("__") && !text.ends_with('_') && !text.contains("._") && !text.contains("_.");
+    number.filter(|_| well_spaced)
+}
