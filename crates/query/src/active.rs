@@ -42,6 +42,8 @@ pub(crate) struct Shown {
 #[derive(Debug)]
 pub(crate) struct Entry {
     id: u64,
+    /// How many came before, and some numbers that were left out.
+    place: u64,
     pub(crate) subject: Subject,
     admitted: tokio::time::Instant,
     progress: AtomicU8,
@@ -112,6 +114,7 @@ impl Active {
         }
         let entry = Arc::new(Entry {
             id,
+            place: entries.count,
             subject,
             admitted: tokio::time::Instant::now(),
             progress: AtomicU8::new(Progress::CatchUp as u8),
@@ -122,11 +125,11 @@ impl Active {
         Listed { active: self.clone(), entry }
     }
 
-    /// All, those first that came first.
-    pub(crate) fn shown(&self) -> Vec<Shown> {
+    /// The first `max` that came, in that order; and how many there are.
+    pub(crate) fn shown(&self, max: usize) -> (Vec<Shown>, usize) {
         let mut entries: Vec<Arc<Entry>> = self.entries().by_id.values().cloned().collect();
-        entries.sort_unstable_by_key(|entry| (entry.admitted, entry.id));
-        entries.iter().map(|entry| entry.show()).collect()
+        entries.sort_unstable_by_key(|entry| entry.place);
+        (entries.iter().take(max).map(|entry| entry.show()).collect(), entries.len())
     }
 
     /// Asks to stop one, which it says; `None` where there is none of this id.
@@ -171,24 +174,24 @@ mod tests {
         a.entry.reach(Progress::Evaluation);
         a.entry.cancel.count_read(7);
         a.entry.cancel.claim().take(100).expect("no bound");
-        let shown = active.shown();
+        let shown = active.shown(9).0;
         let texts: Vec<&str> = shown.iter().map(|one| &*one.subject.text).collect();
         assert_eq!(texts, ["a", "b"]);
         assert_eq!((shown[0].stage, shown[0].samples_read, shown[0].memory_bytes), ("evaluating", 7, 100));
         assert_eq!(shown[1].stage, "waiting for storage");
         a.entry.cancel.cancel();
-        assert_eq!(active.shown()[0].stage, "stopping");
+        assert_eq!(active.shown(9).0[0].stage, "stopping");
         drop(a);
-        assert_eq!(active.shown().len(), 1);
+        assert_eq!(active.shown(9).0.len(), 1);
         drop(b);
-        assert!(active.shown().is_empty());
+        assert!(active.shown(9).0.is_empty());
     }
 
     #[tokio::test]
     async fn only_the_one_that_is_named_is_asked_to_stop() {
         let active = Arc::new(Active::default());
         let (a, b) = (entered(&active, "a"), entered(&active, "b"));
-        let id = active.shown()[1].id.clone();
+        let id = active.shown(9).0[1].id.clone();
         assert_eq!(active.stop(&id).map(|shown| shown.subject.text), Some("b".into()));
         b.entry.asked_to_stop().await;
         let other = tokio::select! {

@@ -14,10 +14,12 @@ use crate::active::Shown;
 use crate::api::Api;
 use crate::asked::Asked;
 use crate::error::Error;
-use crate::respond::{data, error_response, response};
+use crate::respond::{Answer, data, error_response, response};
 use crate::time::{parse_duration_ms, parse_integer};
 use crate::top;
 
+/// Active queries that are shown, those that are there longest: an answer of some megabytes with the longest texts.
+const SHOWN_MAX: usize = 1000;
 /// Queries in each list where nothing else is asked for, and at most.
 const TOP_DEFAULT: usize = 20;
 const TOP_MAX: i64 = 1000;
@@ -26,8 +28,14 @@ const AGE_MAX_MS: i64 = 600_000;
 
 /// `GET /api/v1/status/active_queries`.
 pub(crate) fn active(api: &Api) -> Bytes {
-    let all: Vec<Value> = api.executor.active().shown().iter().map(shown).collect();
-    data(&Value::from(all).to_string())
+    let (first, all) = api.executor.active().shown(SHOWN_MAX);
+    let mut answer = Answer::new();
+    let list = Value::from(first.iter().map(shown).collect::<Vec<_>>());
+    answer.out.extend_from_slice(list.to_string().as_bytes());
+    if all > first.len() {
+        answer.warnings.push(format!("{} more active queries are not shown", all - first.len()));
+    }
+    answer.finish()
 }
 
 /// `DELETE /api/v1/status/active_queries/<id>`. Not for pages of other origins: a browser does not let them send this method, and what says that it comes from

@@ -219,3 +219,24 @@ async fn the_queries_of_late_are_listed_in_three_orders() {
         assert!(status == 400 && body.contains(reason), "{bad}: {body}");
     }
 }
+
+#[tokio::test]
+async fn of_very_many_queries_those_that_are_there_longest_are_listed() {
+    let server = Server::with_arguments(&["--query-waiting-max", "2000"]);
+    server.memory.caught_up.send_replace(false);
+    let path = |n: usize| format!("/api/v1/query?query={n}");
+    let mut all: Vec<_> = (0..1002)
+        .map(|n| {
+            let server = &server;
+            Box::pin(async move { server.get(&path(n)).await })
+        })
+        .collect();
+    for one in &mut all {
+        assert!(is_pending(one.as_mut()).await);
+    }
+    let (_, body) = server.get(ACTIVE).await;
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(answer["data"].as_array().map(Vec::len), Some(1000));
+    assert_eq!(answer["data"][0]["query"], "0");
+    assert_eq!(answer["warnings"], json!(["2 more active queries are not shown"]));
+}

@@ -23,6 +23,9 @@ pub(crate) async fn queries(args: &QueriesArgs) -> anyhow::Result<ExitCode> {
     }
     let client = Client::new(&args.server.url)?;
     let answer = client.call(if args.top { TOP } else { ACTIVE }, &[]).await?;
+    for text in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        writeln!(std::io::stderr(), "warning: {text}")?;
+    }
     let mut out = out();
     if args.output == Format::Json {
         writeln!(out, "{answer}")?;
