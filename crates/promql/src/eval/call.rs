@@ -114,12 +114,14 @@ pub(super) fn eval(
         InstantFn::Date(part) => Val::Vector(map(context, series(0)?, |v| part.of(v as i64))?),
         InstantFn::Absent => Val::Vector(absent(context, &args[0], grid)?),
         InstantFn::Sort { descending } => {
+            let matrix = series(0)?;
             sort::tell(context, grid, span);
-            Val::Vector(sort::by_value(context, series(0)?, descending)?)
+            Val::Vector(sort::by_value(context, matrix, descending)?)
         }
         InstantFn::SortByLabel { descending } => {
+            let matrix = series(0)?;
             sort::tell(context, grid, span);
-            Val::Vector(sort::by_label(context, series(0)?, &args[1..], descending)?)
+            Val::Vector(sort::by_label(context, matrix, &args[1..], descending)?)
         }
         InstantFn::LabelReplace => Val::Vector(relabel::replace(context, args, grid)?),
         InstantFn::LabelJoin => Val::Vector(relabel::join(context, args, grid)?),
