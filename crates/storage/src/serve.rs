@@ -74,6 +74,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
         .route("/label-values", post(label_values))
         .route("/metadata", post(metadata))
         .route("/exemplars", post(exemplars))
+        .route("/cardinality", post(cardinality))
         .route("/caught-up", post(caught_up))
         .route("/backlog", post(backlog));
     let routes = Router::new().nest(wire::PREFIX, routes).layer(DefaultBodyLimit::max(question::BYTES_MAX));
@@ -129,6 +130,16 @@ async fn exemplars(State(server): Shared, body: Bytes) -> Response<Body> {
     match question::exemplars(&body, cancel.clone()) {
         Ok(request) => {
             stream::answer(server, cancel, move |reader| Ok(Reply::Exemplars(reader.exemplars(&request)?))).await
+        }
+        Err(reason) => refused(&invalid(reason)),
+    }
+}
+
+async fn cardinality(State(server): Shared, body: Bytes) -> Response<Body> {
+    let cancel = Cancel::with(server.node.memory.claim());
+    match question::cardinality(&body, server.node.partitions, cancel.clone()) {
+        Ok(request) => {
+            stream::answer(server, cancel, move |reader| Ok(Reply::Cardinality(reader.cardinality(&request)?))).await
         }
         Err(reason) => refused(&invalid(reason)),
     }

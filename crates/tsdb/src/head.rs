@@ -135,6 +135,12 @@ impl Head {
         self.shards().map(|shard| shard.len()).sum()
     }
 
+    /// First and last time of the samples that no flush has taken; `None` where there are none.
+    pub(crate) fn range(&self) -> Option<TimeRange> {
+        let filled = self.shards().filter(|shard| !shard.current.active.is_empty()).map(|shard| shard.current.range);
+        filled.reduce(|a, b| TimeRange { start_ms: a.start_ms.min(b.start_ms), end_ms: a.end_ms.max(b.end_ms) })
+    }
+
     /// Forgets samples before a time, as far as whole chunks allow, and series that have none left.
     pub fn truncate_before(&self, start_ms: i64) {
         for slot in &self.shards {

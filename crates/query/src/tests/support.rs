@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
-    Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, SelectRequest, Series, SeriesData, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError, Span, TimeRange,
+    Buckets, Cancel, Cardinality, CardinalityRequest, Columns, Counts, Exemplar, ExemplarsRequest, Histogram,
+    HistogramSample, Kind, Labels, LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, SelectRequest,
+    Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, Tally, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -215,6 +215,21 @@ impl Reader for Memory {
 
     fn backlog(&self) -> u64 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        let (mut tally, mut all) = (Tally::default(), Cardinality::default());
+        for labels in self.found(&request.matcher_sets, request.range) {
+            tally.add(labels.as_ref());
+            tally.chunks += 2;
+            all.widen(TimeRange { start_ms: NOW_MS - 60_000, end_ms: NOW_MS - 1 });
+        }
+        if tally.series > request.series_max as u64 {
+            return Err(SourceError { kind: Kind::Invalid, message: "too many series".to_owned() });
+        }
+        all.tallies.insert(0, tally);
+        all.warnings = self.listing(Vec::<String>::new()).warnings;
+        Ok(all)
     }
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {

@@ -4,7 +4,8 @@
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
 use model::{
-    Cancel, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange, Want,
+    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange,
+    Want,
 };
 use rayon::prelude::*;
 
@@ -24,6 +25,7 @@ pub(super) enum Reply {
     Texts(Listing<String>),
     Metadata(Listing<Metadata>),
     Exemplars(Listing<SeriesExemplars>),
+    Cardinality(Cardinality),
 }
 
 /// What a task encoded.
@@ -63,6 +65,12 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             push_all(sink, answer::warnings(&listing.warnings))?;
             push_all(sink, answer::exemplars(&listing.items))?;
             Ok((listing.items.iter().map(|one| one.exemplars.len() as u64).sum(), 0))
+        }
+        Reply::Cardinality(counted) => {
+            push_all(sink, answer::warnings(&counted.warnings))?;
+            push_all(sink, answer::cardinality(&counted))?;
+            let pairs = counted.tallies.values().flat_map(|tally| tally.labels.values());
+            Ok((pairs.map(|values| values.len() as u64).sum(), 0))
         }
     };
     match sent {

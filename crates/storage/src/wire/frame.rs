@@ -35,9 +35,13 @@ pub(crate) enum FrameKind {
     Exemplars,
     /// The longest windows out of which samples were left.
     Resolution,
+    /// Which labels the series of a class have.
+    Tally,
+    /// How many series there are.
+    Totals,
 }
 
-const KINDS: [FrameKind; 10] = [
+const KINDS: [FrameKind; 12] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -48,6 +52,8 @@ const KINDS: [FrameKind; 10] = [
     FrameKind::Error,
     FrameKind::Exemplars,
     FrameKind::Resolution,
+    FrameKind::Tally,
+    FrameKind::Totals,
 ];
 
 /// A frame that was read.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use model::{Cancel, Claim, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest, TimeRange, Want};
+use model::{
+    Cancel, CardinalityRequest, Claim, Classes, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, SelectRequest,
+    TimeRange, Want,
+};
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 
@@ -17,6 +20,7 @@ pub(crate) enum Question<'a> {
     LabelValues(&'a str, &'a LabelsRequest),
     Metadata(Option<&'a str>),
     Exemplars(&'a ExemplarsRequest),
+    Cardinality(&'a CardinalityRequest),
     /// Within this time.
     CaughtUp(Duration),
     Backlog,
@@ -34,6 +38,7 @@ impl Question<'_> {
             Question::LabelValues(..) => "/label-values",
             Question::Metadata(_) => "/metadata",
             Question::Exemplars(_) => "/exemplars",
+            Question::Cardinality(_) => "/cardinality",
             Question::CaughtUp(_) => "/caught-up",
             Question::Backlog => "/backlog",
         }
@@ -45,6 +50,7 @@ impl Question<'_> {
             Question::Select(request) => request.cancel.claim().clone(),
             Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
             Question::Exemplars(request) => request.cancel.claim().clone(),
+            Question::Cardinality(request) => request.cancel.claim().clone(),
             Question::Metadata(_) | Question::CaughtUp(_) | Question::Backlog => Claim::default(),
         }
     }
@@ -70,6 +76,12 @@ impl Question<'_> {
             }
             Question::Exemplars(request) => {
                 put_number(&mut out, request.exemplars_max as u64);
+                put_range(&mut out, request.range);
+                put_sets(&mut out, &request.matcher_sets);
+            }
+            Question::Cardinality(request) => {
+                put_number(&mut out, request.series_max as u64);
+                put_number(&mut out, u64::from(request.classes.modulus));
                 put_range(&mut out, request.range);
                 put_sets(&mut out, &request.matcher_sets);
             }
@@ -149,6 +161,15 @@ pub(crate) fn exemplars(body: &[u8], cancel: Cancel) -> Result<ExemplarsRequest,
     read(body, |fields| {
         let exemplars_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
         Ok(ExemplarsRequest { exemplars_max, range: range(fields)?, matcher_sets: sets(fields)?, cancel })
+    })
+}
+
+/// Reads a question how many series there are, to one who reads a log of so many partitions.
+pub(crate) fn cardinality(body: &[u8], partitions: u32, cancel: Cancel) -> Result<CardinalityRequest, Refused> {
+    read(body, |fields| {
+        let series_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        let classes = Classes { partitions, modulus: fields.small()? };
+        Ok(CardinalityRequest { series_max, classes, range: range(fields)?, matcher_sets: sets(fields)?, cancel })
     })
 }
 

@@ -189,6 +189,11 @@ impl<'a> Chunks<'a> {
         })
     }
 
+    /// How many chunks one of the series has.
+    pub(super) fn count(&self, series: usize) -> u64 {
+        self.counts.get(series)
+    }
+
     /// The chunks of one of the series.
     pub(super) fn of(&self, series: usize) -> Result<Vec<ChunkRef>, &'static str> {
         let (first, count) = (self.counts.before(series) as usize, self.counts.get(series) as usize);
