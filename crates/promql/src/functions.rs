@@ -17,6 +17,11 @@ pub struct Function {
     pub experimental: bool,
 }
 
+/// All functions, by name.
+pub fn all() -> &'static [Function] {
+    FUNCTIONS
+}
+
 /// The function of that name.
 pub fn lookup(name: &str) -> Option<&'static Function> {
     FUNCTIONS.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| &FUNCTIONS[at])

@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
     }
 
     fn aggregate(&mut self, op: AggregateOp, start: Span) -> Parsed<(Expr, usize)> {
-        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio) && !self.features.experimental_functions {
+        if op.is_experimental() && !self.features.experimental_functions {
             let name = self.text(start);
             let hint = "is experimental and must be enabled with --enable-feature=promql-experimental-functions";
             return Err((start, format!("{name}() {hint}")));
