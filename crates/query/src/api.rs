@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use storage::Reader;
 
 use crate::args::Args;
+use crate::compress::Compressor;
 use crate::execute::Executor;
 use crate::metrics::Metrics;
 
@@ -24,6 +25,7 @@ pub(crate) struct Api {
     pub(crate) args: Args,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) executor: Executor,
+    pub(crate) compressor: Compressor,
     pub(crate) metrics: Metrics,
     /// Read once a request, by the handler that begins it.
     pub(crate) now_ms: fn() -> i64,
@@ -47,7 +49,7 @@ pub(crate) async fn observe(api: Arc<Api>, request: Request<Body>, next: Next) -
         let names = HeaderValue::from_static("Accept, Authorization, Content-Type, Origin");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     response
 }

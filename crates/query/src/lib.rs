@@ -6,6 +6,7 @@
 
 mod api;
 mod args;
+mod compress;
 mod encode;
 mod error;
 mod evaluate;
@@ -32,6 +33,7 @@ use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 
 use crate::api::{Api, exemplars, federate, metadata, query, series, status};
+use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
 use crate::respond::response;
@@ -92,7 +94,8 @@ fn start_at(
     let front_door = deps.front_door.router(registry)?;
     let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone())?;
     let started_ms = now_ms();
-    let api = Arc::new(Api { args, reader: deps.reader, executor, metrics, now_ms, started_ms });
+    let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
+    let api = Arc::new(Api { args, reader: deps.reader, executor, compressor, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);
     let drained = Box::pin(async move {
         api.executor.drained().await;
@@ -102,7 +105,7 @@ fn start_at(
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let observed = api.clone();
+    let (observed, compressed) = (api.clone(), api.clone());
     Router::new()
         .route("/api/v1/query", get_post(query::instant))
         .route("/api/v1/query_range", get_post(query::range))
@@ -112,7 +115,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
         .route("/api/v1/label/{name}/values", get(label_values))
-        .route("/api/v1/metadata", get(metadata_endpoint))
+        .route("/api/v1/metadata", get_only(metadata::metadata))
         .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
         .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
         .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
@@ -125,6 +128,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
         .route("/", get(page))
+        .layer(axum::middleware::from_fn(move |request, next| {
+            let api = compressed.clone();
+            async move { api.compressor.answer(request, next).await }
+        }))
         .layer(axum::middleware::from_fn(move |request, next| api::observe(observed.clone(), request, next)))
         .with_state(api)
 }
@@ -143,17 +150,33 @@ where
     F: Future<Output = Result<T, Error>> + Send + 'static,
     T: Into<Option<Bytes>> + Send + 'static,
 {
-    let handle = move |State(api): Api_, request: Request| async move {
-        let answer = match read_form(request).await {
-            Ok(form) => handler(api, form).await.map(Into::into),
-            Err(error) => Err(error),
-        };
-        match answer.transpose() {
-            Some(answer) => response(answer),
-            None => StatusCode::NO_CONTENT.into_response(),
-        }
-    };
+    let handle = move |State(api): Api_, request: Request| answer(handler.clone(), api, request);
     get(handle.clone()).post(handle).options(api::options)
+}
+
+/// A route that takes its parameters from the URL.
+fn get_only<H, F>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Fn(Arc<Api>, Form) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Bytes, Error>> + Send + 'static,
+{
+    get(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
+}
+
+async fn answer<H, F, T>(handler: H, api: Arc<Api>, request: Request) -> Response<Body>
+where
+    H: Fn(Arc<Api>, Form) -> F,
+    F: Future<Output = Result<T, Error>>,
+    T: Into<Option<Bytes>>,
+{
+    let answer = match read_form(request).await {
+        Ok(form) => handler(api, form).await.map(Into::into),
+        Err(error) => Err(error),
+    };
+    match answer.transpose() {
+        Some(answer) => response(answer),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
@@ -162,13 +185,6 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
     match read_form(request).await {
         Ok(form) => response(series::values(api, name.as_bytes(), form).await),
-        Err(error) => response(Err(error)),
-    }
-}
-
-async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    match read_form(request).await {
-        Ok(form) => response(metadata::metadata(api, form).await),
         Err(error) => response(Err(error)),
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Metrics {
     /// By endpoint, which is the route's pattern, and status code.
     pub(crate) requests: IntCounterVec,
     durations: HistogramVec,
+    /// Bytes of bodies as they are sent, by coding.
+    pub(crate) answer_bytes: IntCounterVec,
     /// Samples that evaluation read.
     pub(crate) samples: IntCounter,
     /// Series in answers.
@@ -96,9 +98,15 @@ impl Metrics {
             &["endpoint"],
         )?;
         registry.register(Box::new(durations.clone()))?;
+        let answer_bytes = IntCounterVec::new(
+            Opts::new("weir_query_answer_bytes_total", "Bytes of the answers of the query API, as they are sent."),
+            &["coding"],
+        )?;
+        registry.register(Box::new(answer_bytes.clone()))?;
         Ok(Metrics {
             requests,
             durations,
+            answer_bytes,
             samples: counter("weir_query_samples_read_total", "Samples that queries read.")?,
             series: counter("weir_query_result_series_total", "Series in the answers to queries.")?,
             running: gauge("weir_query_running_queries", "Queries that are being evaluated.")?,
