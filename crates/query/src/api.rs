@@ -1,5 +1,6 @@
 //! Prometheus' HTTP API.
 
+pub(crate) mod cardinality;
 pub(crate) mod exemplars;
 pub(crate) mod federate;
 pub(crate) mod metadata;

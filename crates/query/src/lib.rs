@@ -32,7 +32,7 @@ use bytes::Bytes;
 use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 
-use crate::api::{Api, exemplars, federate, metadata, query, series, status};
+use crate::api::{Api, cardinality, exemplars, federate, metadata, query, series, status};
 use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
@@ -119,6 +119,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
         .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
         .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
+        .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
         .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
         .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
 mod alerts;
+mod api;
 mod chart;
 mod crash;
 mod differential;

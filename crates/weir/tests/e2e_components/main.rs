@@ -8,6 +8,8 @@
 
 #[path = "../e2e/alerts.rs"]
 mod alerts;
+#[path = "../e2e/api.rs"]
+mod api;
 mod components;
 #[path = "../e2e/crash.rs"]
 mod crash;
