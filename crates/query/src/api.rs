@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::middleware::Next;
 use storage::Reader;
+use tokio::sync::Semaphore;
 
 use crate::args::Args;
 use crate::compress::Compressor;
@@ -26,6 +27,8 @@ pub(crate) struct Api {
     pub(crate) args: Args,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) executor: Executor,
+    /// Places for answers that are streams.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) compressor: Compressor,
     pub(crate) metrics: Metrics,
     /// Read once a request, by the handler that begins it.

@@ -92,19 +92,57 @@ impl Executor {
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
+        let mut job = self.begin();
+        let result = self.first(&mut job, timeout, work).await;
+        if !matches!(result, Err(Error::Canceled(_))) {
+            job.has_ended();
+        }
+        result
+    }
+
+    /// For work of several steps, of which each is run by itself.
+    pub(crate) fn begin(&self) -> Job {
+        Job { cancel: Cancel::with(self.memory.claim()), cancelled: Some(self.metrics.cancelled.clone()) }
+    }
+
+    /// Runs the first step, as [`Executor::run`] runs its work.
+    pub(crate) async fn first<T, W>(&self, job: &mut Job, timeout: Option<Duration>, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
         let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
-        let admitted = self.admit()?;
+        // What is refused was not begun.
+        let admitted = self.admit().inspect_err(|_| job.has_ended())?;
         let stage = AtomicU8::new(CATCH_UP);
-        let mut guard =
-            CancelGuard { cancel: Cancel::with(self.memory.claim()), cancelled: Some(self.metrics.cancelled.clone()) };
+        self.within(timeout, &stage, self.pass_gates(timeout, admitted, &stage, job.cancel.clone(), work)).await
+    }
+
+    /// Runs a further step: it waits for nothing but a place, in which it counts as running, and has the general timeout to itself. How many jobs wait so is
+    /// for the caller to bound.
+    pub(crate) async fn next<T, W>(&self, job: &Job, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
+        let stage = AtomicU8::new(QUEUE);
+        let context = Context { cancel: job.cancel.clone(), waited: Duration::ZERO, memory: self.memory.clone() };
+        self.within(self.limits.timeout, &stage, self.take_place(None, &stage, context, work)).await
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        stage: &AtomicU8,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let result = tokio::select! {
             // Work first: an answer that is there is better than a timeout in the same instant.
             biased;
-            result = self.pass_gates(timeout, admitted, &stage, guard.cancel.clone(), work) => result,
-            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(&stage))),
-            () = drain_is_over(self.shutdown.clone()) => return Err(Error::Canceled("the server is shutting down")),
+            result = work => result,
+            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(stage))),
+            () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled("the server is shutting down")),
         };
-        guard.cancelled = None;
         if matches!(result, Err(Error::Timeout(_))) {
             self.metrics.timeouts.inc();
         }
@@ -152,13 +190,34 @@ impl Executor {
             // Sooner, it is another reason than the time: there is no storage to be reached.
             _ => Error::from(e),
         })?;
+        drop(waiting);
+        let context = Context { cancel, waited: arrived.elapsed(), memory: self.memory.clone() };
+        self.take_place(Some(admitted), stage, context, work).await
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures how long a query waits; nothing that is answered depends on it"
+    )]
+    async fn take_place<T, W>(
+        &self,
+        admitted: Option<OwnedSemaphorePermit>,
+        stage: &AtomicU8,
+        mut context: Context,
+        work: W,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
         stage.store(QUEUE, Ordering::Relaxed);
+        let (waiting, began) = (Held::new(&self.metrics.waiting), tokio::time::Instant::now());
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
         let place = self.running.clone().acquire_owned().await.map_err(closed)?;
         stage.store(EVALUATION, Ordering::Relaxed);
         drop(waiting);
+        context.waited += began.elapsed();
         let running = Held::new(&self.metrics.running);
-        let context = Context { cancel, waited: arrived.elapsed(), memory: self.memory.clone() };
         let (sender, receiver) = oneshot::channel();
         self.pool.spawn(move || {
             let result = if context.cancel.is_cancelled() {
@@ -195,13 +254,21 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::Internal(format!("the evaluation panicked: {text}"))
 }
 
-/// Sets the flag when it is dropped; counts it unless the query has ended by itself.
-struct CancelGuard {
+/// Work on the way. Dropping it cancels what runs of it, and counts it as cancelled unless it has ended.
+#[derive(Debug)]
+pub(crate) struct Job {
     cancel: Cancel,
     cancelled: Option<prometheus::IntCounter>,
 }
 
-impl Drop for CancelGuard {
+impl Job {
+    /// Nobody went away before it was done.
+    pub(crate) fn has_ended(&mut self) {
+        self.cancelled = None;
+    }
+}
+
+impl Drop for Job {
     fn drop(&mut self) {
         self.cancel.cancel();
         if let Some(counter) = &self.cancelled {

@@ -14,6 +14,7 @@ mod execute;
 pub mod front_door;
 mod metrics;
 mod number;
+mod remote_read;
 mod respond;
 mod samples;
 mod selectors;
@@ -27,10 +28,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::{MethodRouter, get, options};
+use axum::routing::{MethodRouter, get, options, post};
 use bytes::Bytes;
 use runtime::{Component, Form, Shutdown};
 use storage::Reader;
+use tokio::sync::Semaphore;
 
 use crate::api::{Api, cardinality, exemplars, federate, metadata, query, series, status};
 use crate::compress::Compressor;
@@ -95,7 +97,8 @@ fn start_at(
     let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone())?;
     let started_ms = now_ms();
     let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
-    let api = Arc::new(Api { args, reader: deps.reader, executor, compressor, metrics, now_ms, started_ms });
+    let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
+    let api = Arc::new(Api { args, reader: deps.reader, executor, streams, compressor, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);
     let drained = Box::pin(async move {
         api.executor.drained().await;
@@ -124,6 +127,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
         .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
+        .route("/api/v1/read", post(async |State(api): Api_, request: Request| remote_read::read(api, request).await))
         .route("/api/v1/{*rest}", options(api::options).fallback(async || response(Err(Error::NotFound))))
         .route("/federate", get(federate_endpoint))
         .route("/query", get(samples_endpoint))

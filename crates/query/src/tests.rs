@@ -8,5 +8,6 @@ mod compression;
 mod grafana;
 mod limits;
 mod page;
+mod remote_read;
 mod samples;
 mod support;

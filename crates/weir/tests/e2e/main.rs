@@ -24,6 +24,7 @@ mod power_loss;
 mod process;
 mod prometheus;
 mod promql;
+mod remote_read;
 mod rules;
 mod self_monitoring;
 mod support;

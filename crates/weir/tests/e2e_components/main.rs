@@ -35,6 +35,8 @@ mod process;
 mod processes;
 #[path = "../e2e/prometheus.rs"]
 mod prometheus;
+#[path = "../e2e/remote_read.rs"]
+mod remote_read;
 #[path = "../e2e/rules.rs"]
 mod rules;
 #[path = "../e2e/self_monitoring.rs"]
