@@ -2,6 +2,7 @@
 
 pub(crate) mod cardinality;
 pub(crate) mod exemplars;
+pub(crate) mod features;
 pub(crate) mod federate;
 pub(crate) mod metadata;
 pub(crate) mod query;

@@ -34,7 +34,7 @@ use runtime::{Component, Form, Shutdown};
 use storage::Reader;
 use tokio::sync::Semaphore;
 
-use crate::api::{Api, cardinality, exemplars, federate, metadata, query, series, status};
+use crate::api::{Api, cardinality, exemplars, features, federate, metadata, query, series, status};
 use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
@@ -123,8 +123,13 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
         .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
         .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
+        .route("/api/v1/status/walreplay", get(async || response(Ok(status::wal_replay()))))
+        .route("/api/v1/features", get(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
         .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
         .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
+        .route("/api/v1/targets/metadata", get_only(status::targets_metadata))
+        .route("/api/v1/targets/relabel_steps", get_only(status::relabel_steps))
+        .route("/api/v1/scrape_pools/config", get_only(status::scrape_pool_config))
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
         .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
         .route("/api/v1/read", post(async |State(api): Api_, request: Request| remote_read::read(api, request).await))

@@ -103,3 +103,47 @@ async fn what_has_how_many_series_is_told_as_prometheus_tells_it() {
     }
     weir.stop();
 }
+
+#[tokio::test]
+async fn endpoints_beside_queries_answer_as_those_of_prometheus() {
+    let test = "endpoints_beside_queries_answer_as_those_of_prometheus";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let all =
+        "promql-experimental-functions,promql-binop-fill-modifiers,promql-delayed-name-removal,type-and-unit-labels";
+    for features in ["", all] {
+        let dir = tempfile::tempdir().expect("directory");
+        let args = ["--enable-feature", features];
+        let launch = Launch::new(dir.path());
+        let weir = if features.is_empty() { launch.start().await } else { launch.args(&args).start().await };
+        let dir = tempfile::tempdir().expect("directory");
+        let prometheus = empty(&bin, dir.path(), &weir.http, features).await;
+        let path = "/api/v1/features";
+        let (ours, theirs) = (weir.get(path).await.1, get(&weir.http, &prometheus.address, path).await.1);
+        for category in ["promql", "promql_functions", "promql_operators"] {
+            assert_eq!(ours["data"][category], theirs["data"][category], "{category} with {features:?}");
+        }
+        for (category, own) in ours["data"].as_object().expect("categories") {
+            for (name, is_on) in own.as_object().expect("features") {
+                assert!(is_on.is_boolean() && theirs["data"][category].get(name).is_some(), "{category}: {name}");
+            }
+        }
+        for path in [
+            "targets",
+            "targets/metadata",
+            "targets/metadata?limit=x",
+            "targets/metadata?match_target=x%7B",
+            "targets/relabel_steps",
+            "targets/relabel_steps?scrapePool=x",
+            "targets/relabel_steps?scrapePool=x&labels=%7B%22a%22:%22b%22%7D",
+            "scrape_pools",
+            "scrape_pools/config",
+            "scrape_pools/config?scrapePool=x",
+            "alertmanagers",
+            "status/walreplay",
+        ] {
+            let path = format!("/api/v1/{path}");
+            assert_eq!(weir.get(&path).await, get(&weir.http, &prometheus.address, &path).await, "{path}");
+        }
+        weir.stop();
+    }
+}
