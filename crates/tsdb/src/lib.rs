@@ -26,6 +26,7 @@ mod offsets;
 mod postings;
 pub mod prometheus;
 mod retention;
+mod tally;
 #[cfg(test)]
 mod testing;
 

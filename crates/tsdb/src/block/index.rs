@@ -11,6 +11,7 @@ mod group;
 mod packed;
 mod page;
 mod postings;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -107,24 +108,6 @@ impl Index {
         self.put_labels(id, memo)?;
         let labels = LabelsRef::from_canonical(&memo.text).to_labels();
         Ok(Entry { labels, chunks: self.chunks(id, memo)? })
-    }
-
-    /// Calls `see` with the labels of each of these series, and how many chunks it has.
-    pub(crate) fn each_series(
-        &self,
-        ids: &RoaringBitmap,
-        see: &mut dyn FnMut(LabelsRef<'_>, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        // Of few series that lie apart most of what is looked up ahead would be of others.
-        let mut memo = if ids.len() * 2 > self.series() as u64 { Memo::ahead() } else { Memo::default() };
-        for id in ids {
-            self.put_labels(id, &mut memo)?;
-            let Near { group, chunks, .. } = self.group(id, &mut memo.group)?;
-            let count = Chunks::read(chunks, self.group_series(id)).map(|page| page.count(id as usize % GROUP));
-            let count = count.map_err(|reason| self.file.corrupt(self.top.groups[*group].chunks.at, reason))?;
-            see(LabelsRef::from_canonical(&memo.text), count)?;
-        }
-        Ok(())
     }
 
     /// Puts the canonical text of the labels of a series into the memo.

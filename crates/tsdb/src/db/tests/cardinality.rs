@@ -37,7 +37,9 @@ fn append(db: &Db, series: std::ops::Range<u64>, start: i64, offset: i64) {
 fn check(db: &Db) -> Tally {
     let half = || Matcher::equal("half", "odd");
     let some = Matcher::new(MatchOp::Regex, "series", "1.*").expect("compiles");
-    for matchers in [vec![half()], vec![half(), some.clone()], vec![Matcher::equal("half", "")]] {
+    // Few of many are looked at with their labels, and many by numbers.
+    let few = Matcher::new(MatchOp::Regex, "series", "1..|39..").expect("compiles");
+    for matchers in [vec![few], vec![half()], vec![half(), some.clone()], vec![Matcher::equal("half", "")]] {
         let counted = of(db, std::slice::from_ref(&matchers), TimeRange::ALL);
         assert_eq!(Tally { chunks: 0, ..counted }, by_selecting(db, &matchers, TimeRange::ALL), "{matchers:?}");
     }
