@@ -279,12 +279,21 @@ impl Server {
     }
 
     pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
+        Self::start(words, memory, FrontDoor::default())
+    }
+
+    /// In front of another component.
+    pub(super) fn with_front_door(front_door: FrontDoor) -> Self {
+        Self::start(&[], model::Budget::default(), front_door)
+    }
+
+    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
         let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone(), front_door: FrontDoor::default() };
+        let deps = Deps { reader: memory.clone(), front_door };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
         Server { memory, component: started.component, registry, trigger }
     }
