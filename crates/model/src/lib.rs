@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod budget;
+pub mod cardinality;
 pub mod columns;
 pub mod error;
 pub mod exemplar;
@@ -22,6 +23,7 @@ pub mod timestamp;
 
 pub use aggregate::Aggregate;
 pub use budget::{Budget, Claim, Exceeded, Held};
+pub use cardinality::{Cardinality, CardinalityRequest, Classes, Tally};
 pub use columns::{Columns, Mark, Samples};
 pub use error::Kind;
 pub use exemplar::{Exemplar, ExemplarsRequest, InvalidExemplar, SeriesExemplars};

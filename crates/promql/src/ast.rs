@@ -406,6 +406,29 @@ impl BinaryOp {
 }
 
 impl AggregateOp {
+    /// All of them.
+    pub const ALL: [AggregateOp; 14] = [
+        AggregateOp::Sum,
+        AggregateOp::Avg,
+        AggregateOp::Min,
+        AggregateOp::Max,
+        AggregateOp::Group,
+        AggregateOp::Stddev,
+        AggregateOp::Stdvar,
+        AggregateOp::Count,
+        AggregateOp::CountValues,
+        AggregateOp::BottomK,
+        AggregateOp::TopK,
+        AggregateOp::Quantile,
+        AggregateOp::LimitK,
+        AggregateOp::LimitRatio,
+    ];
+
+    /// Whether it needs the feature `promql-experimental-functions`.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::LimitK | AggregateOp::LimitRatio)
+    }
+
     /// As PromQL writes it.
     pub fn as_str(self) -> &'static str {
         match self {

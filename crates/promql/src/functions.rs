@@ -17,6 +17,11 @@ pub struct Function {
     pub experimental: bool,
 }
 
+/// All functions, by name.
+pub fn all() -> &'static [Function] {
+    FUNCTIONS
+}
+
 /// The function of that name.
 pub fn lookup(name: &str) -> Option<&'static Function> {
     FUNCTIONS.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| &FUNCTIONS[at])
@@ -90,7 +95,7 @@ static FUNCTIONS: &[Function] = &[
     function("double_exponential_smoothing", &[RangeVector, Scalar, Scalar], Some(0), InstantVector, true),
     function("end", &[], Some(0), Scalar, true),
     function("exp", &[InstantVector], Some(0), InstantVector, false),
-    function("first_over_time", &[RangeVector], Some(0), InstantVector, true),
+    function("first_over_time", &[RangeVector], Some(0), InstantVector, false),
     function("floor", &[InstantVector], Some(0), InstantVector, false),
     function("histogram_avg", &[InstantVector], Some(0), InstantVector, false),
     function("histogram_count", &[InstantVector], Some(0), InstantVector, false),

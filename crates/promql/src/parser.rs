@@ -236,7 +236,7 @@ impl<'a> Parser<'a> {
         if args.is_empty() {
             return Err((span, "no arguments for aggregate expression provided".to_owned()));
         }
-        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio) && !self.features.experimental_functions {
+        if op.is_experimental() && !self.features.experimental_functions {
             let name = op.as_str();
             let hint = "is experimental and must be enabled with --enable-feature=promql-experimental-functions";
             return Err((span, format!("{name}() {hint}")));

@@ -1,7 +1,9 @@
 //! Prometheus' HTTP API.
 
+pub(crate) mod cardinality;
 pub(crate) mod exemplars;
 pub(crate) mod explain;
+pub(crate) mod features;
 pub(crate) mod federate;
 pub(crate) mod metadata;
 pub(crate) mod query;
@@ -16,9 +18,11 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::middleware::Next;
 use storage::Reader;
+use tokio::sync::Semaphore;
 
 use crate::args::Args;
 use crate::cache::Cache;
+use crate::compress::Compressor;
 use crate::execute::Executor;
 use crate::metrics::Metrics;
 
@@ -28,6 +32,9 @@ pub(crate) struct Api {
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) executor: Executor,
     pub(crate) cache: Cache,
+    /// Places for answers that are streams.
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) compressor: Compressor,
     pub(crate) metrics: Metrics,
     /// Read once a request, by the handler that begins it.
     pub(crate) now_ms: fn() -> i64,
@@ -51,7 +58,7 @@ pub(crate) async fn observe(api: Arc<Api>, request: Request<Body>, next: Next) -
         let names = HeaderValue::from_static("Accept, Authorization, Content-Type, Origin");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     response
 }

@@ -18,7 +18,7 @@ const BODY_BYTES_MAX: usize = 10 << 20;
 pub(crate) const OFFSETS_NAME: &str = "X-Weir-Offsets";
 
 /// Bytes of a query's text that are kept for people to recognize it by; what is longer is cut. Few dashboards have longer ones.
-const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 
 /// The parameters of a request, with who sent them.
 #[derive(Debug)]

@@ -23,6 +23,8 @@ use crate::error::{Error, Stage};
 use crate::metrics::{Held, Metrics};
 use crate::top::Top;
 
+/// Why a query ends that somebody asked to stop.
+const BY_REQUEST: &str = "it was cancelled by request";
 /// How long before a query's time is up it is told what it waited for.
 const TELL: Duration = Duration::from_millis(10);
 /// How long running queries may go on once the process was asked to stop. Well below the 30 s after which Kubernetes kills.
@@ -108,27 +110,65 @@ impl Executor {
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
-        let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
-        let admitted = self.admit()?;
+        let mut job = self.begin(subject);
+        let result = self.first(&mut job, timeout, work).await;
+        match &result {
+            Ok(_) => job.has_ended(),
+            Err(error) => job.has_failed(error),
+        }
+        result
+    }
+
+    /// For work of several steps, of which each is run by itself. It is in the list until it is dropped and nothing works for it any more.
+    pub(crate) fn begin(&self, subject: Subject) -> Job {
         if subject.is_cut {
             self.metrics.texts_cut.inc();
         }
-        let listed = self.active.enter(subject, Cancel::with(self.memory.claim()));
-        let entry = listed.entry.clone();
-        let mut guard = CancelGuard { cancel: entry.cancel.clone(), cancelled: Some(self.metrics.cancelled.clone()) };
+        let listed = Arc::new(self.active.enter(subject, Cancel::with(self.memory.claim())));
+        Job { listed, cancelled: Some(self.metrics.cancelled.clone()) }
+    }
+
+    /// Runs the first step, as [`Executor::run`] runs its work.
+    pub(crate) async fn first<T, W>(&self, job: &mut Job, timeout: Option<Duration>, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
+        let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
+        // What is refused was not begun.
+        let admitted = self.admit().inspect_err(|_| job.has_ended())?;
+        self.within(timeout, &job.listed.entry, self.pass_gates(timeout, admitted, job.listed.clone(), work)).await
+    }
+
+    /// Runs a further step: it waits for nothing but a place, in which it counts as running, and has the general timeout to itself. How many jobs wait so is
+    /// for the caller to bound.
+    pub(crate) async fn next<T, W>(&self, job: &Job, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
+        let step = self.take_place(None, job.listed.clone(), Duration::ZERO, work);
+        self.within(self.limits.timeout, &job.listed.entry, step).await
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        entry: &Entry,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let result = tokio::select! {
             // Work first: an answer that is there is better than a timeout in the same instant.
             biased;
-            result = self.pass_gates(timeout, admitted, listed, work) => result,
-            // The work learns of it from the guard, so that it is not the first to answer.
+            result = work => result,
+            // The work learns of it when the job is dropped, so that it is not the first to answer.
             () = entry.asked_to_stop() => {
                 self.metrics.cancelled_by_request.inc();
-                Err(Error::Canceled("it was cancelled by request"))
+                Err(Error::Canceled(BY_REQUEST))
             }
-            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(&entry))),
-            () = drain_is_over(self.shutdown.clone()) => return Err(Error::Canceled("the server is shutting down")),
+            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(entry))),
+            () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled("the server is shutting down")),
         };
-        guard.cancelled = None;
         if matches!(result, Err(Error::Timeout(_))) {
             self.metrics.timeouts.inc();
         }
@@ -161,23 +201,46 @@ impl Executor {
         &self,
         timeout: Duration,
         admitted: OwnedSemaphorePermit,
-        listed: Listed,
+        listed: Arc<Listed>,
         work: W,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
-        let (waiting, entry) = (Held::new(&self.metrics.waiting), listed.entry.clone());
+        let waiting = Held::new(&self.metrics.waiting);
         let arrived = tokio::time::Instant::now();
-        self.see(&entry, timeout).await?;
+        self.see(&listed.entry, timeout).await?;
+        drop(waiting);
+        self.take_place(Some(admitted), listed, arrived.elapsed(), work).await
+    }
+
+    /// Runs a step as soon as there is a place for it; `waited` is how long it has waited before.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures how long a query waits; nothing that is answered depends on it"
+    )]
+    async fn take_place<T, W>(
+        &self,
+        admitted: Option<OwnedSemaphorePermit>,
+        listed: Arc<Listed>,
+        waited: Duration,
+        work: W,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
+    {
+        let entry = listed.entry.clone();
         entry.reach(Progress::Queue);
+        let (waiting, began) = (Held::new(&self.metrics.waiting), tokio::time::Instant::now());
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
         let place = self.running.clone().acquire_owned().await.map_err(closed)?;
         entry.reach(Progress::Evaluation);
         drop(waiting);
         let running = Held::new(&self.metrics.running);
-        let context = Context { cancel: entry.cancel.clone(), waited: arrived.elapsed(), memory: self.memory.clone() };
+        let waited = waited + began.elapsed();
+        let context = Context { cancel: entry.cancel.clone(), waited, memory: self.memory.clone() };
         let (sender, receiver) = oneshot::channel();
         let top = self.top.clone();
         self.pool.spawn(move || {
@@ -186,11 +249,14 @@ impl Executor {
             } else {
                 let began = Stopwatch::start();
                 let done = catch_unwind(AssertUnwindSafe(|| work(&context)));
-                top.remember(&entry.subject, began.elapsed());
+                // A further step is of an evaluation that is known already.
+                if admitted.is_some() {
+                    top.remember(&entry.subject, began.elapsed());
+                }
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
-            // It is in no list any more before its place is another's. Its memory too, before anybody hears that it has ended.
-            drop((listed, running, place, admitted, context, entry));
+            // Its memory too, before anybody hears that it has ended.
+            drop((running, place, admitted, context, entry, listed));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });
@@ -252,15 +318,30 @@ impl Stopwatch {
     }
 }
 
-/// Sets the flag when it is dropped; counts it unless the query has ended by itself.
-struct CancelGuard {
-    cancel: Cancel,
+/// Work on the way. Dropping it cancels what runs of it, and counts it as cancelled unless it has ended.
+#[derive(Debug)]
+pub(crate) struct Job {
+    listed: Arc<Listed>,
     cancelled: Option<prometheus::IntCounter>,
 }
 
-impl Drop for CancelGuard {
+impl Job {
+    /// Nobody went away before it was done.
+    pub(crate) fn has_ended(&mut self) {
+        self.cancelled = None;
+    }
+
+    /// It ended with an error, which may be that a shutdown cut it short.
+    pub(crate) fn has_failed(&mut self, error: &Error) {
+        if !matches!(error, Error::Canceled(why) if *why != BY_REQUEST) {
+            self.has_ended();
+        }
+    }
+}
+
+impl Drop for Job {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        self.listed.entry.cancel.cancel();
         if let Some(counter) = &self.cancelled {
             counter.inc();
         }

@@ -9,6 +9,7 @@ mod api;
 mod args;
 mod asked;
 mod cache;
+mod compress;
 mod encode;
 mod error;
 mod evaluate;
@@ -16,6 +17,7 @@ mod execute;
 pub mod front_door;
 mod metrics;
 mod number;
+mod remote_read;
 mod respond;
 mod samples;
 mod selectors;
@@ -30,13 +32,15 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::{MethodRouter, delete, get, options};
+use axum::routing::{MethodRouter, delete, get, options, post};
 use bytes::Bytes;
 use runtime::{Component, Shutdown};
 use storage::Reader;
+use tokio::sync::Semaphore;
 
-use crate::api::{Api, exemplars, federate, metadata, query, running, series, status};
+use crate::api::{Api, cardinality, exemplars, features, federate, metadata, query, running, series, status};
 use crate::asked::Asked;
+use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
 use crate::respond::response;
@@ -95,7 +99,10 @@ fn start_at(
     let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
     let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
     let started_ms = now_ms();
-    let api = Arc::new(Api { args, reader: deps.reader, executor, cache, metrics, now_ms, started_ms });
+    let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
+    let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
+    let reader = deps.reader;
+    let api = Arc::new(Api { args, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
     let router = router(api.clone()).merge(front_door);
     let drained = Box::pin(async move {
         api.executor.drained().await;
@@ -105,7 +112,7 @@ fn start_at(
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let observed = api.clone();
+    let (observed, compressed) = (api.clone(), api.clone());
     Router::new()
         .route("/api/v1/query", get_post(query::instant))
         .route("/api/v1/query_range", get_post(query::range))
@@ -115,17 +122,24 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
         .route("/api/v1/label/{name}/values", get(label_values))
-        .route("/api/v1/metadata", get(metadata_endpoint))
+        .route("/api/v1/metadata", get_only(metadata::metadata))
         .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
         .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
         .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
+        .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
+        .route("/api/v1/status/walreplay", get(async || response(Ok(status::wal_replay()))))
+        .route("/api/v1/features", get(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
         .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
         .route("/api/v1/status/active_queries", get(async |State(api): Api_| response(Ok(running::active(&api)))))
         .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(api::options))
         .route("/api/v1/status/top_queries", get_post(running::top))
         .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
+        .route("/api/v1/targets/metadata", get_only(status::targets_metadata))
+        .route("/api/v1/targets/relabel_steps", get_only(status::relabel_steps))
+        .route("/api/v1/scrape_pools/config", get_only(status::scrape_pool_config))
         .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
         .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
+        .route("/api/v1/read", post(async |State(api): Api_, request: Request| remote_read::read(api, request).await))
         .route(
             "/api/v1/{*rest}",
             options(api::options).fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
@@ -134,6 +148,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
         .route("/", get(page))
+        .layer(axum::middleware::from_fn(move |request, next| {
+            let api = compressed.clone();
+            async move { api.compressor.answer(request, next).await }
+        }))
         .layer(axum::middleware::from_fn(move |request, next| api::observe(observed.clone(), request, next)))
         .with_state(api)
 }
@@ -148,17 +166,33 @@ where
     F: Future<Output = Result<T, Error>> + Send + 'static,
     T: Into<Option<Bytes>> + Send + 'static,
 {
-    let handle = move |State(api): Api_, request: Request| async move {
-        let answer = match Asked::read(request).await {
-            Ok(form) => handler(api, form).await.map(Into::into),
-            Err(error) => Err(error),
-        };
-        match answer.transpose() {
-            Some(answer) => response(answer),
-            None => StatusCode::NO_CONTENT.into_response(),
-        }
-    };
+    let handle = move |State(api): Api_, request: Request| answer(handler.clone(), api, request);
     get(handle.clone()).post(handle).options(api::options)
+}
+
+/// A route that takes its parameters from the URL.
+fn get_only<H, F>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Fn(Arc<Api>, Asked) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Bytes, Error>> + Send + 'static,
+{
+    get(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
+}
+
+async fn answer<H, F, T>(handler: H, api: Arc<Api>, request: Request) -> Response<Body>
+where
+    H: Fn(Arc<Api>, Asked) -> F,
+    F: Future<Output = Result<T, Error>>,
+    T: Into<Option<Bytes>>,
+{
+    let answer = match Asked::read(request).await {
+        Ok(form) => handler(api, form).await.map(Into::into),
+        Err(error) => Err(error),
+    };
+    match answer.transpose() {
+        Some(answer) => response(answer),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
@@ -167,13 +201,6 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
     match Asked::read(request).await {
         Ok(form) => response(series::values(api, name.as_bytes(), form).await),
-        Err(error) => response(Err(error)),
-    }
-}
-
-async fn metadata_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    match Asked::read(request).await {
-        Ok(form) => response(metadata::metadata(api, form).await),
         Err(error) => response(Err(error)),
     }
 }

@@ -18,11 +18,14 @@ pub(crate) struct Metrics {
     /// By endpoint, which is the route's pattern, and status code.
     pub(crate) requests: IntCounterVec,
     durations: HistogramVec,
+    /// Bytes of bodies as they are sent, by coding.
+    pub(crate) answer_bytes: IntCounterVec,
     /// Samples that evaluation read.
     pub(crate) samples: IntCounter,
     /// Series in answers.
     pub(crate) series: IntCounter,
     pub(crate) running: IntGauge,
+    pub(crate) streams: IntGauge,
     pub(crate) waiting: IntGauge,
     pub(crate) rejected: IntCounter,
     pub(crate) timeouts: IntCounter,
@@ -48,6 +51,11 @@ fn bounds(registry: &Registry, args: &Args) -> Result<(), prometheus::Error> {
             (
                 "weir_query_running_queries_max",
                 "Bound of weir_query_running_queries; more wait.",
+                args.query_concurrency_max as u64,
+            ),
+            (
+                "weir_query_remote_read_streams_max",
+                "Bound of weir_query_remote_read_streams; more are refused.",
                 args.query_concurrency_max as u64,
             ),
             (
@@ -113,12 +121,19 @@ impl Metrics {
             &["endpoint"],
         )?;
         registry.register(Box::new(durations.clone()))?;
+        let answer_bytes = IntCounterVec::new(
+            Opts::new("weir_query_answer_bytes_total", "Bytes of the answers of the query API, as they are sent."),
+            &["coding"],
+        )?;
+        registry.register(Box::new(answer_bytes.clone()))?;
         Ok(Metrics {
             requests,
             durations,
+            answer_bytes,
             samples: counter("weir_query_samples_read_total", "Samples that queries read.")?,
             series: counter("weir_query_result_series_total", "Series in the answers to queries.")?,
             running: gauge("weir_query_running_queries", "Queries that are being evaluated.")?,
+            streams: gauge("weir_query_remote_read_streams", "Remote reads that are being answered in chunks.")?,
             waiting: gauge("weir_query_waiting_queries", "Queries that wait for storage or for others.")?,
             rejected: counter("weir_query_rejected_total", "Queries refused because too many waited.")?,
             timeouts: counter("weir_query_timeouts_total", "Queries whose time ran out.")?,

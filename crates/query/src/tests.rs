@@ -3,10 +3,13 @@
 //! What is expected of `/api/v1` was taken from Prometheus 3.16, whose answers to the same requests it is.
 
 mod api;
+mod cardinality;
+mod compression;
 mod explain;
 mod grafana;
 mod limits;
 mod page;
+mod remote_read;
 mod running;
 mod samples;
 mod support;

@@ -28,3 +28,5 @@ pub use memory::Memory;
 pub use reader::{Changes, ChangesRequest, Mark, Reader};
 pub use replica::Replica;
 pub use retention::{Retention, Rules};
+/// The encoding of chunks of the engine's exports, for those who answer readers of such chunks.
+pub use tsdb::prometheus::chunks;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use model::{
-    CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, SeriesCounts,
-    SeriesExemplars, SeriesSet, SeriesSource, SourceError,
+    Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions,
+    SelectRequest, SeriesCounts, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use queue::{BoxFuture, Lag, Log};
 use runtime::Shutdown;
@@ -97,6 +97,10 @@ impl Reader for LocalReader {
 
     fn backlog(&self) -> u64 {
         self.lag.records()
+    }
+
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        self.db.cardinality(request)
     }
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {

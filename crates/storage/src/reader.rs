@@ -12,7 +12,9 @@ mod remote;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ExemplarsRequest, Listing, Positions, SeriesExemplars, SeriesSource, SourceError};
+use model::{
+    Cardinality, CardinalityRequest, ExemplarsRequest, Listing, Positions, SeriesExemplars, SeriesSource, SourceError,
+};
 use prometheus::Registry;
 use queue::BoxFuture;
 use runtime::Token;
@@ -36,6 +38,9 @@ pub trait Reader: SeriesSource + 'static {
 
     /// Records that are acknowledged and not yet visible: the depth of the queue. Over the network, as it was about a second ago.
     fn backlog(&self) -> u64;
+
+    /// How many series meet the request, and which labels they have. Blocks, as [`SeriesSource`]'s calls do.
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError>;
 
     /// The exemplars that meet the request, ascending by series. Blocks, as [`SeriesSource`]'s calls do.
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError>;

@@ -75,6 +75,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
         .route("/metadata", post(metadata))
         .route("/exemplars", post(exemplars))
         .route("/changes", post(changes))
+        .route("/cardinality", post(cardinality))
         .route("/caught-up", post(caught_up))
         .route("/backlog", post(backlog));
     let routes = Router::new().nest(wire::PREFIX, routes).layer(DefaultBodyLimit::max(question::BYTES_MAX));
@@ -140,6 +141,16 @@ async fn changes(State(server): Shared, body: Bytes) -> Response<Body> {
         Ok(request) => {
             let work = move |reader: &dyn Reader| Ok(Reply::Changes(reader.changes(&request)));
             stream::answer(server, Cancel::default(), work).await
+        }
+        Err(reason) => refused(&invalid(reason)),
+    }
+}
+
+async fn cardinality(State(server): Shared, body: Bytes) -> Response<Body> {
+    let cancel = Cancel::with(server.node.memory.claim());
+    match question::cardinality(&body, server.node.partitions, cancel.clone()) {
+        Ok(request) => {
+            stream::answer(server, cancel, move |reader| Ok(Reply::Cardinality(reader.cardinality(&request)?))).await
         }
         Err(reason) => refused(&invalid(reason)),
     }

@@ -4,6 +4,7 @@
 //! that they reach; they are then written to blocks while queries still read them. If that fails, the frozen generation stays and
 //! the next flush tries again. The price is memory for the samples of two generations.
 
+mod cardinality;
 mod compact;
 mod downsample;
 mod exemplars;

@@ -60,6 +60,12 @@ impl Cuts {
         self.0.is_empty()
     }
 
+    /// The series of which nothing is left in a block of this range.
+    pub(crate) fn whole(&self, block: TimeRange) -> RoaringBitmap {
+        let whole = self.0.iter().filter(|(_, cut)| cut.start_ms <= block.start_ms && block.end_ms <= cut.end_ms);
+        whole.fold(RoaringBitmap::new(), |all, (ids, _)| all | ids)
+    }
+
     /// The ranges that are taken from a series.
     pub(crate) fn of(&self, series: u32) -> Vec<TimeRange> {
         let own = self.0.iter().filter(|(ids, _)| ids.contains(series));

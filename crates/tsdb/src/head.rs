@@ -22,7 +22,8 @@ use model::{
 };
 
 use crate::Error;
-use crate::postings::{self, add_names, each_value};
+use crate::postings::{self, LabelIndex as _, add_names, each_value};
+use crate::tally::Counting;
 pub(crate) use buffer::Snapshot;
 pub(crate) use generation::{Frozen, Generation};
 use shard::Shard;
@@ -242,6 +243,44 @@ impl Head {
             postings::add_counts(&index, request.by.as_deref(), &live, into)?;
         }
         Ok(Some(any))
+    }
+
+    /// The series that meet the request, each once, for whoever counts them when the locks are free again. Their labels are counted by the postings, unless each series
+    /// has to be seen with them.
+    pub(crate) fn tally(&self, frozen: Option<&Frozen>, counting: &mut Counting<'_>) -> Result<Vec<Labels>, Error> {
+        let mut found = Vec::new();
+        let (range, by_labels) = (counting.request.range, counting.has_classes());
+        for (at, shard) in self.shards().enumerate() {
+            let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(range));
+            let current = Some(&shard.current).filter(|current| current.overlaps(range));
+            if frozen.is_none() && current.is_none() {
+                continue;
+            }
+            let index = shard.index(frozen);
+            let mut ids = postings::select_any(&index, &counting.request.matcher_sets)?.unwrap_or_else(|| index.all());
+            let generations = [frozen, current].into_iter().flatten();
+            if generations.clone().any(|own| !range.contains(own.range.start_ms) || !range.contains(own.range.end_ms)) {
+                let overlaps = |own: &Generation, id| own.get(id).is_some_and(|buffer| buffer.overlaps(range));
+                ids = ids.iter().filter(|id| generations.clone().any(|own| overlaps(own, *id))).collect();
+            }
+            counting.take(ids.len() as usize * size_of::<Labels>())?;
+            found.extend(ids.iter().filter_map(|id| shard.labels(id).cloned()));
+            if !by_labels && !ids.is_empty() {
+                index.names(&mut |name| {
+                    let mut counted = Ok(());
+                    index.counts(name, &ids, &mut |value, count| {
+                        if counted.is_ok() {
+                            counted = counting.pair(name, value, count);
+                        }
+                    })?;
+                    counted
+                })?;
+            }
+            if !ids.is_empty() {
+                generations.for_each(|own| counting.counted.widen(own.range));
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn add_label_names(

@@ -27,6 +27,7 @@ mod offsets;
 mod postings;
 pub mod prometheus;
 mod retention;
+mod tally;
 #[cfg(test)]
 mod testing;
 

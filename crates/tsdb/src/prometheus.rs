@@ -6,6 +6,7 @@
 //! last hours, is not read: its snapshot has them as a block.
 
 mod bits;
+pub mod chunks;
 pub mod export;
 mod histogram;
 pub mod import;

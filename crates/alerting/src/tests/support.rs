@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use model::{
-    ExemplarsRequest, Labels, LabelsRequest, Listing, Metadata, Positions, Sample, SelectRequest, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError,
+    Cardinality, CardinalityRequest, ExemplarsRequest, Labels, LabelsRequest, Listing, Metadata, Positions, Sample,
+    SelectRequest, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use queue::payload::Encoder;
 use queue::{Bounds, BoxFuture, Error, Log, Record};
@@ -117,6 +117,11 @@ impl Reader for MemoryReader {
 
     fn backlog(&self) -> u64 {
         0
+    }
+
+    /// Alerting does not ask for it.
+    fn cardinality(&self, _: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        Ok(Cardinality::default())
     }
 
     /// It keeps none, and alerting asks for none.

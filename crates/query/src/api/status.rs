@@ -3,12 +3,18 @@
 //! Only what is true is said. A field of Prometheus that has no counterpart is left out, and so is an endpoint whose answer would be
 //! made up; it is then a 404, with which the tools that ask for it cope.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::timestamp::format_rfc3339;
 
 use crate::api::Api;
+use crate::asked::Asked;
+use crate::error::Error;
 use crate::number::{write_integer, write_string};
 use crate::respond::{Answer, data};
+use crate::time::parse_integer;
 
 /// The version of Prometheus whose API this is. Grafana compares it with the versions in which endpoints and parameters came, so
 /// it is not Weir's own version, which is in `revision`. There is no `features` and no `application`: Grafana takes their presence for Mimir.
@@ -65,6 +71,47 @@ pub(crate) fn targets() -> Bytes {
 /// `/api/v1/scrape_pools`: nothing is scraped.
 pub(crate) fn scrape_pools() -> Bytes {
     data("{\"scrapePools\":[]}")
+}
+
+/// `/api/v1/targets/metadata`: nothing is scraped, and of no target is anything known. What clients said is under `/api/v1/metadata`.
+pub(crate) async fn targets_metadata(_: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+    if !form.get("limit").is_empty() {
+        parse_integer(form.get("limit")).map_err(|_| Error::Request("limit must be a number".to_owned()))?;
+    }
+    if !form.get("match_target").is_empty() {
+        promql::parse_selector(form.get("match_target")).map_err(|e| Error::parameter("match_target", e))?;
+    }
+    Ok(data("[]"))
+}
+
+/// `/api/v1/scrape_pools/config`: there is no pool.
+pub(crate) async fn scrape_pool_config(_: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+    Err(no_pool(form.get("scrapePool")))
+}
+
+/// `/api/v1/targets/relabel_steps`: there is no pool.
+pub(crate) async fn relabel_steps(_: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+    let (pool, labels) = (form.get("scrapePool"), form.get("labels"));
+    if !pool.is_empty() {
+        if labels.is_empty() {
+            return Err(Error::Request("no labels parameter provided".to_owned()));
+        }
+        let read = serde_json::from_str::<BTreeMap<String, String>>(labels);
+        read.map_err(|e| Error::Request(format!("error parsing labels: {e}")))?;
+    }
+    Err(no_pool(pool))
+}
+
+fn no_pool(name: &str) -> Error {
+    Error::Request(match name {
+        "" => "no scrapePool parameter provided".to_owned(),
+        name => format!("error retrieving scrape config: scrape pool {name:?} not found"),
+    })
+}
+
+/// `/api/v1/status/walreplay`: the log has been read when this answers; before, everything is a 503.
+pub(crate) fn wal_replay() -> Bytes {
+    data("{\"min\":0,\"max\":0,\"current\":0}")
 }
 
 /// `/api/v1/alertmanagers`: Weir sends notifications itself.

@@ -252,6 +252,38 @@ async fn what_there_is_none_of_is_an_empty_list() {
 }
 
 #[tokio::test]
+async fn there_is_no_scrape_pool_and_of_no_target_is_anything_known() {
+    let server = Server::new();
+    server.check("/api/v1/targets/metadata?match_target=%7Bjob=%22a%22%7D&metric=x&limit=5", "[]").await;
+    let refused = async |path: &str, error: &str| {
+        server.refused(&format!("/api/v1/{path}"), 400, "bad_data", error).await;
+    };
+    refused("targets/metadata?limit=x", "limit must be a number").await;
+    let reason = r#"invalid parameter \"match_target\": 1:3: parse error: unexpected end of input inside braces"#;
+    refused("targets/metadata?match_target=x%7B", reason).await;
+    let none = r#"error retrieving scrape config: scrape pool \"x\" not found"#;
+    refused("scrape_pools/config", "no scrapePool parameter provided").await;
+    refused("scrape_pools/config?scrapePool=x", none).await;
+    refused("targets/relabel_steps", "no scrapePool parameter provided").await;
+    refused("targets/relabel_steps?scrapePool=x", "no labels parameter provided").await;
+    refused("targets/relabel_steps?scrapePool=x&labels=x", "error parsing labels: expected value at line 1 column 1")
+        .await;
+    refused("targets/relabel_steps?scrapePool=x&labels=%7B%22a%22:%22b%22%7D", none).await;
+    server.check("/api/v1/status/walreplay", r#"{"min":0,"max":0,"current":0}"#).await;
+}
+
+#[tokio::test]
+async fn features_are_told_by_the_names_of_prometheus() {
+    let (_, body) = Server::new().get("/api/v1/features").await;
+    assert!(body.starts_with(r#"{"status":"success","data":{"api":{"admin":false,"#), "{body}");
+    for part in
+        [r#""fill":false,"#, r#""rate":true,"#, r#""limitk":false,"#, r#""mad_over_time":false,"#, r#""</":true,"#]
+    {
+        assert!(body.contains(&part.replace('<', "\\u003c")), "{part}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_is_formatted() {
     let server = Server::new();
     server.check("/api/v1/format_query?query=sum(up)%2b1", r#""sum(up) + 1""#).await;

@@ -82,7 +82,7 @@ async fn only_one_of_both_is_asked_for_and_says_so() {
             "/api/v1/query?query=up%5B&explain=1",
             400,
             "bad_data",
-            "invalid parameter \\\"query\\\": 1:4: parse error: unclosed left bracket",
+            "invalid parameter \\\"query\\\": 1:4: parse error: unexpected end of input in duration expression",
         )
         .await;
     let (status, body) = server.get("/api/v1/query?query=rate(up%5Bstep()-1h%5D)&explain=1").await;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::{
-    Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, Positions, SelectRequest, Series, SeriesData,
-    SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, TimeRange,
+    Buckets, Cancel, Cardinality, CardinalityRequest, Columns, Counts, Exemplar, ExemplarsRequest, Histogram,
+    HistogramSample, Kind, Labels, LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, Positions,
+    SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, Tally, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::Reader;
@@ -221,6 +221,21 @@ impl Reader for Memory {
         self.backlog.load(Ordering::Relaxed)
     }
 
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        let (mut tally, mut all) = (Tally::default(), Cardinality::default());
+        for labels in self.found(&request.matcher_sets, request.range) {
+            tally.add(labels.as_ref());
+            tally.chunks += 2;
+            all.widen(TimeRange { start_ms: NOW_MS - 60_000, end_ms: NOW_MS - 1 });
+        }
+        if tally.series > request.series_max as u64 {
+            return Err(SourceError { kind: Kind::Invalid, message: "too many series".to_owned() });
+        }
+        all.tallies.insert(0, tally);
+        all.warnings = self.listing(Vec::<String>::new()).warnings;
+        Ok(all)
+    }
+
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
         let in_range = |one: &SeriesExemplars| {
             let exemplars = one.exemplars.iter().filter(|e| request.range.contains(e.t)).cloned().collect();
@@ -268,12 +283,21 @@ impl Server {
     }
 
     pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
+        Self::start(words, memory, FrontDoor::default())
+    }
+
+    /// In front of another component.
+    pub(super) fn with_front_door(front_door: FrontDoor) -> Self {
+        Self::start(&[], model::Budget::default(), front_door)
+    }
+
+    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
         let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone(), front_door: FrontDoor::default() };
+        let deps = Deps { reader: memory.clone(), front_door };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
         Server { memory, component: started.component, registry, trigger }
     }

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use model::{
-    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError,
+    Cancel, Cardinality, CardinalityRequest, Classes, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata,
+    Positions, SelectRequest, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Tally,
 };
 use prometheus::{IntCounter, Registry};
 use queue::BoxFuture;
@@ -258,6 +258,35 @@ impl Reader for FanOut {
     /// Each record counts once for each copy that lacks it, divided by the number of copies.
     fn backlog(&self) -> u64 {
         self.poll.total().div_ceil(u64::from(self.copies))
+    }
+
+    /// The copies of a partition are counted apart from others, and those of one node are taken.
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        let modulus = if self.copies > 1 { self.nodes.len() as u32 } else { 1 };
+        let asked = CardinalityRequest { classes: Classes { modulus, ..Classes::ONE }, ..request.clone() };
+        let mut gathered = self.call(Question::Cardinality(&asked), &request.cancel)?;
+        let mut tally = Tally::default();
+        let mut all = Cardinality { warnings: std::mem::take(&mut gathered.warnings), ..Cardinality::default() };
+        for class in 0..modulus {
+            // Those which count more in doubt come later. Without copies all have a share of the only class.
+            for (at, answer) in gathered.answers.iter_mut().rev() {
+                let own = answer.cardinality.tallies.remove(&class);
+                if modulus > 1 && !self.nodes[*at].replica.owns(class) {
+                    continue;
+                }
+                tally.merge(own.unwrap_or_default());
+                if modulus > 1 {
+                    break;
+                }
+            }
+        }
+        gathered.answers.iter().filter_map(|(_, answer)| answer.cardinality.range).for_each(|range| all.widen(range));
+        if tally.series > request.series_max as u64 {
+            let message = format!("the selector finds more than {} series", request.series_max);
+            return Err(SourceError { kind: Kind::Invalid, message });
+        }
+        all.tallies.insert(0, tally);
+        Ok(all)
     }
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {

@@ -160,11 +160,11 @@ impl Node {
             held.grow(piece.len()).map_err(too_much)?;
             assembler.push(&piece);
             while let Some(frame) = assembler.next().map_err(broken)? {
-                let known = answer.series.len();
+                let (known, tallied) = (answer.series.len(), answer.tally_bytes);
                 let step = answer.take(frame).map_err(broken)?;
                 // On the way they share what they have in common.
                 let labels = answer.series[known..].iter().map(|one| size_of_val(one) + one.0.canonical().len());
-                held.grow(labels.sum()).map_err(too_much)?;
+                held.grow(labels.sum::<usize>() + answer.tally_bytes - tallied).map_err(too_much)?;
                 match step {
                     Step::More => {}
                     Step::Whole if assembler.is_empty() => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cancel, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions, SelectRequest, Series,
-    SeriesExemplars, SeriesSet, SeriesSource, SourceError,
+    Cancel, Cardinality, CardinalityRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions,
+    SelectRequest, Series, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
@@ -86,6 +86,11 @@ impl Reader for Remote {
 
     fn backlog(&self) -> u64 {
         self.poll.total()
+    }
+
+    fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        let answer = self.call(Question::Cardinality(request), &request.cancel)?;
+        Ok(Cardinality { warnings: answer.warnings, ..answer.cardinality })
     }
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {

@@ -4,7 +4,8 @@
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
 use model::{
-    Cancel, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange, Want,
+    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange,
+    Want,
 };
 use rayon::prelude::*;
 
@@ -26,6 +27,7 @@ pub(super) enum Reply {
     Metadata(Listing<Metadata>),
     Exemplars(Listing<SeriesExemplars>),
     Changes(Changes),
+    Cardinality(Cardinality),
 }
 
 /// What a task encoded.
@@ -70,6 +72,12 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             // Where nothing is known nothing is said.
             push_all(sink, changes.mark.iter().map(|mark| answer::changes(mark, &changes.ranges)))?;
             Ok((0, 0))
+        }
+        Reply::Cardinality(counted) => {
+            push_all(sink, answer::warnings(&counted.warnings))?;
+            push_all(sink, answer::cardinality(&counted))?;
+            let pairs = counted.tallies.values().flat_map(|tally| tally.labels.values());
+            Ok((pairs.map(|values| values.len() as u64).sum(), 0))
         }
     };
     match sent {

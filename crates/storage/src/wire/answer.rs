@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use model::{
-    Columns, Exemplar, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SeriesExemplars, SourceError,
-    TimeRange,
+    Cardinality, Columns, Exemplar, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SeriesExemplars,
+    SourceError, Tally, TimeRange,
 };
 use tsdb::chunk;
 
@@ -155,6 +155,40 @@ pub(crate) fn exemplars(items: &[SeriesExemplars]) -> Vec<Bytes> {
     })
 }
 
+/// Frames of what was counted.
+pub(crate) fn cardinality(counted: &Cardinality) -> Vec<Bytes> {
+    let totals = frame(FrameKind::Totals, |out| {
+        out.push(u8::from(counted.range.is_some()));
+        for time in counted.range.iter().flat_map(|range| [range.start_ms, range.end_ms]) {
+            put_signed(out, time);
+        }
+        for (class, tally) in &counted.tallies {
+            [u64::from(*class), tally.series, tally.chunks].into_iter().for_each(|n| put_number(out, n));
+        }
+    });
+    let mut frames = vec![totals];
+    for (class, tally) in &counted.tallies {
+        for (name, values) in &tally.labels {
+            let start = || {
+                let mut out = begin(FrameKind::Tally);
+                put_number(&mut out, u64::from(*class));
+                put_bytes(&mut out, name.as_bytes());
+                out
+            };
+            let mut open = start();
+            for (value, series) in values {
+                if payload_bytes(&open) >= TARGET {
+                    frames.push(finish(std::mem::replace(&mut open, start())));
+                }
+                put_bytes(&mut open, value.as_bytes());
+                put_number(&mut open, *series);
+            }
+            frames.push(finish(open));
+        }
+    }
+    frames
+}
+
 /// Records that are acknowledged and not visible yet.
 pub(crate) fn backlog(records: u64) -> Bytes {
     frame(FrameKind::Backlog, |out| put_number(out, records))
@@ -172,7 +206,7 @@ pub(crate) fn changes(mark: &Mark, ranges: &[TimeRange]) -> Bytes {
     })
 }
 
-/// The last frame of a whole answer: how many series, or elements of a list, or exemplars, it had, and how many samples.
+/// The last frame of a whole answer: how many series, or elements of a list, or exemplars, or pairs of label and value, it had, and how many samples.
 pub(crate) fn end(items: u64, samples: u64) -> Bytes {
     frame(FrameKind::End, |out| {
         put_number(out, items);
@@ -231,9 +265,13 @@ pub(crate) struct Answer {
     pub(crate) changes: Option<Changes>,
     /// As in [`model::SeriesSet`].
     pub(crate) resolution_ms: i64,
+    pub(crate) cardinality: Cardinality,
     samples: u64,
     /// Number of exemplars.
     examples: u64,
+    /// Bytes of what was counted, beside the text that came.
+    pub(crate) tally_bytes: usize,
+    pairs: u64,
 }
 
 /// What a frame makes of an answer.
@@ -280,8 +318,11 @@ impl Answer {
                 self.changes = Some(Changes { mark, ranges });
             }
             FrameKind::Resolution => self.resolution_ms = fields.signed()?,
+            FrameKind::Tally => self.read_tally(&mut fields, &frame)?,
+            FrameKind::Totals => self.read_totals(&mut fields, &frame)?,
             FrameKind::End => {
-                let items = (self.series.len() + self.texts.len() + self.metadata.len()) as u64 + self.examples;
+                let listed = (self.series.len() + self.texts.len() + self.metadata.len()) as u64;
+                let items = listed + self.examples + self.pairs;
                 let told = (fields.number()?, fields.number()?);
                 return if told == (items, self.samples) { Ok(Step::Whole) } else { Err("a frame is missing") };
             }
@@ -305,6 +346,29 @@ impl Answer {
             _ => self.exemplars.push(SeriesExemplars { series, exemplars: some }),
         }
         Ok(())
+    }
+
+    fn read_totals(&mut self, fields: &mut Fields<'_>, frame: &Frame) -> Result<(), Malformed> {
+        if fields.byte()? > 0 {
+            self.cardinality.range = Some(TimeRange { start_ms: fields.signed()?, end_ms: fields.signed()? });
+        }
+        each(fields, frame, |fields| {
+            let class = fields.small()?;
+            let (series, chunks) = (fields.number()?, fields.number()?);
+            self.cardinality.tallies.insert(class, Tally { series, chunks, ..Tally::default() });
+            Ok(())
+        })
+    }
+
+    fn read_tally(&mut self, fields: &mut Fields<'_>, frame: &Frame) -> Result<(), Malformed> {
+        let (class, name) = (fields.small()?, fields.text()?);
+        let tally = self.cardinality.tallies.get_mut(&class).ok_or("a class is counted of which nothing was told")?;
+        each(fields, frame, |fields| {
+            let value = fields.text()?;
+            self.tally_bytes += tally.add_pair(name, value, fields.number()?);
+            self.pairs += 1;
+            Ok(())
+        })
     }
 
     fn read_series(&mut self, payload: &Bytes) -> Result<(), Malformed> {

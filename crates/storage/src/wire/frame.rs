@@ -35,11 +35,15 @@ pub(crate) enum FrameKind {
     Exemplars,
     /// The longest windows out of which samples were left.
     Resolution,
+    /// Which labels the series of a class have.
+    Tally,
+    /// How many series there are.
+    Totals,
     /// What changed.
     Changes,
 }
 
-const KINDS: [FrameKind; 11] = [
+const KINDS: [FrameKind; 13] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -50,6 +54,8 @@ const KINDS: [FrameKind; 11] = [
     FrameKind::Error,
     FrameKind::Exemplars,
     FrameKind::Resolution,
+    FrameKind::Tally,
+    FrameKind::Totals,
     FrameKind::Changes,
 ];
 

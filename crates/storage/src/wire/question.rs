@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    Cancel, Claim, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, Positions, SelectRequest, TimeRange, Want,
+    Cancel, CardinalityRequest, Claim, Classes, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, Positions,
+    SelectRequest, TimeRange, Want,
 };
 
 use crate::{ChangesRequest, Mark};
@@ -21,6 +22,7 @@ pub(crate) enum Question<'a> {
     LabelValues(&'a str, &'a LabelsRequest),
     Metadata(Option<&'a str>),
     Exemplars(&'a ExemplarsRequest),
+    Cardinality(&'a CardinalityRequest),
     Changes(&'a ChangesRequest),
     /// Within this time, and the records at these offsets too.
     CaughtUp(Duration, &'a Positions),
@@ -39,6 +41,7 @@ impl Question<'_> {
             Question::LabelValues(..) => "/label-values",
             Question::Metadata(_) => "/metadata",
             Question::Exemplars(_) => "/exemplars",
+            Question::Cardinality(_) => "/cardinality",
             Question::Changes(_) => "/changes",
             Question::CaughtUp(..) => "/caught-up",
             Question::Backlog => "/backlog",
@@ -51,6 +54,7 @@ impl Question<'_> {
             Question::Select(request) => request.cancel.claim().clone(),
             Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
             Question::Exemplars(request) => request.cancel.claim().clone(),
+            Question::Cardinality(request) => request.cancel.claim().clone(),
             Question::Metadata(_) | Question::Changes(_) | Question::CaughtUp(..) | Question::Backlog => {
                 Claim::default()
             }
@@ -78,6 +82,12 @@ impl Question<'_> {
             }
             Question::Exemplars(request) => {
                 put_number(&mut out, request.exemplars_max as u64);
+                put_range(&mut out, request.range);
+                put_sets(&mut out, &request.matcher_sets);
+            }
+            Question::Cardinality(request) => {
+                put_number(&mut out, request.series_max as u64);
+                put_number(&mut out, u64::from(request.classes.modulus));
                 put_range(&mut out, request.range);
                 put_sets(&mut out, &request.matcher_sets);
             }
@@ -191,6 +201,15 @@ pub(crate) fn exemplars(body: &[u8], cancel: Cancel) -> Result<ExemplarsRequest,
     read(body, |fields| {
         let exemplars_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
         Ok(ExemplarsRequest { exemplars_max, range: range(fields)?, matcher_sets: sets(fields)?, cancel })
+    })
+}
+
+/// Reads a question how many series there are, to one who reads a log of so many partitions.
+pub(crate) fn cardinality(body: &[u8], partitions: u32, cancel: Cancel) -> Result<CardinalityRequest, Refused> {
+    read(body, |fields| {
+        let series_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        let classes = Classes { partitions, modulus: fields.small()? };
+        Ok(CardinalityRequest { series_max, classes, range: range(fields)?, matcher_sets: sets(fields)?, cancel })
     })
 }
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use model::{
-    Buckets, Cancel, Columns, Counts, Exemplar, ExemplarsRequest, Histogram, HistogramSample, Kind, Labels,
-    LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Positions, SelectRequest, SeriesData, SeriesExemplars,
-    SourceError, TimeRange, Want,
+    Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, Counts, Exemplar, ExemplarsRequest, Histogram,
+    HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Positions, SelectRequest,
+    SeriesData, SeriesExemplars, SourceError, Tally, TimeRange, Want,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,14 @@ fn questions_are_golden() {
     request.since = Some(Mark(vec![(5, 300)]));
     request.names = Some(vec!["up".to_owned()]);
     check(&Question::Changes(&request), "/changes", "01 80 01 01 01 05 ac 02 01 01 02 75 70");
+    let request = CardinalityRequest {
+        matcher_sets: vec![vec![Matcher::equal("a", "b")]],
+        range: TimeRange { start_ms: -1, end_ms: 64 },
+        classes: Classes { partitions: 0, modulus: 3 },
+        series_max: 300,
+        cancel: Cancel::default(),
+    };
+    check(&Question::Cardinality(&request), "/cardinality", "ac 02 03 01 80 01 01 01 00 01 61 01 62");
     check(&Question::Backlog, "/backlog", "");
 }
 
@@ -118,6 +126,16 @@ fn questions_are_read_as_they_were_asked() {
     };
     let read = question::exemplars(&Question::Exemplars(&asked).encode(), Cancel::default()).expect("reads");
     assert_eq!((&read.matcher_sets, read.range, read.exemplars_max), (&asked.matcher_sets, asked.range, 7));
+    let asked = CardinalityRequest {
+        matcher_sets: read.matcher_sets,
+        range: read.range,
+        classes: Classes { partitions: 0, modulus: 3 },
+        series_max: 7,
+        cancel: read.cancel,
+    };
+    let read = question::cardinality(&Question::Cardinality(&asked).encode(), 12, Cancel::default()).expect("reads");
+    assert_eq!((&read.matcher_sets, read.range, read.series_max), (&asked.matcher_sets, asked.range, 7));
+    assert_eq!(read.classes, Classes { partitions: 12, modulus: 3 }, "the partitions are those of who is asked");
     assert_eq!(question::metadata(&Question::Metadata(Some("up")).encode()), Ok(Some("up".to_owned())));
     assert_eq!(question::metadata(&[0]), Ok(None));
     let within = std::time::Duration::from_millis(300);
@@ -183,6 +201,14 @@ fn frames_are_golden() {
     let one = SeriesExemplars { series: labels(&[("a", "b")]), exemplars };
     let expect = "08 04 01 61 01 62 01 01 00 00 00 00 00 00 e0 3f 05 01 74 02 c3 a9";
     check(answer::exemplars(&[one]).remove(0), expect);
+    let mut tally = Tally { chunks: 300, ..Tally::default() };
+    tally.add(labels(&[("a", "b")]).as_ref());
+    let range = Some(TimeRange { start_ms: -1, end_ms: 64 });
+    let counted = Cardinality { tallies: [(2, tally)].into(), range, warnings: vec![] };
+    let mut frames = answer::cardinality(&counted);
+    check(frames.remove(1), "0a 02 01 61 01 62 01");
+    check(frames.remove(0), "0b 01 01 80 01 02 01 ac 02");
+    check(answer::cardinality(&Cardinality::default()).remove(0), "0b 00");
     check(answer::end(2, 300), "06 02 ac 02");
     let error = SourceError { kind: Kind::Corrupt, message: "bad".to_owned() };
     check(answer::error(&error), "07 03 03 62 61 64");
@@ -318,6 +344,25 @@ fn many_exemplars_come_in_several_frames_and_are_counted() {
     assert_eq!(read(&whole(3_002), 10_000).expect_err("refused"), "a frame is missing");
     let torn = frame(FrameKind::Exemplars, |out| out.extend_from_slice(&[4, 1, b'a', 1, b'b', 1, 0, 0, 0]));
     assert_eq!(read(&[begin(), torn].concat(), 100).expect_err("refused"), "ends too early");
+}
+
+#[test]
+fn what_was_counted_comes_in_several_frames_and_each_pair_is_counted() {
+    let mut tallies = std::collections::BTreeMap::<u32, Tally>::new();
+    for n in 0..20_000 {
+        let labels = labels(&[("n", &format!("{n:060}")), ("even", if n % 2 == 0 { "yes" } else { "no" })]);
+        tallies.entry(n % 2).or_default().add(labels.as_ref());
+    }
+    let all = Cardinality { tallies, range: None, warnings: vec![] };
+    let frames = answer::cardinality(&all);
+    assert!(frames.len() > 8 && frames.iter().all(|frame| frame.len() < 256 << 10), "{} frames", frames.len());
+    let whole = |count| [vec![begin()], answer::cardinality(&all), vec![answer::end(count, 0)]].concat().concat();
+    let answer = read(&whole(20_002), 10_000).expect("whole");
+    assert_eq!(answer.cardinality, all);
+    assert!(answer.tally_bytes > 20_000 * 60, "what it takes is known");
+    assert_eq!(read(&whole(20_001), 10_000).expect_err("refused"), "a frame is missing");
+    let untold = [vec![begin()], answer::cardinality(&all).split_off(1)].concat().concat();
+    assert_eq!(read(&untold, 10_000).expect_err("refused"), "a class is counted of which nothing was told");
 }
 
 fn any_series() -> impl Strategy<Value = Vec<(String, Vec<(i64, u64)>)>> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    Cancel, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Sample, TimeRange,
-    Want, stale_nan,
+    Cancel, CardinalityRequest, Classes, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher, Metadata,
+    MetricType, Sample, Tally, TimeRange, Want, stale_nan,
 };
 use storage::{Reader, Replica};
 
@@ -63,6 +63,7 @@ async fn conforms<R: Reader + ?Sized>(bed: &Bed, reader: Arc<R>) {
     blocking(&reader, move |reader| {
         selects(reader, &all);
         lists(reader);
+        counts(reader, &all);
         finds_exemplars(reader, &all);
     })
     .await;
@@ -120,6 +121,39 @@ fn lists<R: Reader + ?Sized>(reader: &R) {
     assert_eq!(reader.metadata(None).expect("answers").items, [&a[..], &[b]].concat());
     assert_eq!(reader.metadata(Some("a")).expect("answers").items, a);
     assert_eq!(reader.metadata(Some("c")).expect("answers").items, []);
+}
+
+fn counts<R: Reader + ?Sized>(reader: &R, all: &Samples) {
+    let ask = |matcher_sets| CardinalityRequest {
+        matcher_sets,
+        range: TimeRange::ALL,
+        classes: Classes::ONE,
+        series_max: 61,
+        cancel: Cancel::default(),
+    };
+    let check = |matcher_sets: Vec<Vec<Matcher>>, keep: &dyn Fn(&model::Labels) -> bool| {
+        let mut counted = reader.cardinality(&ask(matcher_sets)).expect("answers");
+        assert_eq!(
+            (counted.warnings.as_slice(), counted.range),
+            (&[][..], Some(TimeRange { start_ms: 0, end_ms: 59_000 }))
+        );
+        let tally = counted.tallies.remove(&0).expect("a tally");
+        let mut expect = Tally { chunks: tally.series, ..Tally::default() };
+        for labels in all.keys().filter(|labels| keep(labels)) {
+            expect.add(labels.as_ref());
+        }
+        assert_eq!((tally, counted.tallies.len()), (expect, 0));
+    };
+    check(vec![], &|_| true);
+    check(vec![vec![Matcher::equal("even", "no")]], &|l| l.get("even") == Some("no"));
+    let sets = vec![vec![Matcher::equal("even", "no")], vec![Matcher::equal("n", "long")]];
+    check(sets, &|l| l.get("even") == Some("no") || l.get("n") == Some("long"));
+    let none = reader.cardinality(&ask(vec![vec![Matcher::equal("n", "absent")]])).expect("answers");
+    assert_eq!((none.tallies.values().map(|tally| tally.series).sum::<u64>(), none.range), (0, None));
+    let few = CardinalityRequest { series_max: 60, ..ask(vec![]) };
+    let error = reader.cardinality(&few).expect_err("too many");
+    assert_eq!(error.kind, Kind::Invalid);
+    assert!(error.message.ends_with("the selector finds more than 60 series"), "{error}");
 }
 
 fn finds_exemplars<R: Reader + ?Sized>(reader: &R, all: &Samples) {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{Budget, Cancel, Kind, LabelsRequest, Sample, SelectRequest, SeriesSource, TimeRange};
+use model::{
+    Budget, Cancel, CardinalityRequest, Classes, Kind, LabelsRequest, Sample, SelectRequest, SeriesSource, TimeRange,
+};
 use runtime::Token;
 use storage::serve::Node;
 use storage::{Reader, Replica};
@@ -31,6 +33,21 @@ fn only(all: &Samples, keep: impl Fn(u32) -> bool) -> Samples {
     kept.map(|(labels, samples)| (labels.clone(), samples.clone())).collect()
 }
 
+/// How many series there are, and what is said of that.
+async fn counted(reader: &Arc<storage::reader::FanOut>) -> (u64, Vec<String>) {
+    let ask = CardinalityRequest {
+        matcher_sets: vec![],
+        range: TimeRange::ALL,
+        classes: Classes::ONE,
+        series_max: usize::MAX,
+        cancel: Cancel::default(),
+    };
+    let counted = blocking(reader, move |reader| reader.cardinality(&ask).expect("answers")).await;
+    let tally = &counted.tallies[&0];
+    assert!(tally.labels.values().all(|values| values.values().sum::<u64>() == tally.series), "each has all labels");
+    (tally.series, counted.warnings)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_down_makes_a_warning_in_every_answer() {
     let bed = Bed::new().await;
@@ -50,6 +67,8 @@ async fn a_node_that_is_down_makes_a_warning_in_every_answer() {
     });
     let listed = listed.await;
     assert_eq!((listed.items.len(), listed.warnings), (only(&all, |p| p == 1 || p == 2).len(), vec![lost.clone()]));
+    let (series, warnings) = counted(&cluster.reader).await;
+    assert_eq!((series, warnings), (only(&all, |p| p == 1 || p == 2).len() as u64, vec![lost.clone()]));
     cluster.take_down(1).await;
     let (got, warnings) = select(&cluster.reader).await.expect("answers");
     let more = format!("storage node {} is unreachable: partition 1 is missing from this answer", cluster.urls[1]);
@@ -74,8 +93,10 @@ async fn with_two_copies_a_node_that_is_down_is_not_missed_and_two_are() {
     cluster.take_down(1).await;
     for _ in 0..5 {
         assert_eq!(select(&cluster.reader).await.expect("answers"), (all.clone(), vec![]));
+        assert_eq!(counted(&cluster.reader).await, (40, vec![]), "what two have counts once");
     }
     cluster.take_down(2).await;
+    assert_eq!(counted(&cluster.reader).await.0, only(&all, |p| p != 2).len() as u64);
     let (got, mut warnings) = select(&cluster.reader).await.expect("answers");
     assert_eq!(got, only(&all, |p| p != 2), "both copies of partition 2 are gone");
     warnings.sort();

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use model::{
-    Cancel, Columns, Exemplar, ExemplarsRequest, Kind, Labels, LabelsRequest, Listing, Matcher, Metadata, Positions,
-    Sample, SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, TimeRange, Want,
+    Cancel, Cardinality, CardinalityRequest, Columns, Exemplar, ExemplarsRequest, Kind, Labels, LabelsRequest, Listing,
+    Matcher, Metadata, Positions, Sample, SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource,
+    SourceError, TimeRange, Want,
 };
 use prometheus::Registry;
 use queue::payload::Encoder;
@@ -388,6 +389,10 @@ impl Reader for Fake {
 
     fn backlog(&self) -> u64 {
         0
+    }
+
+    fn cardinality(&self, _: &CardinalityRequest) -> Result<Cardinality, SourceError> {
+        Ok(Cardinality::default())
     }
 
     fn exemplars(&self, _: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {

@@ -11,6 +11,7 @@ mod group;
 mod packed;
 mod page;
 mod postings;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -104,8 +105,15 @@ impl Index {
 
     /// Labels and chunks of a series.
     pub(crate) fn entry(&self, id: u32, memo: &mut Memo) -> Result<Entry, Error> {
+        self.put_labels(id, memo)?;
+        let labels = LabelsRef::from_canonical(&memo.text).to_labels();
+        Ok(Entry { labels, chunks: self.chunks(id, memo)? })
+    }
+
+    /// Puts the canonical text of the labels of a series into the memo.
+    fn put_labels(&self, id: u32, memo: &mut Memo) -> Result<(), Error> {
         let Memo { group, values, ahead, text } = memo;
-        let Near { group, labels, chunks } = self.group(id, group)?;
+        let Near { group, labels, .. } = self.group(id, group)?;
         if let Some(ahead) = ahead {
             self.look_ahead(id, ahead)?;
         }
@@ -140,8 +148,7 @@ impl Index {
             return Err(error);
         }
         read.map_err(|reason| self.file.corrupt(place.labels.at, reason))?;
-        let labels = LabelsRef::from_canonical(text).to_labels();
-        Ok(Entry { labels, chunks: self.chunks_in(chunks, id)? })
+        Ok(())
     }
 
     /// The chunks of a series.

@@ -84,7 +84,7 @@ fn check(request: &LabelsRequest) -> Result<(), Error> {
 }
 
 /// What was read of a block's index; `None` where that turned out to be damaged: answers are given without the block and say so.
-fn unless_damaged<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(super) fn unless_damaged<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     match read {
         Err(Error::Corrupt { .. }) => Ok(None),
         read => read.map(Some),
@@ -122,12 +122,15 @@ impl Db {
         self.changes.since(version, names, range)
     }
 
-    fn clamp(&self, range: TimeRange) -> TimeRange {
+    pub(super) fn clamp(&self, range: TimeRange) -> TimeRange {
         TimeRange { start_ms: range.start_ms.max(self.floors().lowest()), end_ms: range.end_ms }
     }
 
     /// What is seen of one moment: the view, and what `look` finds in the head while no generation begins.
-    fn with_head<T>(&self, look: impl FnOnce(Option<&Frozen>) -> Result<T, Error>) -> Result<(Arc<View>, T), Error> {
+    pub(super) fn with_head<T>(
+        &self,
+        look: impl FnOnce(Option<&Frozen>) -> Result<T, Error>,
+    ) -> Result<(Arc<View>, T), Error> {
         let _one_moment = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let view = self.view();
         let found = look(view.frozen.as_deref())?;

@@ -9,13 +9,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Cancel, Columns, Counts, Held, HistogramSample, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
+use model::{Cancel, Columns, Held, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
 use super::segments::SegmentWriter;
+use super::tombstones;
 use super::ulid::ulid;
-use super::{FLOAT_HISTOGRAM, HISTOGRAM, XOR, histogram, tombstones, xor};
 use crate::Error;
 use crate::block::{Block, Cache, Piece};
 use crate::columns::merge_newer;
@@ -214,7 +214,12 @@ impl Export<'_> {
             let Some(read) = samples.range(Mark::default()) else { continue };
             times = TimeRange { start_ms: times.start_ms.min(read.start_ms), end_ms: times.end_ms.max(read.end_ms) };
             chunks.clear();
-            push_chunks(&samples, &mut segments, &mut chunks)?;
+            super::chunks::encode(&samples, &mut |chunk| {
+                let reference = segments.push(chunk.encoding as u8, chunk.data)?;
+                let TimeRange { start_ms, end_ms } = chunk.range;
+                chunks.push(ChunkMeta { start_ms, end_ms, reference });
+                Ok::<(), Error>(())
+            })?;
             index.push(labels, &chunks)?;
             stats.series += 1;
             stats.chunks += chunks.len() as u64;
@@ -254,42 +259,4 @@ impl Export<'_> {
             }
         }
     }
-}
-
-/// Writes the samples of a series as chunks, in the order of their times: each of floats or of histograms, and of these of such as go on.
-fn push_chunks(samples: &Columns, to: &mut SegmentWriter, chunks: &mut Vec<ChunkMeta>) -> Result<(), Error> {
-    let (mut t, mut v, mut histograms) = (&samples.t[..], &samples.v[..], &samples.histograms[..]);
-    let mut data = Vec::new();
-    loop {
-        data.clear();
-        let (encoding, start_ms, end_ms) = match (t.first(), histograms.first()) {
-            (Some(first), next) if next.is_none_or(|next| *first < next.t) => {
-                let before = next.map_or(t.len(), |next| t.partition_point(|t| *t < next.t));
-                let length = before.min(xor::SAMPLES_MAX);
-                let (own_t, later_t) = t.split_at(length);
-                let (own_v, later_v) = v.split_at(length);
-                (t, v) = (later_t, later_v);
-                xor::encode(own_t, own_v, &mut data);
-                (XOR, own_t[0], own_t[length - 1])
-            }
-            (float, Some(first)) => {
-                let length = run(histograms, float.copied());
-                let (own, later) = histograms.split_at(length);
-                histograms = later;
-                histogram::encode(own, &mut data);
-                let float = matches!(first.histogram.counts, Counts::Float(_));
-                (if float { FLOAT_HISTOGRAM } else { HISTOGRAM }, first.t, own[length - 1].t)
-            }
-            _ => return Ok(()),
-        };
-        chunks.push(ChunkMeta { start_ms, end_ms, reference: to.push(encoding, &data)? });
-    }
-}
-
-/// How many histograms, at least one, make a chunk before a float comes.
-fn run(histograms: &[HistogramSample], float: Option<i64>) -> usize {
-    let goes_on = |pair: &[HistogramSample]| {
-        float.is_none_or(|float| pair[1].t < float) && histogram::continues(&pair[0].histogram, &pair[1].histogram)
-    };
-    1 + histograms.windows(2).take(histogram::SAMPLES_MAX - 1).take_while(|pair| goes_on(pair)).count()
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
 mod alerts;
+mod api;
 mod cached;
 mod chart;
 mod crash;
@@ -25,8 +26,9 @@ mod power_loss;
 mod process;
 mod prometheus;
 mod promql;
-mod running;
+mod remote_read;
 mod rule_tests;
+mod running;
 mod self_monitoring;
 mod support;
 mod tsdb;

@@ -8,6 +8,8 @@
 
 #[path = "../e2e/alerts.rs"]
 mod alerts;
+#[path = "../e2e/api.rs"]
+mod api;
 #[path = "../e2e/cached.rs"]
 mod cached;
 mod components;
@@ -37,6 +39,8 @@ mod process;
 mod processes;
 #[path = "../e2e/prometheus.rs"]
 mod prometheus;
+#[path = "../e2e/remote_read.rs"]
+mod remote_read;
 #[path = "../e2e/running.rs"]
 mod running;
 #[path = "../e2e/self_monitoring.rs"]

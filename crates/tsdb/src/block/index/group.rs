@@ -39,6 +39,21 @@ pub(super) fn each_label(
     Ok(())
 }
 
+/// Calls `see` with each column of a page of the labels of so many series: number of the name, and for each series one more than the number of its value, or 0.
+pub(super) fn each_column<'a>(
+    content: &'a [u8],
+    series: usize,
+    mut see: impl FnMut(usize, Packed<'a>),
+) -> Result<(), &'static str> {
+    let mut cursor = Cursor { bytes: content, at: 0 };
+    let mut name = 0usize;
+    while cursor.at < content.len() {
+        name = name.checked_add(cursor.number()? as usize).ok_or("number of a label name")?;
+        see(name, Packed::read(&mut cursor, series)?);
+    }
+    Ok(())
+}
+
 /// Gathers a page of chunks.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
@@ -187,6 +202,11 @@ impl<'a> Chunks<'a> {
             fact_sizes,
             facts,
         })
+    }
+
+    /// How many chunks one of the series has.
+    pub(super) fn count(&self, series: usize) -> u64 {
+        self.counts.get(series)
     }
 
     /// The chunks of one of the series.
