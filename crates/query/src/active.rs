@@ -24,6 +24,8 @@ pub(crate) enum Progress {
     Queue,
     /// It is evaluated.
     Evaluation,
+    /// Its answer, or a part of it, is on the way.
+    Answer,
 }
 
 /// What people are told of a query that is there.
@@ -56,7 +58,8 @@ impl Entry {
         match self.progress.load(Ordering::Relaxed) {
             0 => Progress::CatchUp,
             1 => Progress::Queue,
-            _ => Progress::Evaluation,
+            2 => Progress::Evaluation,
+            _ => Progress::Answer,
         }
     }
 
@@ -71,6 +74,7 @@ impl Entry {
 
     fn show(&self) -> Shown {
         let stage = match self.progress() {
+            Progress::Answer => "answering",
             _ if self.cancel.is_cancelled() => "stopping",
             Progress::CatchUp => "waiting for storage",
             Progress::Queue => "waiting for a place",

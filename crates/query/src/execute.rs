@@ -255,6 +255,7 @@ impl Executor {
                 }
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
+            entry.reach(Progress::Answer);
             // Its memory too, before anybody hears that it has ended.
             drop((running, place, admitted, context, entry, listed));
             // Nobody waits any more: then there is nobody to tell.
@@ -286,7 +287,7 @@ impl Executor {
         match entry.progress() {
             Progress::CatchUp => Stage::CatchUp { backlog: self.reader.backlog() },
             Progress::Queue => Stage::Queue,
-            Progress::Evaluation => Stage::Evaluation,
+            Progress::Evaluation | Progress::Answer => Stage::Evaluation,
         }
     }
 }

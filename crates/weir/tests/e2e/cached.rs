@@ -6,6 +6,7 @@ use model::{Labels, Sample};
 use serde_json::Value;
 
 use crate::support::{encode_form, labels};
+use crate::topology;
 use crate::weir::{Launch, Weir};
 
 /// Time of the first samples, between two minutes.
@@ -105,7 +106,7 @@ async fn what_is_kept_of_answers_is_what_an_evaluation_gives() {
                 let what = format!("m{metric}{{n=\"{}\"}}", draw.below(SERIES as i64));
                 let query = [("match[]", &*what), ("start", &from.to_string()), ("end", &(from + 90).to_string())];
                 let url = format!("{delete_url}?{}", encode_form(&query));
-                let answer = weir.http.post(url).send().await.expect("answered");
+                let answer = weir.http.post(url).bearer_auth(topology::TOKEN).send().await.expect("answered");
                 assert_eq!(answer.status(), 204);
             }
         }

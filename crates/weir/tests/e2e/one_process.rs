@@ -8,6 +8,9 @@ use crate::weir::Launch;
 
 pub(crate) const PROCESSES: [&str; 1] = ["weir"];
 
+/// Nobody asks for one.
+pub(crate) const TOKEN: &str = "";
+
 /// Queries of dashboards that find nothing here, by a metric of theirs, with the reason.
 pub(crate) const EMPTY_QUERIES: &[(&str, &str)] =
     &[("weir_storage_reader_node_up", "in one process there are no replicas of storage to be asked over the network")];

@@ -13,6 +13,9 @@ use crate::weir::Launch;
 /// In the order in which they need each other.
 pub(crate) const PROCESSES: [&str; 5] = ["queue", "storage", "alerting", "ingest", "query"];
 
+/// What the processes are started with where the test brings none.
+pub(crate) const TOKEN: &str = "a-token-of-the-test";
+
 /// Queries of dashboards that find nothing here: none.
 pub(crate) const EMPTY_QUERIES: &[(&str, &str)] = &[];
 
@@ -51,7 +54,7 @@ impl Layout {
             }
         }
         let own = tempfile::tempdir().expect("directory");
-        std::fs::write(own.path().join("token"), "a-token-of-the-test\n").expect("written");
+        std::fs::write(own.path().join("token"), format!("{TOKEN}\n")).expect("written");
         Layout { data: launch.data.to_owned(), ports, flags, env: launch.env, own }
     }
 
