@@ -29,6 +29,7 @@ mod plan;
 mod quantile;
 mod range;
 mod select;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,6 +187,7 @@ fn run<'a>(
         notes: notes::Notes::default(),
         samples_read: AtomicU64::new(0),
         series: AtomicU64::new(0),
+        shared: shared::Shared::of(&plan, text),
         meter: clock.map(|clock| measure::Meter::new(clock, planner.made())),
     };
     let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
@@ -207,6 +209,8 @@ struct Context<'a> {
     notes: notes::Notes,
     samples_read: AtomicU64,
     series: AtomicU64,
+    /// The parts that are evaluated once.
+    shared: shared::Shared,
     /// Of each part, where that is asked for.
     meter: Option<measure::Meter<'a>>,
 }

@@ -1,7 +1,7 @@
 //! How the parts of an expression are evaluated, in words, with what they took where that was measured.
 //!
 //! It says what the evaluator does, part by part, as the plan has it: parentheses are gone, a function without arguments that is the same for a query is a number,
-//! and nothing is put together that stands in the text twice.
+//! and a part that stands in the text more than once is evaluated once, of which the others say that they may have its value.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::measure::{Counters, Part};
 use super::plan::{Group, Join, Kind, Plan, Range, RangeOf, Selector};
 use super::range::outline::enough;
 use super::range::{Windows, looks_at_starts, subquery_grid};
+use super::shared::Shared;
 use super::{Params, aggregate};
 use crate::ast::{AggregateOp, BinaryOp, RangeMode, ValueType};
 
@@ -67,13 +68,14 @@ pub(super) fn tree(
     grid: Grid,
     measured: Option<&[Option<Part>]>,
 ) -> Explanation {
-    Explainer { text, params, measured }.part(plan, Some(grid), None)
+    Explainer { text, params, measured, shared: Shared::of(plan, text) }.part(plan, Some(grid), None)
 }
 
 struct Explainer<'a> {
     text: &'a str,
     params: &'a Params,
     measured: Option<&'a [Option<Part>]>,
+    shared: Shared,
 }
 
 impl Explainer<'_> {
@@ -110,7 +112,12 @@ impl Explainer<'_> {
             node: self.text_of(plan),
             kind: plan.word,
             value: plan.value,
-            strategy: if once { format!("once for all steps: {how}") } else { how },
+            strategy: [
+                if self.shared.has(plan) { "once for all parts of this text: " } else { "" },
+                if once { "once for all steps: " } else { "" },
+                &how,
+            ]
+            .concat(),
             steps: grid.map_or(0, |grid| grid.n),
             measured,
             children: parts.into_iter().map(|part| self.part(part, inner, Some(plan))).collect(),

@@ -96,6 +96,11 @@ impl Matrix {
         self.labels.len()
     }
 
+    /// What it counts as in the budget, in samples.
+    pub(super) fn samples(&self) -> usize {
+        self.cells.len() + self.histogram_samples
+    }
+
     /// Number of steps.
     pub(super) fn steps(&self) -> usize {
         self.n

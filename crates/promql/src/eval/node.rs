@@ -5,7 +5,7 @@ use model::{Columns, Labels, Sample};
 use super::grid::Grid;
 use super::matrix::{Cell, Matrix};
 use super::plan::{Kind, Plan};
-use super::{Context, Element, EvalError, Point, Text, Value, aggregate, binary, call, range, select};
+use super::{Context, Element, EvalError, Point, Text, Value, aggregate, binary, call, range, select, shared};
 use crate::ast::ValueType;
 
 /// The value of a part of the expression over a grid.
@@ -72,10 +72,11 @@ fn not_over_range(name: &str) -> EvalError {
 pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     context.check_cancelled()?;
     context.budget.allows(grid.n)?;
-    context.measured(plan, || at_steps(context, plan, grid))
+    context.measured(plan, || shared::eval(context, plan, grid))
 }
 
-fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
+/// As [`eval`], whether or not the same part was evaluated before.
+pub(super) fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
     if !plan.invariant || grid.n == 1 || constant {
         return step_by_step(context, plan, grid);

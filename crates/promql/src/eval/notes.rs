@@ -1,6 +1,7 @@
 //! Warnings and infos. The same text counts once, told at the place that raised it last.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::format::{general, two_digits};
@@ -47,6 +48,7 @@ pub(super) struct Notes {
     source: Mutex<Vec<String>>,
     /// Of the samples that were read, the longest window out of which some were left, and the last time of the newest one.
     aggregates: Mutex<Option<(u32, i64)>>,
+    raised: AtomicU64,
 }
 
 impl Notes {
@@ -90,7 +92,13 @@ impl Notes {
         *all = Some((longest.max(resolution_ms), newest.max(end_ms)));
     }
 
+    /// How many notes of places were raised, each time one was.
+    pub(super) fn raised(&self) -> u64 {
+        self.raised.load(Ordering::Relaxed)
+    }
+
     fn put(&self, info: bool, text: String, mut note: Note) {
+        self.raised.fetch_add(1, Ordering::Relaxed);
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (info, text);
         if let Some(before) = notes.get_mut(&key) {

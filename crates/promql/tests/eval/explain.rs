@@ -277,3 +277,23 @@ fn whoever_holds_what_cancels_it_sees_how_much_was_read() {
     assert!(evaluation.stats.samples_read > 0);
     assert_eq!(params.cancel.samples_read(), evaluation.stats.samples_read);
 }
+
+#[test]
+fn a_part_that_stands_in_the_text_twice_is_evaluated_once() {
+    let source = source();
+    let once = analyze("sum(max_over_time(x[10m]))", &hour(), &source).0.stats.samples_read;
+    let (evaluation, tree) = analyze("sum(max_over_time(x[10m])) - sum(max_over_time(x[10m]))", &hour(), &source);
+    assert_eq!(evaluation.stats.samples_read, once);
+    assert!(
+        tree.children.iter().all(|child| child.strategy.starts_with("once for all parts of this text: ")),
+        "{tree:?}"
+    );
+    let read: Vec<u64> = tree.children.iter().map(|child| child.measured.expect("evaluated").samples_read).collect();
+    assert_eq!(read, [once, 0]);
+    let promql::Value::Matrix(series) = &evaluation.value else { panic!("{evaluation:?}") };
+    assert!(series[0].1.v.iter().all(|v| *v == 0.0) && series[0].1.len() == 7, "{series:?}");
+    // A note has the place of the last part that raised it, so each has to.
+    let (evaluation, _) = analyze("rate(x[10m]) - rate(x[10m])", &hour(), &source);
+    assert_eq!(evaluation.infos.len(), 1);
+    assert!(evaluation.infos[0].ends_with("\"x\" (1:21)"), "{:?}", evaluation.infos);
+}

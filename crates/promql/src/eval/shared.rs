@@ -1,0 +1,212 @@
+//! Parts that stand in the text more than once, and are evaluated once.
+//!
+//! Two parts are the same where their text is, and where as much of histograms is asked of the one as of the other. The value of the first that is evaluated is
+//! kept until the others have taken it. The price is a copy of it, so large ones are not kept, nor those that raised a note: notes tell places, and each
+//! part has its own.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::grid::Grid;
+use super::matrix::Matrix;
+use super::node::{self, Val};
+use super::plan::{Kind, Plan, Range, RangeOf};
+use super::{Context, EvalError};
+use crate::ast::ValueType;
+
+/// Longer texts are not looked at: that would take the square of their length.
+const TEXT_BYTES_MAX: usize = 4096;
+/// A value is kept that has at most this part of the samples that a query may hold.
+const SHARE: usize = 16;
+
+/// Which parts are the same, and the values that are kept.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// By the number of the part: of which class it is.
+    classes: HashMap<usize, usize>,
+    /// By class.
+    kept: Mutex<Vec<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// How many parts have not asked yet.
+    left: usize,
+    value: Option<(Grid, Matrix)>,
+}
+
+/// A part with its text, and what is asked of histograms in it.
+type Key<'a> = (&'a str, Vec<bool>);
+
+impl Shared {
+    /// The parts of an expression that are the same; `text` is what it was parsed from.
+    pub(super) fn of(plan: &Plan, text: &str) -> Shared {
+        if text.len() > TEXT_BYTES_MAX {
+            return Shared::default();
+        }
+        let mut times: HashMap<Key<'_>, usize> = HashMap::new();
+        each(plan, &mut |part| {
+            if let Some(key) = key(part, text) {
+                *times.entry(key).or_default() += 1;
+            }
+            true
+        });
+        times.retain(|_, times| *times > 1);
+        let mut classes_of: HashMap<Key<'_>, usize> = HashMap::new();
+        let (mut classes, mut kept) = (HashMap::new(), Vec::new());
+        if times.is_empty() {
+            return Shared::default();
+        }
+        each(plan, &mut |part| {
+            let Some(key) = key(part, text).filter(|key| times.contains_key(key)) else { return true };
+            let class = *classes_of.entry(key).or_insert(kept.len());
+            if class == kept.len() {
+                kept.push(Kept { left: 0, value: None });
+            }
+            kept[class].left += 1;
+            classes.insert(part.id, class);
+            // What is in it is evaluated with it.
+            false
+        });
+        // One may stand alone, where the others are in larger parts that are the same.
+        classes.retain(|_, class| kept[*class].left > 1);
+        Shared { classes, kept: Mutex::new(kept) }
+    }
+
+    /// Whether a part is one of several that are the same.
+    pub(super) fn has(&self, plan: &Plan) -> bool {
+        self.classes.contains_key(&plan.id)
+    }
+}
+
+/// Goes through the parts that are evaluated over the grid of the query, a part before those in it; `see` says whether to go on to these.
+fn each<'a>(plan: &'a Plan, see: &mut dyn FnMut(&'a Plan) -> bool) {
+    if !see(plan) {
+        return;
+    }
+    // A subquery has a grid of its own.
+    if !matches!(plan.kind, Kind::Range(_)) {
+        plan.parts().into_iter().for_each(|part| each(part, see));
+    }
+}
+
+/// `None` for a part that is not worth it: one that reads no series, or is no vector.
+fn key<'a>(plan: &Plan, text: &'a str) -> Option<Key<'a>> {
+    if plan.value != ValueType::InstantVector {
+        return None;
+    }
+    let mut stats = Vec::new();
+    histograms(plan, &mut stats);
+    let own = text.get(plan.span.start..plan.span.end)?;
+    (!stats.is_empty()).then_some((own, stats))
+}
+
+/// Of every selector whether only numbers and sums of histograms are asked for.
+fn histograms(plan: &Plan, stats: &mut Vec<bool>) {
+    match &plan.kind {
+        Kind::Select(selector) => stats.push(selector.stats),
+        Kind::Range(Range { of: RangeOf::Matchers { stats: own, .. }, .. }) => stats.push(*own),
+        _ => {}
+    }
+    plan.parts().into_iter().for_each(|part| histograms(part, stats));
+}
+
+/// Evaluates a part, or takes the value that the same one had.
+pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
+    let Some(class) = context.shared.classes.get(&plan.id).copied() else { return node::at_steps(context, plan, grid) };
+    if let Some(matrix) = take(context, class, grid)? {
+        return Ok(Val::Vector(matrix));
+    }
+    let raised = context.notes.raised();
+    let value = node::at_steps(context, plan, grid)?;
+    if let Val::Vector(matrix) = &value
+        && context.notes.raised() == raised
+    {
+        keep(context, class, grid, matrix);
+    }
+    Ok(value)
+}
+
+/// The value that is kept: a copy, or itself for the last that asks.
+fn take(context: &Context, class: usize, grid: Grid) -> Result<Option<Matrix>, EvalError> {
+    let mut kept = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = &mut kept[class];
+    kept.left = kept.left.saturating_sub(1);
+    match &kept.value {
+        Some((of, _)) if *of != grid => Ok(None),
+        Some(_) if kept.left == 0 => Ok(kept.value.take().map(|(_, matrix)| matrix)),
+        Some((_, matrix)) => copy(context, matrix).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Keeps a copy, where there is room for it and somebody who will ask for it.
+fn keep(context: &Context, class: usize, grid: Grid, matrix: &Matrix) {
+    let mut kept = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = &mut kept[class];
+    if kept.left > 0 && kept.value.is_none() && matrix.samples() <= context.params.samples_max / SHARE {
+        // Who has no room for it does without.
+        kept.value = copy(context, matrix).ok().map(|matrix| (grid, matrix));
+    }
+}
+
+fn copy(context: &Context, matrix: &Matrix) -> Result<Matrix, EvalError> {
+    matrix.pick(context, &(0..matrix.len()).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::plan::Planner;
+    use crate::{Features, Params, parse};
+
+    /// The texts of the parts that are the same as another one, in their order.
+    fn same(text: &str) -> Vec<String> {
+        let params = Params {
+            start_ms: 0,
+            end_ms: 60_000,
+            step_ms: 1000,
+            lookback_ms: 300_000,
+            samples_max: 1000,
+            series_max: 1000,
+            cancel: Default::default(),
+            features: Features::all(),
+            default_subquery_step_ms: 60_000,
+        };
+        let plan = Planner::new(&params).plan(&parse(text, &Features::all()).expect("valid")).expect("a plan");
+        let shared = Shared::of(&plan, text);
+        let mut found = Vec::new();
+        each(&plan, &mut |part| {
+            if shared.has(part) {
+                found.push(text[part.span.start..part.span.end].to_owned());
+            }
+            true
+        });
+        found
+    }
+
+    #[test]
+    fn the_largest_parts_that_are_the_same_are_found() {
+        assert_eq!(same("a / (a + b)"), ["a", "a"]);
+        assert_eq!(same("sum(rate(a[5m])) / (sum(rate(a[5m])) + b)"), ["sum(rate(a[5m]))", "sum(rate(a[5m]))"]);
+        assert_eq!(same("rate(a[5m]) > 1 and rate(a[5m]) < 2"), ["rate(a[5m])", "rate(a[5m])"]);
+        assert_eq!(same("a + rate(a[5m])"), Vec::<String>::new());
+        assert_eq!(same("a + a offset 5m"), Vec::<String>::new());
+        assert_eq!(same("time() + time()"), Vec::<String>::new());
+        assert_eq!(same("sum(a) + sum(a) + a"), ["sum(a)", "sum(a)"], "the third is of another part");
+    }
+
+    #[test]
+    fn what_is_evaluated_at_other_times_or_needs_other_parts_of_histograms_is_another_part() {
+        assert_eq!(same("max_over_time(sum(a)[5m:1m]) + sum(a)"), Vec::<String>::new());
+        assert_eq!(same("histogram_count(a) + histogram_quantile(0.9, a)"), Vec::<String>::new());
+        assert_eq!(same("histogram_count(a) + histogram_sum(a)"), ["a", "a"]);
+    }
+
+    #[test]
+    fn very_long_texts_are_not_looked_at() {
+        let text = |bytes: usize| format!("a +{}a", " ".repeat(bytes - 4));
+        assert_eq!(same(&text(TEXT_BYTES_MAX)), ["a", "a"]);
+        assert_eq!(same(&text(TEXT_BYTES_MAX + 1)), Vec::<String>::new());
+    }
+}
