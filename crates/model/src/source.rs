@@ -195,8 +195,8 @@ pub trait SeriesSource: Send + Sync {
     /// The series that meet the request.
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError>;
 
-    /// Counts series by what an index knows of them. `None` where it cannot tell, and the series have to be read: where series have parts in
-    /// several places, deletions wait, histograms are among the samples, or the source has no such index.
+    /// Counts series by what an index knows of them. `None` where it cannot tell, and the series have to be read: where deletions wait,
+    /// series expire at different times, histograms are among the samples, or the source has no such index.
     fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
         let _ = request;
         Ok(None)

@@ -205,14 +205,15 @@ impl Block {
         Ok(out)
     }
 
-    /// Those of the series that have a newest sample in the range, and one that is no stale marker. `None` where that is a histogram.
+    /// Those of the series that have a newest sample in the range, and one that is no stale marker; and those of which it is one. `None` where it is a
+    /// histogram.
     pub(crate) fn live(
         &self,
         mut ids: RoaringBitmap,
         range: TimeRange,
         cancel: &Cancel,
-    ) -> Result<Option<RoaringBitmap>, Error> {
-        let mut memo = Memo::default();
+    ) -> Result<Option<(RoaringBitmap, RoaringBitmap)>, Error> {
+        let (mut memo, mut ended) = (Memo::default(), RoaringBitmap::new());
         for (newest, first) in self.index.newest().iter().zip((0u32..).step_by(GROUP)) {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -222,9 +223,13 @@ impl Block {
                 ids.remove_range(own);
             } else if !newest.live || newest.first_ms < range.start_ms || newest.last_ms > range.end_ms {
                 for id in ids.range(own).collect::<Vec<_>>() {
-                    match self.is_live(id, range, &mut memo)? {
-                        Some(true) => {}
-                        Some(false) => {
+                    match self.newest(id, range, &mut memo)? {
+                        Some(Some((_, true))) => {}
+                        Some(Some((_, false))) => {
+                            ids.remove(id);
+                            ended.insert(id);
+                        }
+                        Some(None) => {
                             ids.remove(id);
                         }
                         None => return Ok(None),
@@ -232,23 +237,30 @@ impl Block {
                 }
             }
         }
-        Ok(Some(ids))
+        Ok(Some((ids, ended)))
     }
 
-    fn is_live(&self, id: u32, range: TimeRange, memo: &mut Memo) -> Result<Option<bool>, Error> {
+    /// The newest sample of a series in a range: its time, and whether it is no stale marker. `None` where it is a histogram.
+    pub(crate) fn newest(
+        &self,
+        id: u32,
+        range: TimeRange,
+        memo: &mut Memo,
+    ) -> Result<Option<Option<(i64, bool)>>, Error> {
         let chunks = self.index.chunks(id, memo)?;
-        let Some(newest) = chunks.iter().rfind(|c| c.range.start_ms <= range.end_ms) else { return Ok(Some(false)) };
+        let Some(newest) = chunks.iter().rfind(|c| c.range.start_ms <= range.end_ms) else { return Ok(Some(None)) };
         if newest.last == Last::Histogram {
             return Ok(None);
         }
-        if newest.range.end_ms <= range.end_ms {
+        let end_ms = newest.range.end_ms;
+        if end_ms <= range.end_ms {
             let is_float = matches!(newest.last, Last::Float | Last::Aggregate);
-            return Ok(Some(newest.range.end_ms >= range.start_ms && is_float));
+            return Ok(Some((end_ms >= range.start_ms).then_some((end_ms, is_float))));
         }
         // It goes on after the range.
         let mut samples = Columns::default();
         self.read(std::slice::from_ref(newest), range, &mut samples)?;
-        Ok(Some(samples.v.last().is_some_and(|v| !is_stale(*v))))
+        Ok(Some(samples.t.last().zip(samples.v.last()).map(|(t, v)| (*t, !is_stale(*v)))))
     }
 
     /// Decodes chunks in the order in which they lie, and keeps the samples in the range.

@@ -6,6 +6,7 @@
 
 mod cardinality;
 mod compact;
+mod count;
 mod downsample;
 mod exemplars;
 mod families;

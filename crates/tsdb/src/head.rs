@@ -224,18 +224,8 @@ impl Head {
             let mut live = postings::select(&index, &request.matchers)?;
             any |= !live.is_empty();
             for id in live.clone() {
-                let mut newest = |generation: &Generation| match generation.get(id) {
-                    Some(buffer) => buffer.newest(request.range, &mut scratch),
-                    None => Ok(None),
-                };
-                let (current, older) = (newest(&shard.current), frozen.map_or(Ok(None), &mut newest));
-                let (Ok(current), Ok(older)) = (current, older) else { return Ok(None) };
-                // Of samples at the same time that of the current generation is the one written last.
-                let is_live = match (older, current) {
-                    (Some((t, live)), Some((newer, _))) if t > newer => live,
-                    (Some((_, live)), None) | (_, Some((_, live))) => live,
-                    (None, None) => false,
-                };
+                let Ok(newest) = shard.newest(frozen, id, request.range, &mut scratch) else { return Ok(None) };
+                let is_live = newest.is_some_and(|(_, is_live)| is_live);
                 if !is_live {
                     live.remove(id);
                 }
@@ -281,6 +271,30 @@ impl Head {
             }
         }
         Ok(found)
+    }
+
+    /// Calls `see` with each series that has a newest sample in the range, with its time and whether it is no stale marker. Whether that is all of them; else
+    /// there are some that have to be read.
+    pub(crate) fn newest(
+        &self,
+        frozen: Option<&Frozen>,
+        request: &CountRequest,
+        see: &mut dyn FnMut(LabelsRef<'_>, i64, bool) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut scratch = Columns::default();
+        for (at, shard) in self.shards().enumerate() {
+            let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
+            if frozen.is_none() && !shard.current.overlaps(request.range) {
+                continue;
+            }
+            for id in postings::select(&shard.index(frozen), &request.matchers)? {
+                let Ok(newest) = shard.newest(frozen, id, request.range, &mut scratch) else { return Ok(false) };
+                if let (Some((t, is_live)), Some(labels)) = (newest, shard.labels(id)) {
+                    see(labels.as_ref(), t, is_live)?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     pub(crate) fn add_label_names(

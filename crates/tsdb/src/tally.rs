@@ -30,6 +30,11 @@ pub(crate) fn pair_hash(name: &str, value: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(value.as_bytes(), xxhash_rust::xxh3::xxh3_64(name.as_bytes()))
 }
 
+/// The hash of a series.
+pub(crate) fn labels_hash(labels: LabelsRef<'_>) -> u64 {
+    labels.iter().fold(0u64, |sum, (name, value)| sum.wrapping_add(pair_hash(name, value)))
+}
+
 impl<'a> Counting<'a> {
     pub(crate) fn new(request: &'a CardinalityRequest) -> Self {
         Counting { request, counted: Cardinality::default(), seen: HashSet::new(), bytes: 0, looked_at: 0 }
@@ -47,7 +52,7 @@ impl<'a> Counting<'a> {
 
     /// Counts a series; its labels too, unless `but_labels`.
     pub(crate) fn labels(&mut self, labels: LabelsRef<'_>, chunks: u64, but_labels: bool) -> Result<(), Error> {
-        let hash = labels.iter().fold(0u64, |sum, (name, value)| sum.wrapping_add(pair_hash(name, value)));
+        let hash = labels_hash(labels);
         let class = self.request.classes.of(labels);
         if self.count(class, hash, chunks)? && !but_labels {
             let tally = self.counted.tallies.entry(class).or_default();

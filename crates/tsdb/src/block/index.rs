@@ -8,6 +8,7 @@
 mod ahead;
 mod build;
 mod group;
+mod hashes;
 mod packed;
 mod page;
 mod postings;

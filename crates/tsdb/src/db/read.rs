@@ -12,13 +12,12 @@ use model::{
 
 use super::{Db, Named, View, lock};
 use crate::Error;
-use crate::block::{Block, Piece};
+use crate::block::Piece;
 use crate::changes::Changed;
 use crate::columns::merge_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
-use crate::manifest::BlockEntry;
-use crate::postings::{add_counts, add_names, each_value, select};
+use crate::postings::{add_names, each_value};
 
 /// What one source has of a series.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ impl View {
     }
 
     /// The longest windows out of which samples of a range were left, or of as long before it.
-    fn resolution_ms(&self, range: TimeRange) -> i64 {
+    pub(super) fn resolution_ms(&self, range: TimeRange) -> i64 {
         let of = |(entry, block): &Named| {
             let length = i64::from(entry.resolution_ms);
             let since = TimeRange { start_ms: range.start_ms.saturating_sub(length), end_ms: range.end_ms };
@@ -181,25 +180,6 @@ impl Db {
     }
 }
 
-/// Adds what a block has to counts; whether that is anything. `None` where series have to be read, as where one that was found before may be in it too.
-fn count_in(
-    entry: &BlockEntry,
-    block: &Block,
-    view: &View,
-    request: &CountRequest,
-    found: bool,
-    counts: &mut HashMap<String, u64>,
-) -> Result<Option<bool>, Error> {
-    let ids = select(&block.index, &request.matchers)?;
-    let any = !ids.is_empty();
-    if (found && any) || !Cuts::new(&view.deletes, entry.number(), block)?.is_empty() {
-        return Ok(None);
-    }
-    let Some(live) = block.live(ids, request.range, &request.cancel)? else { return Ok(None) };
-    add_counts(&block.index, request.by.as_deref(), &live, counts)?;
-    Ok(Some(any))
-}
-
 impl SeriesSource for Db {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         let floors = self.floors();
@@ -216,23 +196,7 @@ impl SeriesSource for Db {
     }
 
     fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
-        if !self.floors().is_one() {
-            return Ok(None);
-        }
-        let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
-        let mut counts = HashMap::new();
-        let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
-        let Some(mut found) = in_head else { return Ok(None) };
-        // What was left out of windows that are longer than the range may be the newest.
-        if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
-            return Ok(None);
-        }
-        for (entry, block) in view.readable(request.range) {
-            let told = unless_damaged(count_in(entry, block, &view, &request, found, &mut counts))?;
-            let Some(any) = told.flatten() else { return Ok(None) };
-            found |= any;
-        }
-        Ok(Some(SeriesCounts { groups: counts.into_iter().collect(), warnings: view.warnings() }))
+        self.count_series(request)
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {

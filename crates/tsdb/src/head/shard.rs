@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
-use model::{Labels, LabelsRef, Samples};
+use model::{Columns, Labels, LabelsRef, Samples, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::Appended;
-use super::buffer::{Buffer, SealScratch};
+use super::buffer::{Buffer, SealScratch, Uncounted};
 use super::generation::Generation;
 use super::ids::Ids;
 use crate::Error;
@@ -231,6 +231,27 @@ impl Shard {
     /// The labels of a series that is known.
     pub(super) fn labels(&self, id: u32) -> Option<&Labels> {
         self.entries.get(id as usize)?.labels.as_ref()
+    }
+
+    /// The newest sample of a series in a range: its time, and whether it is no stale marker.
+    pub(super) fn newest(
+        &self,
+        frozen: Option<&Generation>,
+        id: u32,
+        range: TimeRange,
+        scratch: &mut Columns,
+    ) -> Result<Option<(i64, bool)>, Uncounted> {
+        let mut of = |generation: &Generation| match generation.get(id) {
+            Some(buffer) => buffer.newest(range, scratch),
+            None => Ok(None),
+        };
+        let (current, older) = (of(&self.current)?, frozen.map_or(Ok(None), &mut of)?);
+        // Of samples at the same time that of the current generation is the one written last.
+        Ok(match (older, current) {
+            (Some((t, live)), Some((newer, _))) if t > newer => Some((t, live)),
+            (older, None) => older,
+            (_, current) => current,
+        })
     }
 
     /// The index over those series that have samples, in the current generation or in the frozen one.

@@ -1,0 +1,220 @@
+//! Counting series by indexes alone.
+//!
+//! Where no series can be in two places that have samples in the range, the postings of each place are counted. Else series are told apart by hashes of their
+//! labels, as in [`crate::tally`], and of each its newest sample counts; only where a place has series that ended are times compared.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use model::{CountRequest, Held, LabelsRef, SeriesCounts, SourceError};
+use roaring::RoaringBitmap;
+
+use super::read::unless_damaged;
+use super::{Db, View};
+use crate::Error;
+use crate::block::{Block, Memo};
+use crate::deletes::Cuts;
+use crate::manifest::BlockEntry;
+use crate::postings::{add_counts, select};
+use crate::tally::labels_hash;
+
+/// What is kept of a series.
+const SERIES_BYTES: usize = 2 * size_of::<(u64, Known)>();
+/// Series between looks at whether anybody waits for the answer.
+const LOOK_EVERY: usize = 1024;
+
+/// The newest sample of a series that is known.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    t: i64,
+    group: u32,
+    is_live: bool,
+    /// What the head has was written later.
+    is_of_head: bool,
+}
+
+/// The series that were met.
+struct Apart<'a> {
+    request: &'a CountRequest,
+    series: HashMap<u64, Known>,
+    groups: Vec<String>,
+    numbers: HashMap<String, u32>,
+    held: Held,
+}
+
+impl Apart<'_> {
+    /// The number of a value of the label.
+    fn group(groups: &mut Vec<String>, numbers: &mut HashMap<String, u32>, value: &str) -> u32 {
+        if let Some(number) = numbers.get(value) {
+            return *number;
+        }
+        let number = groups.len() as u32;
+        groups.push(value.to_owned());
+        numbers.insert(value.to_owned(), number);
+        number
+    }
+
+    fn see(series: &mut HashMap<u64, Known>, hash: u64, new: Known) {
+        match series.entry(hash) {
+            Entry::Vacant(slot) => {
+                slot.insert(new);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                if new.t > known.t || new.t == known.t && !known.is_of_head {
+                    *known = new;
+                }
+            }
+        }
+    }
+
+    fn see_labels(&mut self, labels: LabelsRef<'_>, t: i64, is_live: bool) -> Result<(), Error> {
+        let value = self.request.by.as_deref().and_then(|name| labels.get(name)).unwrap_or("");
+        let group = Self::group(&mut self.groups, &mut self.numbers, value);
+        Self::see(&mut self.series, labels_hash(labels), Known { t, group, is_live, is_of_head: true });
+        self.look()
+    }
+
+    /// Holds what was met, and looks whether anybody waits.
+    fn look(&mut self) -> Result<(), Error> {
+        if self.series.len().is_multiple_of(LOOK_EVERY) {
+            self.held.grow_to(self.series.len() * SERIES_BYTES)?;
+            if self.request.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Meets the series of a block. Whether their newest samples are known.
+    fn block(&mut self, of: &InBlock, is_exact: bool) -> Result<bool, Error> {
+        let ids = if is_exact { &of.live | &of.ended } else { of.live.clone() };
+        let (range, mut memo, mut is_known) = (self.request.range, Memo::default(), true);
+        let claim = self.request.cancel.claim().clone();
+        let Apart { request, series, groups, numbers, held } = self;
+        let mut seen = 0usize;
+        of.block.index.each_hash(
+            &ids,
+            request.by.as_deref(),
+            &claim,
+            &mut |value| Self::group(groups, numbers, value),
+            &mut |id, hash, group| {
+                let newest = match is_exact {
+                    true => of.block.newest(id, range, &mut memo)?,
+                    false => Some(Some((range.start_ms, true))),
+                };
+                match newest {
+                    Some(Some((t, is_live))) => {
+                        Self::see(series, hash, Known { t, group, is_live, is_of_head: false });
+                    }
+                    Some(None) => {}
+                    None => is_known = false,
+                }
+                seen += 1;
+                if seen.is_multiple_of(LOOK_EVERY) {
+                    held.grow_to(series.len() * SERIES_BYTES)?;
+                    if request.cancel.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(is_known)
+    }
+
+    fn counts(self) -> HashMap<String, u64> {
+        let mut counts = vec![0u64; self.groups.len()];
+        for known in self.series.values().filter(|known| known.is_live) {
+            counts[known.group as usize] += 1;
+        }
+        self.groups.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// The series of a block that meet the request and have samples in the range: those of which the newest is no stale marker, and the others.
+struct InBlock {
+    block: Arc<Block>,
+    live: RoaringBitmap,
+    ended: RoaringBitmap,
+}
+
+impl Db {
+    /// How many series have a newest sample in the range, as [`model::SeriesSource::count`]; `None` where they have to be read.
+    pub(super) fn count_series(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        if !self.floors().is_one() {
+            return Ok(None);
+        }
+        let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
+        let mut counts = HashMap::new();
+        let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
+        let Some(in_head) = in_head else { return Ok(None) };
+        // What was left out of windows that are longer than the range may be the newest.
+        if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
+            return Ok(None);
+        }
+        let Some(blocks) = in_blocks(&view, &request)? else { return Ok(None) };
+        if blocks.len() + usize::from(in_head) > 1 {
+            return Ok(self.count_apart(&request)?);
+        }
+        if let Some(own) = blocks.first() {
+            let added = add_counts(&own.block.index, request.by.as_deref(), &own.live, &mut counts);
+            if unless_damaged(added)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(SeriesCounts { groups: counts.into_iter().collect(), warnings: view.warnings() }))
+    }
+
+    /// Counts series that may be in several places, each once.
+    fn count_apart(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, Error> {
+        let held = request.cancel.claim().hold();
+        let (series, groups, numbers) = (HashMap::new(), Vec::new(), HashMap::new());
+        let mut apart = Apart { request, series, groups, numbers, held };
+        let mut has_ended = false;
+        let (view, is_told) = self.with_head(|frozen| {
+            self.head.newest(frozen, request, &mut |labels, t, is_live| {
+                has_ended |= !is_live;
+                apart.see_labels(labels, t, is_live)
+            })
+        })?;
+        let Some(blocks) = in_blocks(&view, request)?.filter(|_| is_told) else { return Ok(None) };
+        has_ended |= blocks.iter().any(|own| !own.ended.is_empty());
+        for own in blocks {
+            if unless_damaged(apart.block(&own, has_ended))? != Some(true) {
+                return Ok(None);
+            }
+        }
+        let groups = apart.counts().into_iter().collect();
+        Ok(Some(SeriesCounts { groups, warnings: view.warnings() }))
+    }
+}
+
+/// What the blocks have of the request, those that have anything. `None` where series have to be read.
+fn in_blocks(view: &View, request: &CountRequest) -> Result<Option<Vec<InBlock>>, Error> {
+    let mut blocks = Vec::new();
+    for (entry, block) in view.readable(request.range) {
+        let told = unless_damaged(in_block(entry, block, view, request))?;
+        let Some(own) = told.flatten() else { return Ok(None) };
+        if !own.live.is_empty() || !own.ended.is_empty() {
+            blocks.push(own);
+        }
+    }
+    Ok(Some(blocks))
+}
+
+/// What a block has of the request. `None` where its series have to be read.
+fn in_block(
+    entry: &BlockEntry,
+    block: &Arc<Block>,
+    view: &View,
+    request: &CountRequest,
+) -> Result<Option<InBlock>, Error> {
+    let ids = select(&block.index, &request.matchers)?;
+    if !Cuts::new(&view.deletes, entry.number(), block)?.is_empty() {
+        return Ok(None);
+    }
+    let told = block.live(ids, request.range, &request.cancel)?;
+    Ok(told.map(|(live, ended)| InBlock { block: block.clone(), live, ended }))
+}
