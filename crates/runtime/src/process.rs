@@ -198,6 +198,7 @@ impl Process<'_> {
         let Process { component, version, page, registry, routes } = self;
         metrics::register_process(&registry, version)?;
         let memory = Limit::of(&args.memory);
+        memory.tell_allocator();
         memory.tell(&registry)?;
         let token = args.token_file.as_deref().map(Token::read).transpose()?;
         let (socket, address) = listener::bind(&args.listen).await.map_err(Error::System)?;

@@ -48,6 +48,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let Registries { page, runtime: own, .. } = &registries;
     runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
     let limit = Limit::of(&args.memory);
+    limit.tell_allocator();
     limit.tell(own)?;
     let shares = limit.shares(&Part::ALL);
     let whole = Budget::new("the process", shares.all());
