@@ -256,8 +256,8 @@ impl Executor {
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
             entry.reach(Progress::Answer);
-            // Its memory too, before anybody hears that it has ended.
-            drop((running, place, admitted, context, entry, listed));
+            // Its memory too, and its place in the list, before anybody hears that it has ended.
+            drop((running, context, entry, listed, place, admitted));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });
