@@ -178,10 +178,12 @@ impl Cache {
         infos.extend(extent.iter().flat_map(|extent| extent.infos.iter().cloned()));
         infos.sort_unstable();
         infos.dedup();
-        // One that has more steps than were asked for stays as it is as long as it holds.
-        let is_in_it = todo.is_empty() && extent.is_some_and(|extent| extent.steps != steps);
-        if !is_in_it && (extent.is_some() || stats.samples_read >= SAMPLES_MIN) {
-            store.insert(key, Arc::new(Extent { mark, steps, series: matrix.clone(), infos: infos.clone() }));
+        // One that has all steps stays as it is as long as it holds.
+        if !todo.is_empty() && (extent.is_some() || stats.samples_read >= SAMPLES_MIN) {
+            let extent = Extent { mark, steps, series: matrix.clone(), infos: infos.clone() };
+            // Else the one that it takes the place of would count as one that had to go.
+            store.remove(&key);
+            store.insert(key, Arc::new(extent));
             let bytes = usize::try_from(store.weight()).unwrap_or(usize::MAX);
             self.claim.set(bytes);
             self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -121,10 +121,14 @@ async fn what_is_kept_of_answers_is_what_an_evaluation_gives() {
         }
     }
     let page = weir.metrics().await;
-    let count = |result: &str| -> f64 {
-        let name = format!("weir_query_cache_requests_total{{result=\"{result}\"}} ");
-        page.lines().find_map(|line| line.strip_prefix(&*name)).expect("a metric").parse().expect("a number")
+    let metric = |name: &str| -> f64 {
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect("a metric").parse().expect("a number")
     };
-    let (hits, partial, misses) = (count("hit"), count("partial"), count("miss"));
+    let [hits, partial, misses] = ["hit", "partial", "miss"]
+        .map(|result| metric(&format!("weir_query_cache_requests_total{{result=\"{result}\"}}")));
     assert!(hits >= 5.0 && partial >= 50.0, "{hits} hits, {partial} in part, {misses} misses");
+    let held = metric("weir_query_cache_bytes");
+    assert!(held > 0.0 && held <= metric("weir_query_cache_bytes_max"), "{held} bytes");
+    assert_eq!(metric("weir_query_cache_evictions_total"), 0.0, "there is room for all");
 }
