@@ -151,6 +151,11 @@ impl Executor {
         self.within(self.limits.timeout, &job.listed.entry, step).await
     }
 
+    /// Waits for something else than a step, as long as a step may take and while nobody asks to stop it.
+    pub(crate) async fn wait<T>(&self, job: &Job, what: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.within(self.limits.timeout, &job.listed.entry, what).await
+    }
+
     async fn within<T>(
         &self,
         timeout: Duration,

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use model::{Kind, SelectRequest, Series, Want};
 use runtime::listener::Peer;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use self::frames::Frames;
 use self::request::{Flavour, Query};
@@ -59,9 +59,14 @@ fn text(queries: &[Query]) -> String {
         if text.len() > TEXT_BYTES_MAX {
             break;
         }
-        let matchers: Vec<String> = query.matchers.iter().map(ToString::to_string).collect();
         text.push_str(if text.is_empty() { "{" } else { " {" });
-        text.push_str(&matchers.join(", "));
+        for (at, matcher) in query.matchers.iter().enumerate() {
+            text.push_str(if at == 0 { "" } else { ", " });
+            text.push_str(&matcher.to_string());
+            if text.len() > TEXT_BYTES_MAX {
+                break;
+            }
+        }
         text.push('}');
     }
     text
@@ -125,33 +130,59 @@ async fn chunks(api: Arc<Api>, subject: Subject, queries: Vec<Query>) -> Result<
     Ok(respond(Body::from_stream(go_on(first, streaming)), CHUNKS, &warnings))
 }
 
-/// The frames after the first ones, each batch when it is asked for.
+/// What is on its way to the connection.
+enum Piece {
+    Frames(Bytes),
+    /// There are no more. A stream without it was cut off.
+    End,
+}
+
+/// The frames, each batch made when the one before was taken. Another task makes them, so that a client that takes none any more, or whose query somebody asks to
+/// stop, loses its place after as long as a query may take; who only waits for the connection would keep it.
 fn go_on(first: Bytes, streaming: Streaming) -> impl Stream<Item = Result<Bytes, Error>> {
-    stream::try_unfold((Some(first), Some(streaming)), |(first, streaming)| async move {
-        if let Some(first) = first {
-            return Ok(Some((first, (None, streaming))));
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(feed(first, streaming, sender));
+    stream::try_unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Some(Piece::Frames(bytes)) => Ok(Some((bytes, receiver))),
+            Some(Piece::End) => Ok(None),
+            None => Err(Error::Canceled("the stream was cut off")),
         }
-        let Some(Streaming { api, mut job, mut frames, _place, _running }): Option<Streaming> = streaming else {
-            return Ok(None);
-        };
+    })
+}
+
+async fn feed(first: Bytes, streaming: Streaming, sender: mpsc::Sender<Piece>) {
+    let Streaming { api, mut job, frames, _place, _running } = streaming;
+    let (mut next, mut frames) = (Some(first), Some(frames));
+    loop {
+        let piece = next.take().map_or(Piece::End, Piece::Frames);
+        let is_last = matches!(piece, Piece::End);
+        let taken = api.executor.wait(&job, async {
+            // Nobody receives any more: then there is nobody to tell.
+            sender.send(piece).await.map_err(|_| Error::Canceled("its client went away"))
+        });
+        if let Err(error) = taken.await {
+            job.has_failed(&error);
+            return tracing::debug!(%error, "a remote read was not taken to its end");
+        }
+        let Some(mut own) = frames.take().filter(|_| !is_last) else { return job.has_ended() };
         let shared = api.clone();
-        let step = move |context: &Context| Ok((frames.next(&shared, context)?, frames));
-        match api.executor.next(&job, step).await {
-            Ok((Some(bytes), mut frames)) => {
-                log(&std::mem::take(&mut frames.warnings));
-                Ok(Some((bytes, (None, Some(Streaming { api, job, frames, _place, _running })))))
-            }
-            Ok((None, _)) => {
-                job.has_ended();
-                Ok(None)
+        let step = move |context: &Context| Ok((own.next(&shared, context)?, own));
+        let made = tokio::select! {
+            made = api.executor.next(&job, step) => made,
+            () = sender.closed() => return,
+        };
+        match made {
+            Ok((bytes, mut own)) => {
+                log(&std::mem::take(&mut own.warnings));
+                (next, frames) = (bytes, Some(own));
             }
             Err(error) => {
                 tracing::warn!(%error, "a remote read failed after its first frame; its connection is cut");
-                job.has_failed(&error);
-                Err(error)
+                return job.has_failed(&error);
             }
         }
-    })
+    }
 }
 
 /// The series of a query, in the order of Prometheus.

@@ -16,7 +16,7 @@ use crate::ast::ValueType;
 
 /// Longer texts are not looked at: that would take the square of their length.
 const TEXT_BYTES_MAX: usize = 4096;
-/// A value is kept that has at most this part of the samples that a query may hold.
+/// All that is kept together has at most this part of the samples that a query may hold.
 const SHARE: usize = 16;
 
 /// Which parts are the same, and the values that are kept.
@@ -24,8 +24,15 @@ const SHARE: usize = 16;
 pub(super) struct Shared {
     /// By the number of the part: of which class it is.
     classes: HashMap<usize, usize>,
-    /// By class.
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<AllKept>,
+}
+
+/// The values that are kept, by class.
+#[derive(Debug, Default)]
+struct AllKept {
+    classes: Vec<Kept>,
+    /// What they count as together, in samples.
+    samples: usize,
 }
 
 #[derive(Debug)]
@@ -70,7 +77,7 @@ impl Shared {
         });
         // One may stand alone, where the others are in larger parts that are the same.
         classes.retain(|_, class| kept[*class].left > 1);
-        Shared { classes, kept: Mutex::new(kept) }
+        Shared { classes, kept: Mutex::new(AllKept { classes: kept, samples: 0 }) }
     }
 
     /// Whether a part is one of several that are the same.
@@ -114,7 +121,7 @@ fn histograms(plan: &Plan, stats: &mut Vec<bool>) {
 /// Evaluates a part, or takes the value that the same one had.
 pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     let Some(class) = context.shared.classes.get(&plan.id).copied() else { return node::at_steps(context, plan, grid) };
-    if let Some(matrix) = take(context, class, grid)? {
+    if let Some(matrix) = take(context, class, grid) {
         return Ok(Val::Vector(matrix));
     }
     let raised = context.notes.raised();
@@ -127,26 +134,33 @@ pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, Ev
     Ok(value)
 }
 
-/// The value that is kept: a copy, or itself for the last that asks.
-fn take(context: &Context, class: usize, grid: Grid) -> Result<Option<Matrix>, EvalError> {
-    let mut kept = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = &mut kept[class];
+/// The value that is kept: a copy, or itself for the last that asks, and for who has no room for a copy.
+fn take(context: &Context, class: usize, grid: Grid) -> Option<Matrix> {
+    let mut all = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let AllKept { classes, samples } = &mut *all;
+    let kept = &mut classes[class];
     kept.left = kept.left.saturating_sub(1);
-    match &kept.value {
-        Some((of, _)) if *of != grid => Ok(None),
-        Some(_) if kept.left == 0 => Ok(kept.value.take().map(|(_, matrix)| matrix)),
-        Some((_, matrix)) => copy(context, matrix).map(Some),
-        None => Ok(None),
+    let (_, matrix) = kept.value.as_ref().filter(|(of, _)| *of == grid)?;
+    if kept.left > 0
+        && let Ok(matrix) = copy(context, matrix)
+    {
+        return Some(matrix);
     }
+    let (_, matrix) = kept.value.take()?;
+    *samples -= matrix.samples();
+    Some(matrix)
 }
 
 /// Keeps a copy, where there is room for it and somebody who will ask for it.
 fn keep(context: &Context, class: usize, grid: Grid, matrix: &Matrix) {
-    let mut kept = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = &mut kept[class];
-    if kept.left > 0 && kept.value.is_none() && matrix.samples() <= context.params.samples_max / SHARE {
+    let mut all = context.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let AllKept { classes, samples } = &mut *all;
+    let kept = &mut classes[class];
+    let room = context.params.samples_max / SHARE;
+    if kept.left > 0 && kept.value.is_none() && *samples + matrix.samples() <= room {
         // Who has no room for it does without.
         kept.value = copy(context, matrix).ok().map(|matrix| (grid, matrix));
+        *samples += kept.value.as_ref().map_or(0, |(_, matrix)| matrix.samples());
     }
 }
 

@@ -7,8 +7,12 @@ use super::message::{Fields, Malformed, Value};
 use crate::api::series::SELECTORS_MAX;
 use crate::error::Error;
 
-/// Largest body, packed and unpacked; the same bound as Prometheus'.
-const BYTES_MAX: usize = 32 << 20;
+/// Largest body, packed and unpacked. It is read before the request has a place, so it is small; what is asked for takes some hundreds of bytes.
+const BYTES_MAX: usize = 2 << 20;
+/// Matchers of all queries together. Each may be a regular expression, which is compiled while the request is read.
+const MATCHERS_MAX: usize = 1000;
+/// Kinds of answers that are accepted; there are two.
+const ACCEPTED_MAX: usize = 16;
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -48,12 +52,13 @@ pub(super) async fn read(request: HttpRequest) -> Result<Request, Error> {
 
 fn decode(message: &[u8]) -> Result<Request, Error> {
     let (mut fields, mut queries, mut accepted) = (Fields::new(message), Vec::new(), Vec::new());
+    let mut matchers_left = MATCHERS_MAX;
     while let Some(field) = fields.next()? {
         match field {
-            (1, Value::Bytes(query)) => queries.push(read_query(query)?),
+            (1, Value::Bytes(query)) => queries.push(read_query(query, &mut matchers_left)?),
             (2, Value::Varint(number)) => accepted.push(number),
             (2, Value::Bytes(mut packed)) => {
-                while let Some(number) = packed.number()? {
+                while let Some(number) = packed.number()?.filter(|_| accepted.len() <= ACCEPTED_MAX) {
                     accepted.push(number);
                 }
             }
@@ -62,6 +67,9 @@ fn decode(message: &[u8]) -> Result<Request, Error> {
         }
         if queries.len() > SELECTORS_MAX {
             return Err(Error::Request(format!("more than {SELECTORS_MAX} queries in a request")));
+        }
+        if accepted.len() > ACCEPTED_MAX {
+            return Err(Error::Request(format!("more than {ACCEPTED_MAX} accepted response types")));
         }
     }
     Ok(Request { queries, flavour: flavour(&accepted)? })
@@ -90,13 +98,18 @@ struct Hints {
     labels_only: bool,
 }
 
-fn read_query(mut fields: Fields<'_>) -> Result<Query, Error> {
+fn read_query(mut fields: Fields<'_>, matchers_left: &mut usize) -> Result<Query, Error> {
     let (mut range, mut matchers, mut hints) = (TimeRange { start_ms: 0, end_ms: 0 }, Vec::new(), None);
     while let Some(field) = fields.next()? {
         match field {
             (1, Value::Varint(t)) => range.start_ms = t as i64,
             (2, Value::Varint(t)) => range.end_ms = t as i64,
-            (3, Value::Bytes(matcher)) => matchers.push(read_matcher(matcher)?),
+            (3, Value::Bytes(matcher)) => {
+                *matchers_left = matchers_left.checked_sub(1).ok_or_else(|| {
+                    Error::Request(format!("more than {MATCHERS_MAX} matchers in the queries of a request"))
+                })?;
+                matchers.push(read_matcher(matcher)?);
+            }
             (4, Value::Bytes(fields)) => hints = Some(read_hints(fields)?),
             (1..=4, _) => return Err(Malformed("the wrong type of a field of a query").into()),
             _ => {}

@@ -347,14 +347,20 @@ async fn what_cannot_be_read_or_met_has_a_status_and_a_reason_as_text() {
     let up = || matcher(0, "__name__", "up");
     check(b"\xff".to_vec(), 400, "snappy: corrupt input (invalid header)\n").await;
     let mut bomb = Vec::new();
-    varint(&mut bomb, (32 << 20) + 1);
-    check(bomb, 400, "snappy: decoded length 33554433 exceeds limit 33554432\n").await;
+    varint(&mut bomb, (2 << 20) + 1);
+    check(bomb, 400, "snappy: decoded length 2097153 exceeds limit 2097152\n").await;
     check(pack(&[0x0a, 9]), 400, "the request is no message of remote read: it ends within a field\n").await;
     check(pack(&number(1, 7)), 400, "the request is no message of remote read: the wrong type of a field\n").await;
     check(pack(&query(ALL, &[matcher(4, "a", "b")])), 400, "invalid matcher type\n").await;
     let (status, _, text) = send(&server, pack(&query(ALL, &[matcher(2, "a", "(")]))).await;
     assert!(status == 400 && text.starts_with(b"invalid regular expression"), "{}", String::from_utf8_lossy(&text));
-    check(pack(&query(ALL, &[up()]).repeat(1001)), 400, "more than 1000 queries in a request\n").await;
+    check(pack(&query(ALL, &[up()]).repeat(1001)), 400, "more than 1000 matchers in the queries of a request\n").await;
+    check(pack(&query(ALL, &[]).repeat(1001)), 400, "more than 1000 queries in a request\n").await;
+    let many = vec![up(); 501];
+    let reason = "more than 1000 matchers in the queries of a request\n";
+    check(pack(&query(ALL, &many).repeat(2)), 400, reason).await;
+    check(pack(&number(2, 7).repeat(17)), 400, "more than 16 accepted response types\n").await;
+    check(pack(&bytes(2, &[7; 17])), 400, "more than 16 accepted response types\n").await;
     for flavour in [vec![], number(2, 1)] {
         let ask = pack(&[query(ALL, &[up()]), flavour].concat());
         server.memory.behave(Behaviour::Fail(model::Kind::Corrupt));
@@ -436,7 +442,7 @@ async fn a_stream_that_nobody_reads_holds_no_place_of_a_query_and_ends_when_it_i
     let first = body.frame().await.expect("a frame").expect("whole").into_data().expect("data");
     assert!(frames(&first).iter().all(|frame| frame.1 == "__name__=x"));
     drop((first, body));
-    assert_eq!(server.metric("weir_query_remote_read_streams"), 0.0);
+    no_stream_is_left(&server).await;
     assert_eq!(server.metric("weir_query_cancelled_total"), 1.0);
     assert_eq!(ask(&server, &up).await.0, StatusCode::OK);
 }
@@ -456,10 +462,30 @@ async fn a_stream_that_fails_in_the_middle_does_not_end_as_if_it_were_whole() {
     let mut body = response.into_body();
     body.frame().await.expect("a frame").expect("whole");
     let error = body.frame().await.expect("more").expect_err("it fails");
-    assert_eq!(error.to_string(), "block 7 is gone");
-    drop(body);
+    assert_eq!(error.to_string(), "query was canceled: the stream was cut off");
+    no_stream_is_left(&server).await;
     assert_eq!(server.metric("weir_query_cancelled_total"), 0.0);
-    assert_eq!(server.metric("weir_query_remote_read_streams"), 0.0);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_is_cut_off_by_whoever_asks_for_it() {
+    let server = Server::new();
+    let response = begun(&server).await;
+    let listed = server.get("/api/v1/status/active_queries").await.1;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let id = listed["data"][0]["id"].as_str().expect("an id");
+    let cancel = Request::delete(format!("/api/v1/status/active_queries/{id}")).body(Body::empty());
+    assert_eq!(server.send(cancel.expect("a request")).await.0, 200);
+    no_stream_is_left(&server).await;
+    assert_eq!(server.metric("weir_query_cancelled_by_request_total"), 1.0);
+    assert!(response.into_body().collect().await.is_err(), "it does not end as if it were whole");
+}
+
+/// Waits until every stream has given its place back.
+async fn no_stream_is_left(server: &Server) {
+    while server.metric("weir_query_remote_read_streams") > 0.0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
