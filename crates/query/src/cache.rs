@@ -169,13 +169,20 @@ impl Cache {
         };
         self.count(extent.is_some(), todo.is_empty());
         let evaluated = evaluate_runs(&todo, times, evaluate)?;
-        let Some((pieces, mut infos, stats)) = evaluated else {
-            store.remove(&key);
-            return evaluate(times);
+        let (pieces, mut infos, stats) = match evaluated {
+            Evaluated::Plain(pieces, infos, stats) => (pieces, infos, stats),
+            Evaluated::Other(whole) => {
+                store.remove(&key);
+                // What was evaluated is all of it, where nothing was known.
+                return if extent.is_none() { Ok(*whole) } else { evaluate(times) };
+            }
         };
         let known_pieces = extent.into_iter().flat_map(|extent| runs.iter().map(|run| cut(&extent.series, *run)));
-        let matrix = joined(known_pieces.chain(pieces).collect());
-        infos.extend(extent.iter().flat_map(|extent| extent.infos.iter().cloned()));
+        let known_pieces: Vec<Matrix> = known_pieces.collect();
+        if known_pieces.iter().any(|piece| !piece.is_empty()) {
+            infos.extend(extent.iter().flat_map(|extent| extent.infos.iter().cloned()));
+        }
+        let matrix = joined(known_pieces.into_iter().chain(pieces).collect());
         infos.sort_unstable();
         infos.dedup();
         // One that has all steps stays as it is as long as it holds.
@@ -203,30 +210,35 @@ impl Cache {
 
 type Matrix = Vec<(Labels, Columns)>;
 
-/// What runs of steps came to: the series of each, the infos of all, and what they took.
-type Evaluated = (Vec<Matrix>, Vec<String>, Stats);
+/// What runs of steps came to.
+enum Evaluated {
+    /// The series of each, the infos of all, and what they took.
+    Plain(Vec<Matrix>, Vec<String>, Stats),
+    /// The answer of a run that may not be kept or put together with others.
+    Other(Box<Evaluation>),
+}
 
-/// Evaluates runs of steps; `None` where an answer is none that may be kept or put together.
+/// Evaluates runs of steps, up to the first whose answer may not be kept.
 fn evaluate_runs(
     runs: &[Steps],
     times: Times,
     evaluate: &dyn Fn(Times) -> Result<Evaluation, Error>,
-) -> Result<Option<Evaluated>, Error> {
+) -> Result<Evaluated, Error> {
     let (mut pieces, mut infos, mut stats) = (Vec::with_capacity(runs.len()), Vec::new(), Stats::default());
     for run in runs {
         let done = evaluate(Times { start_ms: run.first_ms, end_ms: run.last_ms, ..times })?;
-        let Value::Matrix(matrix) = done.value else { return Ok(None) };
         let is_plain = done.warnings.is_empty() && done.infos.iter().all(|info| is_of_names(info));
-        if !is_plain || matrix.iter().any(|(_, columns)| !columns.histograms.is_empty()) {
-            return Ok(None);
-        }
+        let matrix = match done.value {
+            Value::Matrix(matrix) if is_plain && matrix.iter().all(|(_, c)| c.histograms.is_empty()) => matrix,
+            value => return Ok(Evaluated::Other(Box::new(Evaluation { value, ..done }))),
+        };
         stats.samples_read += done.stats.samples_read;
         stats.series = stats.series.max(done.stats.series);
         stats.samples_peak = stats.samples_peak.max(done.stats.samples_peak);
         pieces.push(matrix);
         infos.extend(done.infos);
     }
-    Ok(Some((pieces, infos, stats)))
+    Ok(Evaluated::Plain(pieces, infos, stats))
 }
 
 /// Whether an info is the same at all steps: that the name of a metric is not one of a counter.

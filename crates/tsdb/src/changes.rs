@@ -154,6 +154,9 @@ impl Changes {
         if version < kept.forgotten || version > now {
             return Changed { version: now, ranges: vec![range] };
         }
+        if range.start_ms > range.end_ms {
+            return Changed { version: now, ranges: Vec::new() };
+        }
         let slots = names.map_or(u64::MAX, |names| names.iter().fold(0, |slots, name| slots | mask(name)));
         let mut ranges = Vec::new();
         let (from, to) = (range.start_ms.div_euclid(MINUTE_MS), range.end_ms.div_euclid(MINUTE_MS));

@@ -12,6 +12,9 @@ use crate::evaluate::Times;
 /// Functions whose value at a step depends on other steps, or on series that the selectors do not name.
 const NOT_ALONE: [&str; 5] = ["start", "end", "range", "step", "info"];
 
+/// Aggregations that pick some of the series.
+const PICKS: [AggregateOp; 4] = [AggregateOp::TopK, AggregateOp::BottomK, AggregateOp::LimitK, AggregateOp::LimitRatio];
+
 /// Queries of one key have the same value at the same step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -74,16 +77,17 @@ impl Reads {
 }
 
 fn is_of_steps_alone(expr: &Expr) -> bool {
-    let is_bound = |at: Option<At>| at.is_some();
+    let bound = |at: Option<At>| at.is_some();
     let mut is_alone = true;
     expr.walk(&mut |part| {
         is_alone &= match &part.node {
-            Node::VectorSelector(selector) => !is_bound(selector.at),
-            Node::MatrixSelector(matrix) => !is_bound(matrix.selector.at),
-            Node::Subquery(subquery) => !is_bound(subquery.at),
+            Node::VectorSelector(selector) => !bound(selector.at),
+            Node::MatrixSelector(matrix) => !bound(matrix.selector.at),
             Node::Call(call) => !NOT_ALONE.contains(&call.function.name),
-            // Which series come first is another thing where there are other ones.
-            Node::Aggregate(aggregate) => aggregate.op != AggregateOp::LimitK,
+            // Of series that tie those that come first are taken, which are others where there are other ones.
+            Node::Aggregate(aggregate) => !PICKS.contains(&aggregate.op),
+            // Whether two series that are one without their names meet is looked at over all steps.
+            Node::Subquery(subquery) => !bound(subquery.at) && selectors(&subquery.expr).len() == 1,
             _ => true,
         };
     });
@@ -122,6 +126,9 @@ mod tests {
             "rate(a[5m] @ end())",
             "max_over_time(a[1h:1m] @ start())",
             "limitk(3, a)",
+            "topk(3, a)",
+            "sum(bottomk(3, a))",
+            "rate((a or b)[5m:1m])",
             "info(a)",
             "a + range()",
             "rate(a[step()])",

@@ -52,9 +52,14 @@ impl Db {
     /// Puts one block with what these hold into their place, and leaves samples out where there is a plan for it. Returns the block, if anything is left.
     pub(super) fn replace(&self, run: &[Named], plan: &Plan<'_>, cancel: &Cancel) -> Result<Option<Arc<Block>>, Error> {
         let merged = self.write_merged(run, Some(plan), cancel)?;
-        let block = self.put_in_place(run, merged)?;
-        run.iter().for_each(|(_, block)| self.changes.touch_all(block.range()));
-        Ok(block)
+        let placed = self.put_in_place(run, merged);
+        // Where it fails it may be seen already. A sample that stays stands for those of its window that do not, so it is found for longer.
+        for (_, block) in run {
+            let TimeRange { start_ms, end_ms } = block.range();
+            let end_ms = end_ms.saturating_add(i64::from(plan.longest()));
+            self.changes.touch_all(TimeRange { start_ms, end_ms });
+        }
+        placed
     }
 
     /// Puts a block that was written of others into their place, if anything of them is left.
@@ -147,14 +152,15 @@ impl Db {
     /// Takes blocks out of the manifest.
     fn forget(&self, names: &BTreeSet<String>) -> Result<(), Error> {
         let mut ranges = Vec::new();
-        self.commit(|manifest, view| {
+        let committed = self.commit(|manifest, view| {
             manifest.blocks.retain(|entry| !names.contains(&entry.name));
             let gone = view.blocks.extract_if(.., |(entry, _)| names.contains(&entry.name));
             ranges.extend(gone.map(|(_, block)| block.range()));
             view.quarantined.retain(|(entry, _)| !names.contains(&entry.name));
-        })?;
+        });
+        // Where it fails it may be seen already.
         ranges.into_iter().for_each(|range| self.changes.touch_all(range));
-        Ok(())
+        committed
     }
 
     /// Removes expired blocks while the manifest still names them, since there is no room for the one that does not. After a crash they are

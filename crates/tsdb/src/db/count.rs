@@ -150,10 +150,6 @@ impl Db {
         let mut counts = HashMap::new();
         let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
         let Some(in_head) = in_head else { return Ok(None) };
-        // What was left out of windows that are longer than the range may be the newest.
-        if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
-            return Ok(None);
-        }
         let Some(blocks) = in_blocks(&view, &request)? else { return Ok(None) };
         if blocks.len() + usize::from(in_head) > 1 {
             return Ok(self.count_apart(&request)?);
@@ -193,6 +189,10 @@ impl Db {
 
 /// What the blocks have of the request, those that have anything. `None` where series have to be read.
 fn in_blocks(view: &View, request: &CountRequest) -> Result<Option<Vec<InBlock>>, Error> {
+    // What was left out of windows that are longer than the range may be the newest.
+    if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
+        return Ok(None);
+    }
     let mut blocks = Vec::new();
     for (entry, block) in view.readable(request.range) {
         let told = unless_damaged(in_block(entry, block, view, request))?;

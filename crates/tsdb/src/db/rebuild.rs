@@ -152,7 +152,7 @@ impl Rebuild<'_> {
             return Ok(false);
         }
         let mut is_placed = false;
-        self.db.commit(|manifest, view| {
+        let committed = self.db.commit(|manifest, view| {
             let Some(at) = manifest.blocks.iter().position(|entry| entry == old) else { return };
             is_placed = true;
             let written = std::mem::take(written);
@@ -162,8 +162,10 @@ impl Rebuild<'_> {
             view.blocks.extend(written);
             let order: HashMap<&str, usize> = manifest.blocks.iter().map(|e| e.name.as_str()).zip(0..).collect();
             view.blocks.sort_by_key(|(entry, _)| order.get(entry.name.as_str()).copied());
-        })?;
+        });
+        // Where it fails it may be seen already.
         self.db.changes.touch_all(self.entry.span);
+        committed?;
         Ok(is_placed)
     }
 

@@ -42,15 +42,17 @@ impl Db {
         if !touches_blocks && exemplars.is_none() {
             return Ok(());
         }
-        self.commit(|manifest, view| {
+        let committed = self.commit(|manifest, view| {
             exemplars.iter().for_each(|(filed, _)| filed.commit_to(manifest));
             if touches_blocks {
                 manifest.deletes.push(delete.clone());
                 view.deletes.push(delete);
             }
-        })?;
-        exemplars.iter().for_each(|(_, gone)| self.removed(gone));
+        });
+        // Where it fails it may be seen already.
         self.changes.touch_all(range);
+        committed?;
+        exemplars.iter().for_each(|(_, gone)| self.removed(gone));
         Ok(())
     }
 

@@ -18,15 +18,16 @@ const SERIES: usize = 90;
 const BEFORE: i64 = 240;
 
 /// What a dashboard may ask. The last ones are never kept.
-const QUERIES: [&str; 10] = [
+const QUERIES: [&str; 11] = [
     "sum by (job) (rate(m0[5m]))",
     "m0{n=~\"1.\"} / ignoring (job) m1{n=~\"1.\"}",
     "max_over_time(m1[10m])",
     "avg by (job) (m1 offset 7m) > 20",
     "sum(increase(m2[3m] offset -2m))",
     "max_over_time(sum by (job) (rate(m0[2m]))[10m:1m])",
-    "topk(3, m2) or vector(0)",
     "quantile by (job) (0.9, m0 - m0 offset 5m)",
+    "max by (job) (m2) or vector(0)",
+    "topk(3, m2) or vector(0)",
     "sum({__name__=~\"m.\"})",
     "sum(rate(m0[5m] @ end()))",
 ];
