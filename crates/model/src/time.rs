@@ -15,6 +15,21 @@ impl TimeRange {
     /// Every time there is.
     pub const ALL: TimeRange = TimeRange { start_ms: i64::MIN, end_ms: i64::MAX };
 
+    /// The same times as these ranges, ascending, those that meet as one.
+    pub fn apart(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
+        ranges.sort_unstable_by_key(|range| range.start_ms);
+        let mut out: Vec<TimeRange> = Vec::new();
+        for range in ranges {
+            match out.last_mut() {
+                Some(last) if range.start_ms <= last.end_ms.saturating_add(1) => {
+                    last.end_ms = last.end_ms.max(range.end_ms);
+                }
+                _ => out.push(range),
+            }
+        }
+        out
+    }
+
     /// Whether a time is in the range.
     pub fn contains(&self, t: i64) -> bool {
         self.start_ms <= t && t <= self.end_ms

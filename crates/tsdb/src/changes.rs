@@ -226,17 +226,7 @@ fn apart(mut ranges: Vec<TimeRange>, within: TimeRange) -> Vec<TimeRange> {
         range.end_ms = range.end_ms.min(within.end_ms);
         range.start_ms <= range.end_ms
     });
-    ranges.sort_unstable_by_key(|range| range.start_ms);
-    let mut out: Vec<TimeRange> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start_ms <= last.end_ms.saturating_add(1) => {
-                last.end_ms = last.end_ms.max(range.end_ms)
-            }
-            _ => out.push(range),
-        }
-    }
-    out
+    TimeRange::apart(ranges)
 }
 
 #[cfg(test)]

@@ -41,17 +41,7 @@ impl Changes {
             marks.extend(mark);
             ranges.extend(one.ranges);
         }
-        ranges.sort_unstable_by_key(|range| range.start_ms);
-        let mut apart: Vec<TimeRange> = Vec::new();
-        for range in ranges {
-            match apart.last_mut() {
-                Some(last) if range.start_ms <= last.end_ms.saturating_add(1) => {
-                    last.end_ms = last.end_ms.max(range.end_ms)
-                }
-                _ => apart.push(range),
-            }
-        }
-        Changes { mark: Some(Mark(marks)), ranges: apart }
+        Changes { mark: Some(Mark(marks)), ranges: TimeRange::apart(ranges) }
     }
 }
 
