@@ -12,6 +12,7 @@
 
 pub(crate) mod aggregates;
 pub(crate) mod bits;
+mod decimals;
 mod facts;
 mod histogram;
 mod ints;
@@ -147,9 +148,8 @@ fn decode_values(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<f64>)
         }
         DECIMAL => {
             let exponent = *bytes.get(*at + 1).ok_or("ends too early")?;
-            let power = *POWERS.get(usize::from(exponent)).ok_or("exponent")?;
             *at += 2;
-            decode_decimals(bytes, at, count, power, out)?;
+            decimals::decode(bytes, at, count, exponent, out)?;
         }
         XOR => {
             *at += 1;
@@ -181,44 +181,6 @@ pub(crate) fn anatomy(bytes: &[u8], times: Times<'_>) -> Result<(&'static str, u
         _ => return Err("unknown encoding of values"),
     };
     Ok((name, at))
-}
-
-fn decode_decimals(
-    bytes: &[u8],
-    at: &mut usize,
-    count: usize,
-    power: f64,
-    out: &mut Vec<f64>,
-) -> Result<(), &'static str> {
-    let start = out.len();
-    out.reserve(count);
-    ints::decode_to(bytes, at, count, |mantissas| push_decimals(mantissas, power, out))?;
-    for _ in 0..varint(bytes, at)? {
-        let index = varint(bytes, at)?;
-        let value = bytes.get(*at..*at + 8).ok_or("ends too early")?;
-        *at += 8;
-        let slot = usize::try_from(index).ok().and_then(|i| out[start..].get_mut(i)).ok_or("place of an exception")?;
-        *slot = f64::from_bits(u64::from_le_bytes(value.try_into().expect("eight bytes")));
-    }
-    Ok(())
-}
-
-/// Appends whole numbers divided by a power of ten.
-fn push_decimals(mantissas: &[i64], power: f64, out: &mut Vec<f64>) {
-    // A whole number below 2^51 added to the bits of 1.5 * 2^52 is the float that is so much more: additions, which the processor does
-    // for many numbers at once, where it converts one by one.
-    const SHIFT: f64 = 6_755_399_441_055_744.0;
-    let magnitudes = mantissas.iter().fold(0, |all, m| all | (m ^ (m >> 63)));
-    if magnitudes >= 1 << 51 {
-        out.extend(mantissas.iter().map(|m| *m as f64 / power));
-        return;
-    }
-    let float = |m: &i64| f64::from_bits(m.wrapping_add(SHIFT.to_bits() as i64) as u64) - SHIFT;
-    if power == 1.0 {
-        out.extend(mantissas.iter().map(float));
-    } else {
-        out.extend(mantissas.iter().map(|m| float(m) / power));
-    }
 }
 
 /// Finds the smallest power of ten that makes all values whole numbers, but for a few exceptions, and leaves the numbers in

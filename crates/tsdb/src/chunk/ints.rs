@@ -180,6 +180,11 @@ fn decode_numbers(bytes: &[u8], at: &mut usize, width: u32, low: i64, out: &mut 
         out.fill(low);
     } else if width <= unpack::WIDTH_MAX && readable.len() >= size + 8 {
         unpack::words(readable, width, low, out);
+    } else if width <= unpack::WIDTH_MAX {
+        // The last block of a chunk.
+        let mut padded = [0; BLOCK * unpack::WIDTH_MAX as usize / 8 + 8];
+        padded[..size].copy_from_slice(packed);
+        unpack::words(&padded, width, low, out);
     } else {
         let mut reader = BitReader::new(packed);
         out.fill_with(|| low.wrapping_add(reader.take(width) as i64));
