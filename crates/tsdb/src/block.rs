@@ -10,6 +10,7 @@
 mod cache;
 mod file;
 mod index;
+mod near;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -267,32 +268,35 @@ impl Block {
     pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let end = last.at.saturating_add(u64::from(last.bytes));
-        let bytes = self.file.read(first.at, end.saturating_sub(first.at))?;
-        let mut run = Run::default();
-        for (n, reference) in chunks.iter().enumerate() {
-            let chunk = self.checked(&bytes, first.at, Place { at: reference.at, bytes: reference.bytes })?;
-            let times = match reference.times {
-                None => Times::Within,
-                Some(place) => {
-                    if !run.has(place) {
-                        run = self.read_run(&chunks[n..])?;
-                    }
-                    run.times.clear();
-                    let column = self.checked(&run.bytes, run.at, place)?;
-                    let decoded = chunk::decode_times(column, &mut run.times);
-                    decoded.map_err(|reason| self.corrupt(place.at, reason))?;
-                    Times::Beside(&run.times)
-                }
-            };
-            let before = out.mark();
-            let decoded = chunk::decode_beside(chunk, times, out);
-            decoded.map_err(|reason| self.corrupt(reference.at, reason))?;
-            out.clip(before, range);
-        }
-        Ok(())
+        near::with_bytes(&self.file, first.at, end.saturating_sub(first.at), |bytes| {
+            let mut run = Run::default();
+            for (n, reference) in chunks.iter().enumerate() {
+                let chunk = self.checked(bytes, first.at, Place { at: reference.at, bytes: reference.bytes })?;
+                let before = out.mark();
+                let times = reference
+                    .times
+                    .map(|place| self.index.times(place, || self.read_times(place, &chunks[n..], &mut run)));
+                let times = times.transpose()?;
+                let times = times.as_ref().map_or(Times::Within, |times| Times::Beside(times));
+                let decoded = chunk::decode_beside(chunk, times, out);
+                decoded.map_err(|reason| self.corrupt(reference.at, reason))?;
+                out.clip(before, range);
+            }
+            Ok(())
+        })
     }
 
-    /// Reads the times of the first of these chunks, and with them those of others that lie behind them.
+    /// Reads the times of the first of these chunks.
+    fn read_times(&self, place: Place, chunks: &[ChunkRef], run: &mut Run) -> Result<Vec<i64>, Error> {
+        if !run.has(place) {
+            *run = self.read_run(chunks)?;
+        }
+        let (column, mut times) = (self.checked(&run.bytes, run.at, place)?, Vec::new());
+        chunk::decode_times(column, &mut times).map_err(|reason| self.corrupt(place.at, reason))?;
+        Ok(times)
+    }
+
+    /// Reads the columns of the times of these chunks that lie one behind the other.
     fn read_run(&self, chunks: &[ChunkRef]) -> Result<Run, Error> {
         let mut places = chunks.iter().map_while(|chunk| chunk.times);
         let Some(first) = places.next() else { return Ok(Run::default()) };
@@ -303,7 +307,7 @@ impl Block {
             }
             end = place.end();
         }
-        Ok(Run { at: first.at, bytes: self.file.read(first.at, end.saturating_sub(first.at))?, times: Vec::new() })
+        Ok(Run { at: first.at, bytes: self.file.read(first.at, end.saturating_sub(first.at))? })
     }
 
     /// What lies at a place, without the checksum, which must be right. `bytes` begins at `from`.
@@ -334,8 +338,6 @@ impl Block {
 struct Run {
     at: u64,
     bytes: Vec<u8>,
-    /// Those of one of them.
-    times: Vec<i64>,
 }
 
 impl Run {

@@ -25,7 +25,10 @@ impl Index {
                 "weir_storage_index_bytes",
                 "Memory of the blocks' indexes beside their pages, about.",
             )?,
-            cache_bytes: IntGauge::new("weir_storage_index_cache_bytes", "Memory of pages of the blocks' indexes.")?,
+            cache_bytes: IntGauge::new(
+                "weir_storage_index_cache_bytes",
+                "Memory of pages of the blocks' indexes, and of times that chunks share.",
+            )?,
             hits: IntCounter::new(
                 "weir_storage_index_cache_hits_total",
                 "Pages of indexes that were in memory when they were needed.",

@@ -1,8 +1,8 @@
-//! Pages of indexes that were read and unpacked, of all blocks of an engine, in bounded memory.
+//! Pages of indexes that were read and unpacked, and columns of times that were decoded, of all blocks of an engine, in bounded memory.
 //!
 //! A page that is asked for gets a second chance: when room is needed a hand goes round over all pages, takes the mark of a use away where there is one, and
 //! the page where there is none. Two who need a page at once both read it. A page of more than an eighth of the memory is not kept, so that none drives out
-//! all others.
+//! all others. Columns of times have a quarter of the memory to themselves: queries over long ranges go through many of them, and would drive out the pages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,18 @@ const PAGE_BYTES: usize = 128;
 /// The largest share of the memory that one page may have.
 const SHARE: usize = 8;
 
-/// A page of an index.
+/// The share of the memory that columns of times have.
+const TIMES_SHARE: usize = 4;
+
+/// A page of an index, or times that chunks share.
 #[derive(Debug, Clone)]
 pub(super) enum Page {
     /// Columns, of which each number is read where it lies.
     Columns(Arc<Vec<u8>>),
     /// Values of a label.
     Values(Arc<Values>),
+    /// A column of times.
+    Times(Arc<Vec<i64>>),
 }
 
 /// Which block, by the number that it has here, and where in its file.
@@ -32,8 +37,8 @@ type Key = (u64, u64);
 /// The pages in memory.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    state: Mutex<State>,
-    bytes_max: usize,
+    pages: Mutex<State>,
+    times: Mutex<State>,
     next_block: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -47,6 +52,7 @@ struct State {
     pages: Vec<Kept>,
     hand: usize,
     bytes: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -71,6 +77,7 @@ impl Page {
         let content = match self {
             Page::Columns(columns) => columns.capacity(),
             Page::Values(values) => values.heap_bytes(),
+            Page::Times(times) => times.capacity() * size_of::<i64>(),
         };
         content + PAGE_BYTES
     }
@@ -82,9 +89,11 @@ impl Cache {
 
     /// An empty one, for so many bytes.
     pub(crate) fn new(bytes_max: usize) -> Arc<Cache> {
+        let of = |bytes_max| Mutex::new(State { bytes_max, ..State::default() });
+        let times = bytes_max / TIMES_SHARE;
         Arc::new(Cache {
-            state: Mutex::default(),
-            bytes_max,
+            pages: of(bytes_max - times),
+            times: of(times),
             next_block: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -99,46 +108,71 @@ impl Cache {
 
     /// The page at a place of a block, which is read if it is not here.
     pub(super) fn get(&self, block: u64, at: u64, read: impl FnOnce() -> Result<Page, Error>) -> Result<Page, Error> {
-        let key = (block, at);
-        if let Some(page) = self.lock().get(key) {
+        self.get_of(&self.pages, (block, at), read)
+    }
+
+    /// As [`Cache::get`], of a column of times.
+    pub(super) fn times(
+        &self,
+        block: u64,
+        at: u64,
+        read: impl FnOnce() -> Result<Vec<i64>, Error>,
+    ) -> Result<Arc<Vec<i64>>, Error> {
+        let read = || Ok(Page::Times(Arc::new(read()?)));
+        match self.get_of(&self.times, (block, at), read)? {
+            Page::Times(times) => Ok(times),
+            // Nothing else is kept there.
+            Page::Columns(_) | Page::Values(_) => Ok(Arc::default()),
+        }
+    }
+
+    fn get_of(
+        &self,
+        state: &Mutex<State>,
+        key: Key,
+        read: impl FnOnce() -> Result<Page, Error>,
+    ) -> Result<Page, Error> {
+        if let Some(page) = lock(state).get(key) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(page);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let page = read()?;
         let bytes = page.bytes();
-        if bytes <= self.bytes_max / SHARE {
-            let mut state = self.lock();
+        let mut state = lock(state);
+        if bytes <= state.bytes_max / SHARE {
             state.keep(Kept { key, page: page.clone(), bytes, used: false });
-            while state.bytes > self.bytes_max && state.evict() {
+            while state.bytes > state.bytes_max && state.evict() {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(page)
     }
 
-    /// Forgets the pages of a block.
+    /// Forgets what there is of a block.
     pub(super) fn forget(&self, block: u64) {
-        let mut state = self.lock();
-        let mut at = 0;
-        while at < state.pages.len() {
-            if state.pages[at].key.0 == block { state.remove(at) } else { at += 1 }
+        for state in [&self.pages, &self.times] {
+            let mut state = lock(state);
+            let mut at = 0;
+            while at < state.pages.len() {
+                if state.pages[at].key.0 == block { state.remove(at) } else { at += 1 }
+            }
         }
     }
 
     pub(crate) fn figures(&self) -> Figures {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         Figures {
-            bytes: self.lock().bytes,
+            bytes: lock(&self.pages).bytes + lock(&self.times).bytes,
             hits: count(&self.hits),
             misses: count(&self.misses),
             evictions: count(&self.evictions),
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
@@ -205,7 +239,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_is_asked_for_again_stays() {
-        let cache = Cache::new(10_000);
+        let cache = Cache::new(10_000 * 4 / 3 + 1);
         for at in 0..100 {
             assert!(!ask(&cache, 1, at));
             assert!(ask(&cache, 1, 0), "{at}");
@@ -215,6 +249,30 @@ mod tests {
         cache.get(1, 1000, || Ok(page(2000))).expect("reads");
         assert!(ask(&cache, 1, 0), "a page that is too large is not kept");
         assert_eq!(cache.figures().evictions, 90);
+    }
+
+    #[test]
+    fn times_have_memory_of_their_own() {
+        let cache = Cache::new(40_000);
+        assert!(!ask(&cache, 1, 0));
+        let decoded = |at: u64| {
+            let mut was_there = true;
+            let read = || {
+                was_there = false;
+                Ok(vec![at as i64; 109])
+            };
+            assert_eq!(*cache.times(1, at, read).expect("reads"), [at as i64; 109]);
+            !was_there
+        };
+        // Of a place at which there is a page as well; ten have room, of which the first is asked for each time.
+        for at in 0..100 {
+            assert!(decoded(at) && !decoded(0) || at == 0, "{at}");
+        }
+        assert!(ask(&cache, 1, 0), "no page went for times");
+        assert_eq!(cache.figures().bytes, 11_000);
+        cache.times(2, 0, || Err(Error::Cancelled)).expect_err("fails");
+        cache.forget(1);
+        assert_eq!(cache.figures().bytes, 0);
     }
 
     #[test]

@@ -99,6 +99,15 @@ impl Index {
         self.top.series as usize
     }
 
+    /// The times of a column of the block, which are read if they are not in the cache.
+    pub(super) fn times(
+        &self,
+        place: Place,
+        read: impl FnOnce() -> Result<Vec<i64>, Error>,
+    ) -> Result<Arc<Vec<i64>>, Error> {
+        self.cache.times(self.number, place.at, read)
+    }
+
     /// Memory that it takes beside the cache, about.
     pub(crate) fn bytes(&self) -> usize {
         self.top.bytes()
@@ -230,7 +239,7 @@ impl Index {
         let read = || Ok(Page::Columns(Arc::new(page::read(&self.file, place)?)));
         match self.cache.get(self.number, place.at, read)? {
             Page::Columns(columns) => Ok(columns),
-            Page::Values(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
+            _ => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 
@@ -243,7 +252,7 @@ impl Index {
         };
         match self.cache.get(self.number, place.at, read)? {
             Page::Values(values) => Ok(values),
-            Page::Columns(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
+            _ => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 

@@ -1,0 +1,182 @@
+//! What a thread read last of blocks.
+//!
+//! Series are asked for in the order in which they lie, some dozens by each thread of a query. So what lies behind what was read is read with it once that turns
+//! out to be wanted, instead of by a call of the system each. The memory of a thread is bounded by [`AHEAD_MAX`], whatever blocks there are.
+
+use std::cell::Cell;
+
+use super::file::File;
+use crate::Error;
+
+/// Bytes that are read at once of series behind each other: some dozens of them. What is read for nothing in the end takes a few microseconds.
+const AHEAD_MAX: u64 = 32 << 10;
+/// What lies between series that are read one behind the other, at the most.
+const GAP_MAX: u64 = 4 << 10;
+
+thread_local! {
+    static BYTES: Cell<Bytes> = const { Cell::new(Bytes { file: 0, at: 0, bytes: Vec::new(), end: 0, ahead: 0 }) };
+}
+
+/// What was read last, of one file.
+#[derive(Default)]
+struct Bytes {
+    /// [`File::number`].
+    file: u64,
+    at: u64,
+    bytes: Vec<u8>,
+    /// Where that ended which was asked for.
+    end: u64,
+    /// How much was read at once.
+    ahead: u64,
+}
+
+impl Bytes {
+    /// The bytes at a place, which are read if they are not there.
+    fn get(&mut self, file: &File, at: u64, size: u64) -> Result<&[u8], Error> {
+        let end = at.saturating_add(size);
+        let is_same = self.file == file.number;
+        let is_there = is_same && self.at <= at && end <= self.at + self.bytes.len() as u64;
+        if !is_there {
+            let is_next = is_same && (self.end..=self.end + GAP_MAX).contains(&at);
+            self.ahead = if is_next { (self.ahead * 2).max(size.saturating_mul(4)).min(AHEAD_MAX) } else { 0 };
+            let wanted = size.max(self.ahead.min(file.bytes().saturating_sub(at)));
+            (self.file, self.at) = (0, at);
+            file.read_into(at, wanted, &mut self.bytes)?;
+            self.file = file.number;
+        }
+        self.end = end;
+        let from = (at - self.at) as usize;
+        Ok(&self.bytes[from..from + size as usize])
+    }
+}
+
+/// Lends the bytes of a file from a place on.
+pub(super) fn with_bytes<T>(
+    file: &File,
+    at: u64,
+    size: u64,
+    see: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut near = BYTES.take();
+    let seen = near.get(file, at, size).and_then(see);
+    // What is larger than what is read ahead is not kept.
+    if near.bytes.capacity() as u64 <= AHEAD_MAX {
+        BYTES.set(near);
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::disk::{Disk, Input, Output};
+
+    /// A disk of one file, which knows what was read of it.
+    #[derive(Debug, Clone)]
+    struct Counting(Arc<State>);
+
+    #[derive(Debug)]
+    struct State {
+        bytes: Vec<u8>,
+        /// Where, and how many bytes.
+        reads: Mutex<Vec<(u64, usize)>>,
+    }
+
+    impl Counting {
+        fn new(size: usize) -> Self {
+            let bytes = (0..size).map(|n| (n * n % 251) as u8).collect();
+            Counting(Arc::new(State { bytes, reads: Mutex::default() }))
+        }
+
+        fn reads(&self) -> Vec<(u64, usize)> {
+            std::mem::take(&mut self.0.reads.lock().expect("not poisoned"))
+        }
+    }
+
+    impl Disk for Counting {
+        fn path(&self, name: &str) -> PathBuf {
+            name.into()
+        }
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn read(&self, _name: &str) -> io::Result<Vec<u8>> {
+            Ok(self.0.bytes.clone())
+        }
+
+        fn create(&self, _name: &str) -> io::Result<Box<dyn Output>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn open(&self, _name: &str) -> io::Result<Box<dyn Input>> {
+            Ok(Box::new(self.clone()))
+        }
+
+        fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn remove(&self, _name: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Input for Counting {
+        fn bytes(&self) -> u64 {
+            self.0.bytes.len() as u64
+        }
+
+        fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+            self.0.reads.lock().expect("not poisoned").push((at, buffer.len()));
+            buffer.copy_from_slice(&self.0.bytes[at as usize..at as usize + buffer.len()]);
+            Ok(())
+        }
+    }
+
+    /// Looks at bytes, which must be those of the disk.
+    fn look(file: &File, disk: &Counting, at: u64, size: u64) {
+        with_bytes(file, at, size, |bytes| {
+            assert!(*bytes == disk.0.bytes[at as usize..(at + size) as usize], "{at} {size}");
+            Ok(())
+        })
+        .expect("reads");
+    }
+
+    #[test]
+    fn what_lies_behind_is_read_with_it_once_it_is_asked_for_in_order() {
+        let disk = Counting::new(300_000);
+        let file = File::open(&disk, "b").expect("opens");
+        (0..100).for_each(|n| look(&file, &disk, n * 2000, 1900));
+        let reads = disk.reads();
+        assert!(reads.len() < 10 && reads[0] == (0, 1900), "{reads:?}");
+        assert!(reads.iter().all(|(_, size)| *size as u64 <= AHEAD_MAX), "{reads:?}");
+        // To the end of the file and no further.
+        look(&file, &disk, 299_000, 1000);
+        look(&file, &disk, 299_990, 10);
+        // Of what is not in order no more is read than is asked for.
+        disk.reads();
+        (0..20).rev().for_each(|n| look(&file, &disk, n * 10_000, 100));
+        assert!(disk.reads().iter().all(|(_, size)| *size == 100));
+    }
+
+    #[test]
+    fn another_file_is_never_taken_for_the_one_that_was_read() {
+        let (one, other) = (Counting::new(10_000), Counting::new(20_000));
+        let files = [File::open(&one, "b").expect("opens"), File::open(&other, "b").expect("opens")];
+        for n in 0..10 {
+            look(&files[0], &one, n * 100, 100);
+            with_bytes(&files[1], n * 100, 100, |_| Ok(())).expect("reads");
+        }
+        assert_eq!(other.reads().len(), 10);
+    }
+}
