@@ -4,13 +4,14 @@
 pub(super) mod count;
 mod histograms;
 mod pick;
+mod sums;
 
 use model::Labels;
 use rayon::prelude::*;
 
 use super::format::{general, plain};
 use super::grid::Grid;
-use super::kahan::{Mean, Sum};
+use super::kahan::Mean;
 use super::labels::{Key, Numbering};
 use super::matrix::{ABSENT, Matrix, is_present};
 use super::node::{scalar, text, vector};
@@ -121,7 +122,8 @@ fn reduce(
 
 fn reduce_group(op: AggregateOp, matrix: &Matrix, rows: &[usize], param: &[f64], cells: &mut [f64]) {
     match op {
-        AggregateOp::Sum => fold(matrix, rows, cells, Sum::at, Sum::add, Sum::total),
+        AggregateOp::Sum => sums::sum(matrix, rows, cells),
+        AggregateOp::Avg if sums::mean(matrix, rows, cells) => {}
         AggregateOp::Avg => {
             let add = |mut mean: Mean, v| {
                 mean.add(v);

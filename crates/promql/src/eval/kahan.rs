@@ -1,6 +1,16 @@
 //! Summation that carries what rounding loses, as Neumaier improved it on Kahan. Where Prometheus sums this way its
 //! results depend on it to the last bit, so the order of operations is part of the contract.
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, f64x4};
+
+/// Values that are added up side by side: enough that an addition need not wait for the one before.
+const LANES: usize = 8;
+/// Values that one instruction takes.
+const TOGETHER: usize = 4;
+/// Fewer are added one after the other, which is as fast.
+const MANY: usize = 32;
+
 /// A sum and what it lost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
@@ -34,6 +44,120 @@ impl Sum {
     #[inline]
     pub(crate) fn total(self) -> f64 {
         self.sum + self.c
+    }
+}
+
+/// What [`Sum`] yields of values that are added one after the other, to the last bit. An infinite sum has no compensation.
+pub(crate) fn total(values: &[f64]) -> f64 {
+    if values.len() >= MANY
+        && let Some(total) = dispatch!(Level::new(), simd => side_by_side(simd, values))
+    {
+        return total;
+    }
+    let sum = values.iter().fold(Sum::default(), |sum, v| sum.add(*v));
+    if sum.sum.is_infinite() { sum.sum } else { sum.total() }
+}
+
+/// As [`total`], in an order that suits the processor; `None` where the order may matter.
+#[inline(always)]
+fn side_by_side<S: Simd>(simd: S, values: &[f64]) -> Option<f64> {
+    const PARTS: usize = LANES / TOGETHER;
+    let (zero, infinity) = (f64x4::splat(simd, 0.0), f64x4::splat(simd, f64::INFINITY));
+    let (mut sums, mut lost) = ([zero; PARTS], [zero; PARTS]);
+    let (mut low, mut high) = ([infinity; PARTS], [zero; PARTS]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (n, part) in chunk.as_chunks::<TOGETHER>().0.iter().enumerate() {
+            let v = f64x4::load_array_ref(simd, part);
+            let sum = sums[n] + v;
+            // As in `rounding`.
+            let v_seen = sum - sums[n];
+            lost[n] += (sums[n] - (sum - v_seen)) + (v - v_seen);
+            sums[n] = sum;
+            let size = v.abs();
+            low[n] = size.simd_eq(zero).select(infinity, size).min(low[n]);
+            high[n] = size.max(high[n]);
+        }
+    }
+    let mut spread = rest.iter().fold(Spread::default(), |spread, v| spread.with(*v));
+    spread.low = low.iter().flat_map(|low| low.to_array()).fold(spread.low, f64::min);
+    spread.high = high.iter().flat_map(|high| high.to_array()).fold(spread.high, f64::max);
+    if !spread.is_exact(values.len() + LANES) {
+        return None;
+    }
+    let sums = sums.iter().flat_map(|sums| sums.to_array());
+    let sum = sums.chain(rest.iter().copied()).fold(Sum::default(), Sum::add);
+    let lost = lost.iter().flat_map(|lost| lost.to_array());
+    let total = lost.fold(sum, |sum, lost| Sum { c: sum.c + lost, ..sum }).total();
+    (!total.is_nan()).then_some(total)
+}
+
+/// The exact sums of the first values of a column, as a float and what it lacks.
+pub(crate) struct Prefixes(Vec<Sum>);
+
+impl Prefixes {
+    /// `None` where these are not known to be exact.
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let spread = values.iter().fold(Spread::default(), |spread, v| spread.with(*v));
+        // Twice as many, since the difference of two is looked at.
+        if !spread.is_exact(2 * values.len() + LANES) {
+            return None;
+        }
+        let mut sum = Sum::default();
+        let sums = values.iter().map(|v| {
+            sum = sum.add(*v);
+            sum
+        });
+        let sums: Vec<Sum> = std::iter::once(Sum::default()).chain(sums).collect();
+        (!sum.total().is_nan()).then_some(Prefixes(sums))
+    }
+
+    /// What [`total`] is of the values in a range.
+    pub(crate) fn total(&self, from: usize, to: usize) -> f64 {
+        let (before, all) = (self.0[from], self.0[to]);
+        let sum = all.sum - before.sum;
+        let lost = rounding(all.sum, -before.sum, sum);
+        sum + (lost + (all.c - before.c))
+    }
+}
+
+/// What is lost when `a + b` is rounded to `sum`; exact (Knuth, The Art of Computer Programming, volume 2, 4.2.2, theorem B).
+fn rounding(a: f64, b: f64, sum: f64) -> f64 {
+    let b_seen = sum - a;
+    (a - (sum - b_seen)) + (b - b_seen)
+}
+
+/// How far values that are numbers are from zero.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    /// The least distance that is not zero, and the largest.
+    low: f64,
+    high: f64,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Spread { low: f64::INFINITY, high: 0.0 }
+    }
+}
+
+impl Spread {
+    /// With one more value.
+    fn with(self, value: f64) -> Self {
+        let size = value.abs();
+        let apart = if size == 0.0 { f64::INFINITY } else { size };
+        Spread { low: self.low.min(apart), high: self.high.max(size) }
+    }
+
+    /// Whether what so many additions of such values lose is added up without loss, in any order: then sum and compensation are the exact sum, of which the
+    /// total is the nearest float, and the order does not matter.
+    ///
+    /// All sums are multiples of the last place of the least value, `u`. An addition loses at most 2^-53 of a sum, so all of them lose at most
+    /// `number² * high * 2^-53`, and a multiple of `u` is a float if it is below `2^53 * u`, which is above `low`.
+    fn is_exact(self, number: usize) -> bool {
+        const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
+        let number = number as f64;
+        self.high < 1e290 && number * number * self.high <= TWO_TO_53 * self.low
     }
 }
 
@@ -90,6 +214,96 @@ mod tests {
         assert_eq!(sum.total(), 2.0);
         let overflow = [f64::MAX, f64::MAX].into_iter().fold(Sum::default(), Sum::add);
         assert_eq!(overflow.total(), f64::INFINITY);
+    }
+
+    /// One after the other.
+    fn in_order(values: &[f64]) -> f64 {
+        let sum = values.iter().fold(Sum::default(), |sum, v| sum.add(*v));
+        if sum.sum.is_infinite() { sum.sum } else { sum.total() }
+    }
+
+    fn is_beside(values: &[f64]) -> bool {
+        dispatch!(Level::new(), simd => side_by_side(simd, values)).is_some()
+    }
+
+    /// Drawn values: so many, of a size, of a kind.
+    fn drawn(seed: u64, number: usize, kind: u64) -> Vec<f64> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut walk = 0.0;
+        let value = |_| {
+            let (a, b) = (next(), next());
+            match kind {
+                0 => (a % 1_000_000) as f64 / 100.0,
+                1 => (a >> 11) as f64 / (b % 1000 + 1) as f64,
+                2 => f64::from_bits(0x3ff0_0000_0000_0000 | a >> 12) - 1.5,
+                3 => ((a % 2000) as f64 - 1000.0) * 10f64.powi((b % 40) as i32 - 20),
+                4 => f64::from_bits(a),
+                5 => [0.0, -0.0, 0.1, -0.1][(a % 4) as usize],
+                _ => {
+                    walk += (a % 1000) as f64 / 1000.0;
+                    walk
+                }
+            }
+        };
+        (0..number).map(value).collect()
+    }
+
+    #[test]
+    fn a_total_is_that_of_adding_one_after_the_other() {
+        let mut beside = [0; 7];
+        for seed in 0..400 {
+            for kind in 0..7 {
+                for number in [1, 31, 32, 33, 100, 2880] {
+                    let values = drawn(seed * 7 + kind, number, kind);
+                    let expected = in_order(&values);
+                    let total = total(&values);
+                    let same = total.to_bits() == expected.to_bits() || total.is_nan() && expected.is_nan();
+                    assert!(same, "{seed} {kind} {number}: {total:e} {expected:e}");
+                    beside[kind as usize] += usize::from(number == 2880 && is_beside(&values));
+                }
+            }
+        }
+        // What metrics look like is added side by side, what cannot be is not.
+        assert_eq!((beside[0] > 300, beside[6] > 300, beside[3], beside[4]), (true, true, 0, 0), "{beside:?}");
+    }
+
+    #[test]
+    fn a_difference_of_prefixes_is_the_total_of_what_is_between() {
+        let mut known = 0;
+        for seed in 0..60 {
+            for kind in 0..7 {
+                let values = drawn(seed * 7 + kind, 300, kind);
+                let Some(prefixes) = Prefixes::of(&values) else { continue };
+                known += 1;
+                for from in (0..300).step_by(7) {
+                    for to in (from..=300).step_by(11) {
+                        let (expected, total) = (in_order(&values[from..to]), prefixes.total(from, to));
+                        assert_eq!(total.to_bits(), expected.to_bits(), "{seed} {kind} {from}..{to}");
+                    }
+                }
+            }
+        }
+        assert!(known > 200, "{known}");
+    }
+
+    #[test]
+    fn a_total_of_what_is_no_number_is_that_of_adding() {
+        let mut values = drawn(1, 100, 0);
+        values[50] = f64::INFINITY;
+        assert_eq!(total(&values), f64::INFINITY);
+        values[70] = f64::NEG_INFINITY;
+        assert!(total(&values).is_nan());
+        values[70] = f64::NAN;
+        assert!(total(&values).is_nan());
+        assert_eq!(total(&[f64::MAX; 64]), f64::INFINITY);
+        assert_eq!(total(&[-0.0; 64]).to_bits(), 0);
+        assert_eq!(total(&[5e-324; 64]), 64.0 * 5e-324);
     }
 
     #[test]

@@ -91,6 +91,13 @@ impl Matrix {
         }
     }
 
+    /// With room for so many series.
+    pub(super) fn with_room(context: &Context, n: usize, series: usize) -> Result<Self, EvalError> {
+        let mut matrix = Matrix::new(context, n);
+        matrix.make_room(series.saturating_mul(n))?;
+        Ok(matrix)
+    }
+
     /// Number of series.
     pub(super) fn len(&self) -> usize {
         self.labels.len()

@@ -109,7 +109,7 @@ pub(super) struct Selector {
 }
 
 /// Moves the time of evaluation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct When {
     offset: i64,
     at: Option<i64>,

@@ -7,6 +7,8 @@ pub(super) mod histograms;
 mod inputs;
 pub(super) mod outline;
 mod over_time;
+mod rates;
+mod slide;
 mod starts;
 mod trend;
 
@@ -22,6 +24,7 @@ use super::select::{each, reach, select};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
+use counters::Of;
 use extended::Reach;
 use inputs::{subquery, wider};
 use outline::{Memory, Reader, Samples};
@@ -90,20 +93,54 @@ impl Windows<'_> {
     /// Calls `reduce` for each window that has a sample, and writes what it yields.
     #[inline]
     pub(super) fn slide(&self, t: &[i64], cells: &mut [f64], mut reduce: impl FnMut(Window) -> Option<f64>) {
-        let (mut from, mut to) = (0, 0);
-        for (step, cell) in cells.iter_mut().enumerate() {
+        self.each(t, cells.len(), |window| cells[window.step] = reduce(window).unwrap_or(ABSENT));
+    }
+
+    /// Calls `see` for each of the first `number` windows that has a sample.
+    #[inline]
+    pub(super) fn each(&self, t: &[i64], number: usize, mut see: impl FnMut(Window)) {
+        let (mut from, mut to) = (Edge::default(), Edge::default());
+        for step in 0..number {
             let end = self.when.of(self.grid.at(step));
-            let start = end.saturating_sub(self.range);
-            while to < t.len() && t[to] <= end {
-                to += 1;
-            }
-            while from < to && t[from] <= start {
-                from += 1;
-            }
+            let (from, to) = (from.after(t, end.saturating_sub(self.range)), to.after(t, end));
             if from < to {
-                *cell = reduce(Window { step, from, to, end }).unwrap_or(ABSENT);
+                see(Window { step, from, to, end });
             }
         }
+    }
+}
+
+/// An edge of windows, as a place among times that only grows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Edge {
+    at: usize,
+    /// How far it went the last time, which is mostly how far it goes.
+    stride: usize,
+}
+
+impl Edge {
+    /// The first place with a later time.
+    #[inline]
+    pub(super) fn after(&mut self, t: &[i64], end: i64) -> usize {
+        let guess = self.at + self.stride;
+        let is_before = |at: usize| t.get(at).is_some_and(|t| *t <= end);
+        let fits = (guess == self.at || is_before(guess - 1)) && !is_before(guess);
+        if !fits {
+            let mut step = 1;
+            let mut low = self.at;
+            // Twice as far each time, then the half of what is left.
+            while is_before(low + step - 1) {
+                low += step;
+                step *= 2;
+            }
+            let high = (low + step - 1).min(t.len());
+            let found = low + t.get(low..high).unwrap_or_default().partition_point(|t| *t <= end);
+            self.stride = found - self.at;
+            self.at = found;
+        } else {
+            self.at = guess;
+        }
+        self.at
     }
 }
 
@@ -146,9 +183,12 @@ pub(super) fn eval(
             let parts = each(
                 context,
                 &series,
-                |chunk, out, memory: &mut Memory, held| {
+                |chunk, out, (memory, scratch): &mut (Memory, rates::Scratch), held| {
                     for series in chunk {
-                        reduction.series(&series.labels, false, reader.read(series, memory, held)?, out)?;
+                        let samples = reader.read(series, memory, held)?;
+                        let own = samples.columns.memory();
+                        reduction.series(&series.labels, false, samples, out, scratch)?;
+                        held.grow_to(own + scratch.bytes())?;
                     }
                     Ok(())
                 },
@@ -158,12 +198,12 @@ pub(super) fn eval(
             Matrix::concat(context, grid.n, parts)?
         }
         RangeOf::Subquery { inner, step } => {
-            let mut out = Matrix::new(context, grid.n);
+            let (mut out, mut scratch) = (Matrix::new(context, grid.n), rates::Scratch::default());
             let inner = context.measured(plan, || subquery(context, range, inner, *step, grid))?;
             if let Some((inner, inner_grid)) = inner {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
                     context.check_cancelled()?;
-                    reduction.series(labels, drop_name, Samples::all(&columns), &mut out)?;
+                    reduction.series(labels, drop_name, Samples::all(&columns), &mut out, &mut scratch)?;
                 }
             }
             out
@@ -197,6 +237,7 @@ impl Reduction<'_> {
         drop_name: bool,
         samples: Samples<'_>,
         out: &mut Matrix,
+        scratch: &mut rates::Scratch,
     ) -> Result<(), EvalError> {
         let Reduction { context, function, windows, beyond, span } = self;
         let cells = out.add(labels.clone(), drop_name)?;
@@ -205,7 +246,7 @@ impl Reduction<'_> {
             extended::reduce(context, *function, *beyond, windows, samples.columns, named, out)?;
         } else {
             let overlap = || context.notes.overlap(labels.metric_name(), *span);
-            reduce(*function, windows, samples, cells, overlap);
+            reduce(*function, windows, samples, cells, (overlap, scratch));
             if yields_samples(*function) {
                 cells.iter_mut().for_each(|v| *v = float_cell(*v));
             }
@@ -237,17 +278,23 @@ fn unique(context: &Context, matrix: Matrix) -> Result<Matrix, EvalError> {
     if context.params.features.delayed_name_removal { Ok(matrix) } else { matrix.merge_same_labels(context) }
 }
 
-fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64], overlap: impl FnMut()) {
+fn reduce(
+    function: RangeFn,
+    windows: &Windows,
+    samples: Samples<'_>,
+    cells: &mut [f64],
+    (overlap, scratch): (impl FnMut(), &mut rates::Scratch),
+) {
     let columns = samples.columns;
     let since = windows.starts && !columns.starts.is_empty();
     match function {
-        RangeFn::Rate if since => counters::extrapolated_since(windows, columns, cells, counters::Of::Rate, overlap),
+        RangeFn::Rate if since => counters::extrapolated_since(windows, columns, cells, Of::Rate, overlap),
         RangeFn::Increase if since => {
-            counters::extrapolated_since(windows, columns, cells, counters::Of::Increase, overlap);
+            counters::extrapolated_since(windows, columns, cells, Of::Increase, overlap);
         }
-        RangeFn::Rate => counters::extrapolated(windows, samples, cells, counters::Of::Rate),
-        RangeFn::Increase => counters::extrapolated(windows, samples, cells, counters::Of::Increase),
-        RangeFn::Delta => counters::extrapolated(windows, samples, cells, counters::Of::Delta),
+        RangeFn::Rate => rates::extrapolated(windows, samples, cells, Of::Rate, scratch),
+        RangeFn::Increase => rates::extrapolated(windows, samples, cells, Of::Increase, scratch),
+        RangeFn::Delta => rates::extrapolated(windows, samples, cells, Of::Delta, scratch),
         RangeFn::Irate => counters::last_two(windows, columns, cells, true),
         RangeFn::Idelta => counters::last_two(windows, columns, cells, false),
         RangeFn::Resets => counters::resets(windows, columns, cells),

@@ -3,7 +3,6 @@
 
 use model::Columns;
 
-use super::outline::Samples;
 use super::starts::{Since, is_reset, overlaps};
 use super::{Window, Windows};
 
@@ -21,31 +20,7 @@ pub(super) enum Of {
 /// Share of the mean distance between samples up to which the samples are taken to reach the end of the window.
 const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
 
-/// `rate`, `increase` and `delta`: the difference of last and first sample with what counters lost in resets,
-/// extrapolated to the ends of the window where samples come close to them, and by half a distance where not.
-pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut [f64], of: Of) {
-    let (t, v) = (samples.columns.t.as_slice(), samples.columns.v.as_slice());
-    let counter = of != Of::Delta;
-    let resets = if counter { places(v, |before, v| v < before) } else { Vec::new() };
-    let mut next_reset = 0;
-    windows.slide(t, cells, |w| {
-        let last = w.to - 1;
-        if last == w.from {
-            return None;
-        }
-        let mut difference = v[last] - v[w.from];
-        while next_reset < resets.len() && resets[next_reset] <= w.from {
-            next_reset += 1;
-        }
-        for at in resets[next_reset..].iter().take_while(|at| **at < w.to) {
-            difference += v[at - 1];
-        }
-        let extrapolated = Extrapolated::within(windows, &w, of, t, samples.count(w.from, last));
-        Some(extrapolated.of_floats(difference, v[w.from]))
-    });
-}
-
-/// As [`extrapolated`], of counters of which it is known when they began to count: a new start is a reset, and from a start within the window on nothing is
+/// As [`super::rates::extrapolated`], of counters of which it is known when they began to count: a new start is a reset, and from a start within the window on nothing is
 /// extrapolated. Calls `overlap` for a window with a sample that began before the one before it was taken.
 pub(super) fn extrapolated_since(
     windows: &Windows,
@@ -115,29 +90,49 @@ impl Extrapolated {
     /// What the difference of the last and the first sample is multiplied with. `to_zero` is how many times the time between them a counter took from
     /// zero to the first one, at the same pace; `None` where that is not known.
     pub(super) fn factor(&self, to_zero: Option<f64>) -> f64 {
-        let seconds = |ms: i64| ms as f64 / 1000.0;
-        let mut to_start = seconds(self.first - self.start);
-        let mut to_end = seconds(self.end - self.last);
-        let mut sampled = seconds(self.last - self.first);
-        let distance = if self.samples > 0.0 { sampled / self.samples } else { 0.0 };
-        let threshold = distance * EXTRAPOLATION_THRESHOLD;
-        if to_start >= threshold {
-            to_start = distance / 2.0;
-        }
+        let mut reach = Reach::of((self.start, self.end), (self.first, self.last), self.samples);
         if let Some(began) = self.began {
-            (to_start, sampled) = (0.0, seconds(self.last - began));
-        } else if let Some(to_zero) = to_zero.filter(|_| self.of != Of::Delta)
-            && sampled * to_zero < to_start
-        {
-            // A counter is never below zero, so neither is what is extrapolated.
-            to_start = sampled * to_zero;
+            (reach.to_start, reach.sampled) = (0.0, seconds(self.last - began));
         }
-        if to_end >= threshold {
-            to_end = distance / 2.0;
-        }
-        let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
+        let to_zero = to_zero.filter(|_| self.of != Of::Delta && self.began.is_none());
+        let factor = reach.factor(to_zero.unwrap_or(f64::INFINITY));
         if self.of == Of::Rate { factor / seconds(self.range) } else { factor }
     }
+}
+
+/// How far samples reach within a window, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// Between the first and the last one.
+    pub(super) sampled: f64,
+    /// How far before the first one and after the last one the same pace is taken to go on.
+    pub(super) to_start: f64,
+    pub(super) to_end: f64,
+}
+
+impl Reach {
+    /// Of a window and its first and last sample, in milliseconds; `samples` is how many there are beside the first.
+    pub(super) fn of((start, end): (i64, i64), (first, last): (i64, i64), samples: f64) -> Self {
+        let sampled = seconds(last - first);
+        let distance = if samples > 0.0 { sampled / samples } else { 0.0 };
+        let threshold = distance * EXTRAPOLATION_THRESHOLD;
+        let near = |gap: f64| if gap >= threshold { distance / 2.0 } else { gap };
+        Reach { sampled, to_start: near(seconds(first - start)), to_end: near(seconds(end - last)) }
+    }
+
+    /// What a difference is multiplied with that is `to_zero` times as large as what a counter was before; infinity where that does not matter.
+    #[inline(always)]
+    pub(super) fn factor(self, to_zero: f64) -> f64 {
+        // A counter is never below zero, so neither is what is extrapolated.
+        let since_zero = self.sampled * to_zero;
+        let to_start = if since_zero < self.to_start { since_zero } else { self.to_start };
+        if self.sampled == 0.0 { 1.0 } else { (self.sampled + to_start + self.to_end) / self.sampled }
+    }
+}
+
+/// Milliseconds as seconds.
+pub(super) fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// `irate` and `idelta`: the last two samples.
@@ -187,6 +182,6 @@ fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], places: &[usiz
 }
 
 /// The indices of the samples for which something holds of the value before and its own.
-fn places(v: &[f64], what: impl Fn(f64, f64) -> bool) -> Vec<usize> {
+pub(super) fn places(v: &[f64], what: impl Fn(f64, f64) -> bool) -> Vec<usize> {
     v.windows(2).enumerate().filter(|(_, pair)| what(pair[0], pair[1])).map(|(at, _)| at + 1).collect()
 }

@@ -18,7 +18,7 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 pub(super) struct Samples<'a> {
     pub(super) columns: &'a Columns,
     /// For each place how many samples are before it, and at the end how many there are. Empty where none stands for others.
-    before: &'a [u64],
+    pub(super) before: &'a [u64],
 }
 
 impl<'a> Samples<'a> {

@@ -1,6 +1,7 @@
 //! Aggregation over the samples of a window.
 
 use super::outline::Samples;
+use super::slide::{self, Best};
 use super::{RangeFn, Windows};
 use crate::eval::kahan::{Mean, Sum};
 use crate::eval::quantile::{median_deviation, quantile};
@@ -17,12 +18,25 @@ pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>,
         RangeFn::First => windows.slide(t, cells, |w| Some(v[w.from])),
         RangeFn::TimeOfFirst => windows.slide(t, cells, |w| seconds(w.from)),
         RangeFn::TimeOfLast => windows.slide(t, cells, |w| seconds(w.to - 1)),
+        RangeFn::Sum if samples.columns.aggregates.is_empty() => slide::sums(windows, t, v, cells),
         RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(samples, w.from, w.to))),
         RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(samples, w.from, w.to))),
-        RangeFn::Min => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v < best)])),
-        RangeFn::Max => windows.slide(t, cells, |w| Some(v[best(v, w.from, w.to, |v, best| v > best)])),
-        RangeFn::TimeOfMin => windows.slide(t, cells, |w| seconds(best(v, w.from, w.to, |v, best| v <= best))),
-        RangeFn::TimeOfMax => windows.slide(t, cells, |w| seconds(best(v, w.from, w.to, |v, best| v >= best))),
+        RangeFn::Min => {
+            let mut best = Best::new(|v, best| v < best);
+            windows.slide(t, cells, |w| Some(v[best.of(v, w.from, w.to)]));
+        }
+        RangeFn::Max => {
+            let mut best = Best::new(|v, best| v > best);
+            windows.slide(t, cells, |w| Some(v[best.of(v, w.from, w.to)]));
+        }
+        RangeFn::TimeOfMin => {
+            let mut best = Best::new(|v, best| v <= best);
+            windows.slide(t, cells, |w| seconds(best.of(v, w.from, w.to)));
+        }
+        RangeFn::TimeOfMax => {
+            let mut best = Best::new(|v, best| v >= best);
+            windows.slide(t, cells, |w| seconds(best.of(v, w.from, w.to)));
+        }
         RangeFn::Stdvar => windows.slide(t, cells, |w| Some(variance(&v[w.from..w.to]))),
         RangeFn::Stddev => windows.slide(t, cells, |w| Some(variance(&v[w.from..w.to]).sqrt())),
         RangeFn::Mad => windows.slide(t, cells, |w| {
@@ -87,17 +101,6 @@ fn mean(samples: Samples<'_>, from: usize, to: usize) -> f64 {
     let mut mean = Mean::at(v[0]);
     v[1..].iter().for_each(|v| mean.add(*v));
     mean.value_of(count)
-}
-
-/// The index of the sample that is better than those before; anything is better than NaN.
-fn best(v: &[f64], from: usize, to: usize, better: impl Fn(f64, f64) -> bool) -> usize {
-    let mut best = from;
-    for at in from..to {
-        if better(v[at], v[best]) || v[best].is_nan() {
-            best = at;
-        }
-    }
-    best
 }
 
 fn variance(v: &[f64]) -> f64 {
