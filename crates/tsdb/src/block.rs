@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{Cancel, Columns, Held, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use crate::chunk::{self, Facts, Times};
@@ -44,6 +45,9 @@ pub(crate) const MAGIC: &[u8; 8] = b"weirblk4";
 pub(crate) const END: &[u8; 8] = b"weirend4";
 /// Position of the index, that of its top, the top's checksum, number of samples, first and last time, checksum of these, [`END`].
 pub(crate) const FOOTER: usize = 8 + 8 + 4 + 8 + 8 + 8 + 4 + 8;
+
+/// Series that one thread looks up in the index at a time: some groups of it, so that few pages are wanted by two.
+const TOGETHER: usize = 1024;
 
 /// Where a chunk lies, and what is in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -177,16 +181,41 @@ impl Block {
         self.index.series()
     }
 
-    /// The series that meet the request, with where their chunks are, which is held.
+    /// The series that meet the request, with where their chunks are, which is held. On a thread of a pool the others of it help.
     pub(crate) fn pieces(
         self: &Arc<Self>,
         request: &SelectRequest,
         cuts: &Cuts,
         held: &mut Held,
     ) -> Result<Vec<(Labels, Piece)>, Error> {
-        let (ids, mut memo) = (postings::select(&self.index, &request.matchers)?, Memo::default());
-        let mut out = Vec::new();
-        for (n, id) in ids.iter().enumerate() {
+        let ids = postings::select(&self.index, &request.matchers)?;
+        if ids.len() < 2 * TOGETHER as u64 || rayon::current_thread_index().is_none() {
+            return self.pieces_of(ids.iter(), request, cuts, held);
+        }
+        let ids: Vec<u32> = ids.iter().collect();
+        let parts = ids.par_chunks(TOGETHER).map(|ids| {
+            let mut held = request.cancel.claim().hold();
+            let pieces = self.pieces_of(ids.iter().copied(), request, cuts, &mut held)?;
+            Ok::<_, Error>((pieces, held))
+        });
+        let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
+        let mut out = Vec::with_capacity(parts.iter().map(|(pieces, _)| pieces.len()).sum());
+        for (mut pieces, own) in parts {
+            out.append(&mut pieces);
+            held.join(own);
+        }
+        if out.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(out) }
+    }
+
+    fn pieces_of(
+        self: &Arc<Self>,
+        ids: impl Iterator<Item = u32>,
+        request: &SelectRequest,
+        cuts: &Cuts,
+        held: &mut Held,
+    ) -> Result<Vec<(Labels, Piece)>, Error> {
+        let (mut memo, mut out) = (Memo::default(), Vec::new());
+        for (n, id) in ids.enumerate() {
             if n % 1024 == 0 && request.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }

@@ -202,3 +202,36 @@ fn a_block_of_another_version_is_refused_as_what_it_is() {
     let error = open(&disk).expect_err("refused").to_string();
     assert!(error.ends_with("a block of version 3, and this reads version 4"), "{error}");
 }
+
+#[test]
+fn the_threads_of_a_pool_find_what_one_finds() {
+    let disk = Simulated::new(1);
+    let mut writer = Writer::create(&disk, "b").expect("creates");
+    let number = 5 * TOGETHER + 7;
+    for n in 0..number {
+        let labels = Labels::new(&[("__name__", "up"), ("pod", &format!("pod-{n:06}"))]).expect("valid");
+        writer.push(&labels, View::of(&Columns::floats(vec![n as i64], vec![n as f64]))).expect("adds");
+    }
+    writer.finish().expect("writes");
+    let block = Arc::new(open(&disk).expect("opens"));
+    let cuts = Cuts::new(&[], 0, &block).expect("none");
+    let find = |start_ms, series_max| {
+        let range = TimeRange { start_ms, end_ms: i64::MAX };
+        let matchers = vec![Matcher::equal("__name__", "up")];
+        let request = SelectRequest { matchers, range, want: Want::Samples, series_max, cancel: Cancel::default() };
+        let mut held = request.cancel.claim().hold();
+        let found = block.pieces(&request, &cuts, &mut held)?;
+        let found = found.into_iter().map(|(labels, piece)| (labels, piece.chunks));
+        Ok::<_, Error>((found.collect::<Vec<_>>(), held.bytes()))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("starts");
+    for start_ms in [0, TOGETHER as i64 / 2, 4 * TOGETHER as i64 + 3] {
+        let (alone, own) = find(start_ms, usize::MAX).expect("finds");
+        assert_eq!(alone.len(), number - start_ms as usize);
+        let (together, held) = pool.install(|| find(start_ms, usize::MAX)).expect("finds");
+        assert!(alone == together && own == held, "{start_ms}");
+        assert!(pool.install(|| find(start_ms, alone.len())).is_ok());
+        let error = pool.install(|| find(start_ms, alone.len() - 1)).expect_err("one too many");
+        assert!(error.to_string().contains(&(alone.len() - 1).to_string()), "{error}");
+    }
+}
