@@ -80,9 +80,15 @@ impl World {
             assert_eq!(counts.into_iter().collect::<BTreeMap<_, _>>(), expect, "{matcher} by {name}");
             let mut values = Vec::new();
             let set = [vec![matcher.clone()]];
-            each_value(&self.index, name, &set, &mut |value| values.push(value.to_owned())).expect("reads");
+            let mut see = |value: &str| values.push(value.to_owned());
+            each_value(&self.index, name, &set, &mut |_| true, &mut see).expect("reads");
             let expect: Vec<String> = expect.into_keys().filter(|value| !value.is_empty()).collect();
             assert_eq!(values, expect, "{name} of {matcher}");
+            values.clear();
+            let mut see = |value: &str| values.push(value.to_owned());
+            each_value(&self.index, name, &set, &mut |value| value.ends_with('7'), &mut see).expect("reads");
+            let expect: Vec<String> = expect.into_iter().filter(|value| value.ends_with('7')).collect();
+            assert_eq!(values, expect, "those of {name} of {matcher} that are wanted");
         }
     }
 }
