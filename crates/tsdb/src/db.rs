@@ -13,6 +13,7 @@ mod families;
 mod flush;
 mod load;
 mod memory;
+mod orders;
 mod outline;
 mod pace;
 mod read;
@@ -45,6 +46,7 @@ use crate::retention::RetentionRule;
 pub use load::Loader;
 use memory::Account;
 pub use memory::Memory;
+use orders::Orders;
 pub(crate) use pace::Pace;
 use pace::Paces;
 pub use rebuild::{Lost, Rebuild};
@@ -101,6 +103,7 @@ pub struct Db {
     head: Head,
     /// Of the indexes of all blocks.
     cache: Arc<Cache>,
+    orders: Orders,
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
     /// begins and while numbers of series are taken back.
     gate: RwLock<()>,
@@ -253,14 +256,15 @@ impl Db {
             }
         }
         let exemplars = exemplars::Kept::open(&*disk, manifest.exemplars.as_deref(), options.exemplars_max);
-        let account = Account::new(&options.memory);
-        account.tell_index(&view, &cache);
+        let (account, orders) = (Account::new(&options.memory), Orders::new(options.index_cache_bytes));
+        account.tell_index(&view, &cache, &orders);
         Ok(Db {
             disk,
             options,
             account,
             head: Head::default(),
             cache,
+            orders,
             gate: RwLock::default(),
             reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
             exemplars: Mutex::new(exemplars),
@@ -329,7 +333,8 @@ impl Db {
         // From here on it has happened for this process, though a restart may find the one before, until a sync has succeeded.
         let synced = disk::sync(&*self.disk);
         committed.manifest = manifest;
-        self.account.tell_index(&view, &self.cache);
+        self.orders.keep(|number| view.blocks.iter().any(|(entry, _)| entry.number() == number));
+        self.account.tell_index(&view, &self.cache, &self.orders);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         committed.waiting.extend(before.difference(&after).cloned());
         synced?;

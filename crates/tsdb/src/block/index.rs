@@ -9,8 +9,10 @@ mod ahead;
 mod build;
 mod group;
 mod hashes;
+mod order;
 mod packed;
 mod page;
+mod places;
 mod postings;
 mod tally;
 #[cfg(test)]
@@ -33,6 +35,8 @@ use crate::Error;
 use crate::postings::{Accept, LabelIndex};
 pub(super) use build::Builder;
 pub(crate) use group::GROUP;
+pub(crate) use order::Order;
+pub(crate) use places::Places;
 pub(crate) use top::Newest;
 pub(crate) use values::Values;
 
@@ -274,11 +278,18 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// The value that was the next one last; `None` before the first and behind the last.
+    fn current(&self) -> Option<&str> {
+        let values = self.values.as_ref().filter(|values| 0 < self.at && self.at <= values.len())?;
+        Some(values.get(self.at - 1))
+    }
+
     /// The next value.
     pub(crate) fn next(&mut self) -> Result<Option<&str>, Error> {
         let Some(name) = self.name else { return Ok(None) };
         while self.values.as_ref().is_none_or(|values| self.at >= values.len()) {
             if self.page >= name.pages.len() {
+                self.values = None;
                 return Ok(None);
             }
             self.values = Some(self.index.values(name, self.page)?);

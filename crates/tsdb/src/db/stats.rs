@@ -29,6 +29,12 @@ pub struct Stats {
     pub index_cache_misses: u64,
     /// Pages that had to go to make room for others.
     pub index_cache_evictions: u64,
+    /// Memory of what is known of the order of the series of several blocks, in bytes; an eighth of [`Options::index_cache_bytes`] bounds it.
+    pub index_order_bytes: usize,
+    /// Orders that were made since the engine was opened.
+    pub index_orders: u64,
+    /// How often there was too little memory for one.
+    pub index_orders_too_large: u64,
     /// Blocks that are damaged and not read.
     pub quarantined: usize,
     /// Flushes that were committed since the engine was opened.
@@ -75,8 +81,8 @@ impl Db {
         // Whoever appends has the head and then these: so the head before them, and not both at once.
         let (head_series, head_samples) = (head.series(), head.samples());
         let head_bytes = self.head_held();
-        let cache = self.cache.figures();
-        self.account.tell_index(&view, &self.cache);
+        let (cache, orders) = (self.cache.figures(), self.orders.figures());
+        self.account.tell_index(&view, &self.cache, &self.orders);
         let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
         Stats {
             head_series,
@@ -90,6 +96,9 @@ impl Db {
             index_cache_hits: cache.hits,
             index_cache_misses: cache.misses,
             index_cache_evictions: cache.evictions,
+            index_order_bytes: orders.bytes,
+            index_orders: orders.made,
+            index_orders_too_large: orders.too_large,
             quarantined: self.warnings().len(),
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),
