@@ -32,7 +32,7 @@ use crate::{Error, deletes, postings};
 pub(crate) use cache::Cache;
 pub(crate) use file::File;
 use index::GROUP;
-pub(crate) use index::{Entry, Index, Memo, Newest};
+pub(crate) use index::{Entry, Index, Memo, Newest, Order, Places};
 pub use tail::tail_bytes;
 pub(crate) use times::Place;
 pub(crate) use write::Writer;

@@ -13,11 +13,14 @@ mod families;
 mod flush;
 mod load;
 mod memory;
+mod orders;
 mod outline;
+mod pace;
 mod read;
 mod rebuild;
 mod retain;
 mod snapshot;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +46,11 @@ use crate::retention::RetentionRule;
 pub use load::Loader;
 use memory::Account;
 pub use memory::Memory;
+use orders::Orders;
+pub(crate) use pace::Pace;
+use pace::Paces;
 pub use rebuild::{Lost, Rebuild};
+pub use stats::{Downsampled, Stats};
 
 /// The span of a wide block.
 pub(crate) const WIDE: TimeRange = TimeRange::ALL;
@@ -96,6 +103,7 @@ pub struct Db {
     head: Head,
     /// Of the indexes of all blocks.
     cache: Arc<Cache>,
+    orders: Orders,
     /// Held for reading by whoever appends a record or looks into head and view together, for writing while a generation of the head
     /// begins and while numbers of series are taken back.
     gate: RwLock<()>,
@@ -114,6 +122,7 @@ pub struct Db {
     next_block: AtomicU64,
     /// The latest time that [`Db::expire`] was told, the lowest number before.
     now_ms: AtomicI64,
+    paces: Mutex<Paces>,
     flushes: AtomicU64,
     merges: AtomicU64,
     merges_too_large: AtomicU64,
@@ -164,70 +173,6 @@ struct Source {
     from: Offsets,
     /// Partitions of which all offsets that are known are of another log.
     of_other_logs: BTreeSet<u32>,
-}
-
-/// Figures of an engine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Series in the head.
-    pub head_series: usize,
-    /// Samples in the head that no flush has taken yet.
-    pub head_samples: u64,
-    /// Memory of the head, what is being written included, in bytes.
-    pub head_bytes: usize,
-    /// Number of blocks.
-    pub blocks: usize,
-    /// Size of their files.
-    pub block_bytes: u64,
-    /// Samples in them.
-    pub block_samples: u64,
-    /// Memory of the indexes of all blocks that is always there, about, in bytes.
-    pub index_bytes: usize,
-    /// Memory of their pages that were read, in bytes; [`Options::index_cache_bytes`] bounds it.
-    pub index_cache_bytes: usize,
-    /// Pages that were asked for and there, since the engine was opened.
-    pub index_cache_hits: u64,
-    /// Pages that were read.
-    pub index_cache_misses: u64,
-    /// Pages that had to go to make room for others.
-    pub index_cache_evictions: u64,
-    /// Blocks that are damaged and not read.
-    pub quarantined: usize,
-    /// Flushes that were committed since the engine was opened.
-    pub flushes: u64,
-    /// Merges that were committed since the engine was opened.
-    pub merges: u64,
-    /// Merges that were given up since the engine was opened, as they took too much memory.
-    pub merges_too_large: u64,
-    /// Exemplars that are kept.
-    pub exemplars: usize,
-    /// Series that have any.
-    pub exemplar_series: usize,
-    /// Exemplars that went since the engine was opened because there were more than [`Options::exemplars_max`].
-    pub evicted_exemplars: u64,
-    /// What is known of metric families: entries.
-    pub families: usize,
-    /// How often one more was not kept since the engine was opened, as there were too many.
-    pub refused_families: u64,
-    /// Columns of times that were forgotten for want of memory while blocks were written: chunks that share one may not have found it.
-    pub times_forgotten: u64,
-    /// What became of blocks out of which samples were left.
-    pub downsampled: Downsampled,
-}
-
-/// Blocks out of which samples were left since the engine was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Downsampled {
-    /// Blocks that took the place of others.
-    pub blocks: u64,
-    /// Samples of those others.
-    pub samples_before: u64,
-    /// Samples that stay.
-    pub samples_after: u64,
-    /// Bytes of those others.
-    pub bytes_before: u64,
-    /// Bytes of the blocks in their place.
-    pub bytes_after: u64,
 }
 
 /// Appends what one record holds: all of it becomes part of the same flush. While it is open its thread asks nothing else of
@@ -311,14 +256,15 @@ impl Db {
             }
         }
         let exemplars = exemplars::Kept::open(&*disk, manifest.exemplars.as_deref(), options.exemplars_max);
-        let account = Account::new(&options.memory);
-        account.tell_index(&view, &cache);
+        let (account, orders) = (Account::new(&options.memory), Orders::new(options.index_cache_bytes));
+        account.tell_index(&view, &cache, &orders);
         Ok(Db {
             disk,
             options,
             account,
             head: Head::default(),
             cache,
+            orders,
             gate: RwLock::default(),
             reached: Mutex::new(manifest.positions.iter().map(|(p, next)| (*p, Reached::at(*next))).collect()),
             exemplars: Mutex::new(exemplars),
@@ -331,6 +277,7 @@ impl Db {
             merging: Mutex::default(),
             left: Mutex::default(),
             now_ms: AtomicI64::new(i64::MIN),
+            paces: Mutex::default(),
             flushes: AtomicU64::new(0),
             merges: AtomicU64::new(0),
             merges_too_large: AtomicU64::new(0),
@@ -351,44 +298,14 @@ impl Db {
         Batch { db: self, appender: self.head.appender(), touched: Touched::default(), _gate: gate }
     }
 
-    /// Figures, as of now.
-    pub fn stats(&self) -> Stats {
-        let (head, view) = (&self.head, self.view());
-        // Whoever appends has the head and then these: so the head before them, and not both at once.
-        let (head_series, head_samples) = (head.series(), head.samples());
-        let head_bytes = self.head_held();
-        let cache = self.cache.figures();
-        self.account.tell_index(&view, &self.cache);
-        let (exemplars, families) = (lock(&self.exemplars), lock(&self.families));
-        Stats {
-            head_series,
-            head_samples,
-            head_bytes,
-            blocks: view.blocks.len(),
-            block_bytes: view.blocks.iter().map(|(_, b)| b.bytes()).sum(),
-            block_samples: view.blocks.iter().map(|(_, b)| b.samples()).sum(),
-            index_bytes: view.blocks.iter().map(|(_, b)| b.index.bytes()).sum(),
-            index_cache_bytes: cache.bytes,
-            index_cache_hits: cache.hits,
-            index_cache_misses: cache.misses,
-            index_cache_evictions: cache.evictions,
-            quarantined: self.warnings().len(),
-            flushes: self.flushes.load(Ordering::Relaxed),
-            merges: self.merges.load(Ordering::Relaxed),
-            merges_too_large: self.merges_too_large.load(Ordering::Relaxed),
-            exemplars: exemplars.all.len(),
-            exemplar_series: exemplars.all.series(),
-            evicted_exemplars: exemplars.all.evicted(),
-            families: families.len(),
-            refused_families: families.refused(),
-            times_forgotten: self.times_forgotten.load(Ordering::Relaxed),
-            downsampled: *lock(&self.downsampled),
-        }
-    }
-
     /// What every answer of a query says: the blocks that are in quarantine, and why.
     pub fn warnings(&self) -> Vec<String> {
         self.view().warnings()
+    }
+
+    /// What time it is, if that was told.
+    fn now_ms(&self) -> Option<i64> {
+        Some(self.now_ms.load(Ordering::Relaxed)).filter(|now| *now != i64::MIN)
     }
 
     fn new_name(&self) -> String {
@@ -416,7 +333,8 @@ impl Db {
         // From here on it has happened for this process, though a restart may find the one before, until a sync has succeeded.
         let synced = disk::sync(&*self.disk);
         committed.manifest = manifest;
-        self.account.tell_index(&view, &self.cache);
+        self.orders.keep(|number| view.blocks.iter().any(|(entry, _)| entry.number() == number));
+        self.account.tell_index(&view, &self.cache, &self.orders);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         committed.waiting.extend(before.difference(&after).cloned());
         synced?;

@@ -317,7 +317,9 @@ impl Head {
         let mut see = |value: &str| {
             values.get_or_insert_with(value, |value| value.to_owned());
         };
-        self.each_index(frozen, request.range, |index| each_value(index, name, &request.matcher_sets, &mut see))?;
+        self.each_index(frozen, request.range, |index| {
+            each_value(index, name, &request.matcher_sets, &mut |_| true, &mut see)
+        })?;
         Ok(values)
     }
 

@@ -1,5 +1,6 @@
 //! Which blocks to merge, and the merge.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Cancel, Columns, Held, Labels, Mark, TimeRange};
@@ -7,13 +8,18 @@ use model::{Cancel, Columns, Held, Labels, Mark, TimeRange};
 use crate::Error;
 use crate::block::{Block, Memo, Writer};
 use crate::columns::{View, merge_newer};
+use crate::db::Pace;
 use crate::deletes::{self, Cuts};
 use crate::retention::Floors;
 
-/// Fewer blocks than this are not worth a merge.
+/// Fewer blocks than this are not worth a merge while more come.
 const MERGE_MIN: usize = 4;
 /// More are not merged at once, so that a merge has an end.
 const MERGE_MAX: usize = 16;
+/// Blocks are merged as long as the largest is no more than so many times what the others have together, so that what a sample is written with grows each
+/// time: by half while its span is, by an eighth once it is over.
+const RATIO: u64 = 2;
+const RATIO_OVER: u64 = 8;
 /// Series after which it is looked how much memory a merge takes.
 const LOOK_EVERY: usize = 64;
 
@@ -26,13 +32,24 @@ pub(crate) struct Merged {
     pub(crate) times_forgotten: u64,
 }
 
-/// Chooses among blocks of one span, given by their sizes from old to new: the newest ones, as long as each is no larger than twice
-/// those after it together. So sizes grow geometrically with age and every sample is written a logarithmic number of times.
-pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
+/// Chooses among blocks of one span, given by their sizes from old to new.
+///
+/// While more are written: the newest ones, as long as each is no larger than twice those after it together. So sizes grow geometrically with age and every
+/// sample is written a logarithmic number of times. Once it is quiet, the most in a row of which the largest is not too large beside the others: two are
+/// enough, and few are left.
+pub(crate) fn choose(sizes: &[u64], pace: Pace) -> Option<Range<usize>> {
+    match pace {
+        Pace::Written => newest(sizes),
+        Pace::Quiet => most(sizes, RATIO),
+        Pace::Over => most(sizes, RATIO_OVER),
+    }
+}
+
+fn newest(sizes: &[u64]) -> Option<Range<usize>> {
     let mut sum = 0u64;
     let mut from = sizes.len();
     for (at, size) in sizes.iter().enumerate().rev() {
-        let fits = from == sizes.len() || *size <= sum.saturating_mul(2);
+        let fits = from == sizes.len() || *size <= sum.saturating_mul(RATIO);
         if !fits || sizes.len() - at > MERGE_MAX {
             break;
         }
@@ -40,6 +57,18 @@ pub(crate) fn choose(sizes: &[u64]) -> Option<std::ops::Range<usize>> {
         from = at;
     }
     (sizes.len() - from >= MERGE_MIN).then_some(from..sizes.len())
+}
+
+/// The most blocks in a row, and of as many the newest, of which the largest is no more than so many times the others.
+fn most(sizes: &[u64], ratio: u64) -> Option<Range<usize>> {
+    let fits = |run: &[u64]| {
+        let largest = run.iter().copied().max().unwrap_or(0);
+        largest <= (run.iter().sum::<u64>() - largest).saturating_mul(ratio)
+    };
+    let lengths = (2..=sizes.len().min(MERGE_MAX)).rev();
+    lengths
+        .flat_map(|length| (0..=sizes.len() - length).rev().map(move |from| from..from + length))
+        .find(|run| fits(&sizes[run.clone()]))
 }
 
 /// Given a series with its samples, those with some left out; `None` where all stay.
@@ -111,10 +140,11 @@ fn entry(block: &Block, id: u32, memo: &mut Memo) -> Result<Current, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::choose;
+    use super::*;
 
     #[test]
     fn similar_blocks_are_merged_and_large_old_ones_left() {
+        let choose = |sizes: &[u64]| choose(sizes, Pace::Written);
         assert_eq!(choose(&[10, 10, 10]), None);
         assert_eq!(choose(&[10, 10, 10, 10]), Some(0..4));
         assert_eq!(choose(&[1000, 10, 10, 10, 10]), Some(1..5));
@@ -123,15 +153,56 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_blocks_stays_logarithmic() {
-        let mut sizes: Vec<u64> = Vec::new();
-        for _ in 0..10_000 {
-            sizes.push(1);
-            while let Some(run) = choose(&sizes) {
-                let sum = sizes.drain(run).sum();
-                sizes.push(sum);
-            }
-            assert!(sizes.len() < 40, "{sizes:?}");
+    fn two_blocks_are_enough_once_it_is_quiet_and_a_little_is_not_written_with_much() {
+        let quiet = |sizes: &[u64]| choose(sizes, Pace::Quiet);
+        // A small one that was written when the process ended kept those before it apart.
+        assert_eq!(choose(&[68, 28, 32, 33, 14], Pace::Written), None);
+        assert_eq!(quiet(&[68, 28, 32, 33, 14]), Some(0..5));
+        assert_eq!(quiet(&[20, 10]), Some(0..2));
+        assert_eq!(quiet(&[21, 10]), None);
+        assert_eq!(quiet(&[1000, 10, 10]), Some(1..3));
+        assert_eq!(quiet(&[10, 10, 1000, 10]), Some(0..2));
+        assert_eq!(choose(&[21, 10], Pace::Over), Some(0..2));
+        assert_eq!(choose(&[80, 10], Pace::Over), Some(0..2));
+        assert_eq!(choose(&[81, 10], Pace::Over), None);
+        for pace in [Pace::Written, Pace::Quiet, Pace::Over] {
+            assert_eq!((choose(&[], pace), choose(&[10], pace), choose(&[0], pace)), (None, None, None));
+            assert_eq!(choose(&[10; 40], pace), Some(24..40));
         }
+    }
+
+    /// Writes so many blocks of a size that is drawn, with merges after each at a pace that is drawn. Returns the blocks, and the most that a byte was written.
+    fn written(
+        blocks: usize,
+        random: &mut fastrand::Rng,
+        pace: impl Fn(&mut fastrand::Rng) -> Pace,
+    ) -> (Vec<u64>, u32) {
+        // Each with how often what is in it was written, at most.
+        let (mut all, mut most) = (Vec::<(u64, u32)>::new(), 0);
+        for _ in 0..blocks {
+            all.push((random.u64(1..=4), 1));
+            let pace = pace(random);
+            while let Some(run) = choose(&all.iter().map(|(size, _)| *size).collect::<Vec<_>>(), pace) {
+                let at = run.start;
+                let merged = all.drain(run).fold((0, 0), |(sum, times), (size, own)| (sum + size, times.max(own)));
+                all.insert(at, (merged.0, merged.1 + 1));
+                most = most.max(merged.1 + 1);
+            }
+        }
+        (all.into_iter().map(|(size, _)| size).collect(), most)
+    }
+
+    #[test]
+    fn the_number_of_blocks_stays_logarithmic_and_how_often_a_byte_is_written_too() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let some = |random: &mut fastrand::Rng| if random.u8(..10) == 0 { Pace::Quiet } else { Pace::Written };
+        for pace in [some, |_: &mut fastrand::Rng| Pace::Written, |_: &mut fastrand::Rng| Pace::Quiet] {
+            let (blocks, most) = written(10_000, &mut random, pace);
+            // The logarithm of some 25,000 to the base of 1.5 is 25, and each was written once before.
+            assert!(blocks.len() < 40 && (8..=26).contains(&most), "{most} {blocks:?}");
+        }
+        // What comes late to what is over is written with all of it once it is an eighth.
+        let (blocks, most) = written(1000, &mut random, |_| Pace::Over);
+        assert!(blocks.len() < 5 && most <= 66, "{most} {blocks:?}");
     }
 }

@@ -9,8 +9,10 @@ mod ahead;
 mod build;
 mod group;
 mod hashes;
+mod order;
 mod packed;
 mod page;
+mod places;
 mod postings;
 mod tally;
 #[cfg(test)]
@@ -33,8 +35,13 @@ use crate::Error;
 use crate::postings::{Accept, LabelIndex};
 pub(super) use build::Builder;
 pub(crate) use group::GROUP;
+pub(crate) use order::Order;
+pub(crate) use places::Places;
 pub(crate) use top::Newest;
 pub(crate) use values::Values;
+
+/// Numbers of series after which they are put together to a bitmap, which takes less.
+const IDS_MAX: usize = 1 << 20;
 
 /// An index that is open.
 pub(crate) struct Index {
@@ -280,11 +287,18 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// The value that was the next one last; `None` before the first and behind the last.
+    fn current(&self) -> Option<&str> {
+        let values = self.values.as_ref().filter(|values| 0 < self.at && self.at <= values.len())?;
+        Some(values.get(self.at - 1))
+    }
+
     /// The next value.
     pub(crate) fn next(&mut self) -> Result<Option<&str>, Error> {
         let Some(name) = self.name else { return Ok(None) };
         while self.values.as_ref().is_none_or(|values| self.at >= values.len()) {
             if self.page >= name.pages.len() {
+                self.values = None;
                 return Ok(None);
             }
             self.values = Some(self.index.values(name, self.page)?);
@@ -309,11 +323,18 @@ impl LabelIndex for Index {
         self.postings(name, page, |postings| postings.of(at)?.bitmap())
     }
 
-    fn accepted(&self, name: &str, prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error> {
+    fn accepted(
+        &self,
+        name: &str,
+        prefix: &str,
+        accept: &mut Accept<'_>,
+        among: Option<&RoaringBitmap>,
+    ) -> Result<RoaringBitmap, Error> {
         let Some(name) = self.name(name) else { return Ok(RoaringBitmap::new()) };
         accept.expect(name.values as usize);
-        // Values with one series, of which there can be a million, and the others.
-        let (mut single, mut many, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        // Series of one name lie together, so of those of a value mostly few are between the first and the last that are needed.
+        let range = among.map_or(0..=u32::MAX, |among| among.min().unwrap_or(0)..=among.max().unwrap_or(0));
+        let (mut ids, mut many, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for page in name.page_of(prefix.as_bytes())..name.pages.len() {
             let values = self.values(name, page)?;
             let mut at = values.from(prefix);
@@ -327,22 +348,18 @@ impl LabelIndex for Index {
             }
             if !places.is_empty() {
                 self.postings(name, page, |postings| {
-                    for place in &places {
-                        let posted = postings.of(*place)?;
-                        match posted.single() {
-                            Some(only) => single.push(only),
-                            None => many.push(posted.bitmap()?),
-                        }
-                    }
-                    Ok(())
+                    places.iter().try_for_each(|place| postings.of(*place)?.put(range.clone(), &mut ids, &mut many))
                 })?;
+            }
+            if ids.len() >= IDS_MAX {
+                many.push(ids.drain(..).collect());
             }
             if at < values.len() {
                 break;
             }
         }
-        single.sort_unstable();
-        many.push(single.into_iter().collect());
+        ids.sort_unstable();
+        many.push(ids.into_iter().collect());
         Ok(many.union())
     }
 
@@ -355,8 +372,8 @@ impl LabelIndex for Index {
         for page in 0..name.pages.len() {
             let values = self.values(name, page)?;
             self.postings(name, page, |postings| {
-                for at in 0..values.len() {
-                    see(values.get(at), postings.of(at)?.count_among(of)?);
+                for (at, posted) in postings.each(values.len()).enumerate() {
+                    see(values.get(at), posted?.count_among(of)?);
                 }
                 Ok(())
             })?;
@@ -368,16 +385,18 @@ impl LabelIndex for Index {
         &self,
         name: &str,
         among: Option<&RoaringBitmap>,
+        wanted: &mut dyn FnMut(&str) -> bool,
         see: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
         let Some(name) = self.name(name) else { return Ok(()) };
         for page in 0..name.pages.len() {
             let values = self.values(name, page)?;
             let goes_on = match among {
-                None => (0..values.len()).all(|at| see(values.get(at))),
+                None => (0..values.len()).map(|at| values.get(at)).filter(|value| wanted(value)).all(&mut *see),
                 Some(among) => self.postings(name, page, |postings| {
                     for at in 0..values.len() {
-                        if postings.of(at)?.has_any(among)? && !see(values.get(at)) {
+                        let value = values.get(at);
+                        if wanted(value) && postings.has_any(at, among)? && !see(value) {
                             return Ok(false);
                         }
                     }

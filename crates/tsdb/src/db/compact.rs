@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use model::{Cancel, Kind, TimeRange};
 
-use super::{Db, Named, lock};
+use super::{Db, Named, Pace, lock};
 use crate::block::{Block, Writer};
 use crate::deletes::Cuts;
 use crate::disk;
@@ -122,6 +122,7 @@ impl Db {
         // Every commit tries that; where it fails, this is asked again and again, and says so.
         self.remove_left()?;
         self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        lock(&self.paces).tell(now_ms);
         lock(&self.exemplars).all.expire(&self.floors());
         let floor = self.floors().lowest();
         self.changes.expire(self.floors().highest());
@@ -174,11 +175,18 @@ impl Db {
     }
 
     /// The blocks that are best merged now.
-    fn choose_merge(&self) -> Option<Vec<Named>> {
-        let runs = self.runs();
+    pub(super) fn choose_merge(&self) -> Option<Vec<Named>> {
+        let (runs, now_ms) = (self.runs(), self.now_ms());
+        let mut paces = lock(&self.paces);
+        paces.keep(|span| runs.iter().flatten().any(|(entry, _)| entry.span == span));
         runs.iter().flat_map(|run| run.chunk_by(|a, b| !self.is_left(a, b))).find_map(|blocks| {
-            let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
-            merge::choose(&sizes).map(|run| blocks[run].to_vec())
+            let pace = paces.of(blocks.first()?.0.span, now_ms);
+            // Those that differ in what was left out of them would have to be written once more.
+            let is_alike = |a: &Named, b: &Named| pace == Pace::Written || a.0.downsampled == b.0.downsampled;
+            blocks.chunk_by(is_alike).find_map(|blocks| {
+                let sizes: Vec<u64> = blocks.iter().map(|(_, b)| b.bytes()).collect();
+                merge::choose(&sizes, pace).map(|run| blocks[run].to_vec())
+            })
         })
     }
 

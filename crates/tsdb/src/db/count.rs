@@ -1,15 +1,17 @@
 //! Counting series by indexes alone.
 //!
-//! Where no series can be in two places that have samples in the range, the postings of each place are counted. Else series are told apart by hashes of their
-//! labels, as in [`crate::tally`], and of each its newest sample counts; only where a place has series that ended are times compared.
+//! Where no series can be in two places that have samples in the range, the postings of each place are counted. Series of several blocks are told apart by
+//! their order ([`super::orders`]) where it is worth to have one; else, as those of the head are from those of blocks, by hashes of their labels, as in
+//! [`crate::tally`]. Of each its newest sample counts; only of those that ended in one of the places are times compared.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{CountRequest, Held, LabelsRef, SeriesCounts, SourceError};
-use roaring::RoaringBitmap;
+use roaring::{MultiOps as _, RoaringBitmap};
 
+use super::orders::Ordered;
 use super::read::unless_damaged;
 use super::{Db, View};
 use crate::Error;
@@ -135,6 +137,7 @@ impl Apart<'_> {
 
 /// The series of a block that meet the request and have samples in the range: those of which the newest is no stale marker, and the others.
 struct InBlock {
+    number: u64,
     block: Arc<Block>,
     live: RoaringBitmap,
     ended: RoaringBitmap,
@@ -151,11 +154,13 @@ impl Db {
         let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
         let Some(in_head) = in_head else { return Ok(None) };
         let Some(blocks) = in_blocks(&view, &request)? else { return Ok(None) };
-        if blocks.len() + usize::from(in_head) > 1 {
-            return Ok(self.count_apart(&request)?);
+        if in_head && !blocks.is_empty() {
+            return Ok(self.count_apart(&request, in_head)?);
         }
-        if let Some(own) = blocks.first() {
-            let added = add_counts(&own.block.index, request.by.as_deref(), &own.live, &mut counts);
+        let Some(lives) = unless_damaged(self.each_once(&blocks, &request))? else { return Ok(None) };
+        let Some(lives) = lives else { return Ok(self.count_apart(&request, in_head)?) };
+        for (own, live) in blocks.iter().zip(lives) {
+            let added = add_counts(&own.block.index, request.by.as_deref(), &live, &mut counts);
             if unless_damaged(added)?.is_none() {
                 return Ok(None);
             }
@@ -163,8 +168,19 @@ impl Db {
         Ok(Some(SeriesCounts { groups: counts.into_iter().collect(), warnings: view.warnings() }))
     }
 
-    /// Counts series that may be in several places, each once.
-    fn count_apart(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, Error> {
+    /// Of each block the series that are live, each of them of one block only; `None` where that is not known.
+    fn each_once(&self, blocks: &[InBlock], request: &CountRequest) -> Result<Option<Vec<RoaringBitmap>>, Error> {
+        if let [own] = blocks {
+            return Ok(Some(vec![own.live.clone()]));
+        }
+        let asked = blocks.iter().map(|own| own.live.len() + own.ended.len()).sum();
+        let of: Vec<(u64, &Block)> = blocks.iter().map(|own| (own.number, &*own.block)).collect();
+        let ordered = self.orders.of(&of, asked, &request.cancel)?;
+        ordered.map_or(Ok(None), |ordered| in_one_block(blocks, &ordered, request))
+    }
+
+    /// Counts series that may be in several places, each once. Where some are in the head it is not known yet whether blocks have an order.
+    fn count_apart(&self, request: &CountRequest, in_head: bool) -> Result<Option<SeriesCounts>, Error> {
         let held = request.cancel.claim().hold();
         let (series, groups, numbers) = (HashMap::new(), Vec::new(), HashMap::new());
         let mut apart = Apart { request, series, groups, numbers, held };
@@ -176,7 +192,12 @@ impl Db {
             })
         })?;
         let Some(blocks) = in_blocks(&view, request)?.filter(|_| is_told) else { return Ok(None) };
+        let mut blocks = blocks;
         has_ended |= blocks.iter().any(|own| !own.ended.is_empty());
+        if in_head && !has_ended {
+            let Some(lives) = unless_damaged(self.each_once(&blocks, request))? else { return Ok(None) };
+            blocks.iter_mut().zip(lives.into_iter().flatten()).for_each(|(own, live)| own.live = live);
+        }
         for own in blocks {
             if unless_damaged(apart.block(&own, has_ended))? != Some(true) {
                 return Ok(None);
@@ -185,6 +206,45 @@ impl Db {
         let groups = apart.counts().into_iter().collect();
         Ok(Some(SeriesCounts { groups, warnings: view.warnings() }))
     }
+}
+
+/// Of each block, from the oldest to the newest, the series that are live, each of them of one block only. `None` where series have to be read.
+fn in_one_block(
+    blocks: &[InBlock],
+    ordered: &Ordered,
+    request: &CountRequest,
+) -> Result<Option<Vec<RoaringBitmap>>, Error> {
+    let widened = |of: fn(&InBlock) -> &RoaringBitmap| -> Vec<RoaringBitmap> {
+        blocks.iter().enumerate().map(|(at, own)| ordered.places(at).widen(of(own))).collect()
+    };
+    let (lives, ended) = (widened(|own| &own.live), widened(|own| &own.ended).union());
+    let mut rest = lives.as_slice().union();
+    let mut memos: Vec<Memo> = blocks.iter().map(|_| Memo::default()).collect();
+    // What ended in a block and is live in another one, or not: the newest sample tells.
+    for (n, place) in (&rest & &ended).iter().enumerate() {
+        if n.is_multiple_of(LOOK_EVERY) && request.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let mut newest = None;
+        for (at, own) in blocks.iter().enumerate() {
+            let id = ordered.places(at).find(place).filter(|id| own.live.contains(*id) || own.ended.contains(*id));
+            let Some(id) = id else { continue };
+            match own.block.newest(id, request.range, &mut memos[at])? {
+                Some(Some((t, is_live))) if newest.is_none_or(|(known, _)| t >= known) => newest = Some((t, is_live)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+        if newest.is_none_or(|(_, is_live)| !is_live) {
+            rest.remove(place);
+        }
+    }
+    let own = |(at, live): (usize, RoaringBitmap)| {
+        let own = &rest & live;
+        rest -= &own;
+        ordered.places(at).narrow(&own)
+    };
+    Ok(Some(lives.into_iter().enumerate().map(own).collect()))
 }
 
 /// What the blocks have of the request, those that have anything. `None` where series have to be read.
@@ -216,5 +276,5 @@ fn in_block(
         return Ok(None);
     }
     let told = block.live(ids, request.range, &request.cancel)?;
-    Ok(told.map(|(live, ended)| InBlock { block: block.clone(), live, ended }))
+    Ok(told.map(|(live, ended)| InBlock { number: entry.number(), block: block.clone(), live, ended }))
 }

@@ -125,6 +125,7 @@ impl Db {
                 entry.from = Offsets::default();
             }
         };
+        let spans: Vec<TimeRange> = written.iter().map(|(entry, _)| entry.span).collect();
         self.commit(|manifest, view| {
             manifest.blocks.iter_mut().for_each(forget);
             view.blocks.iter_mut().for_each(|(entry, _)| forget(entry));
@@ -135,6 +136,7 @@ impl Db {
             view.blocks.extend(written);
             view.frozen = None;
         })?;
+        lock(&self.paces).wrote(self.now_ms(), spans.into_iter());
         exemplars.iter().for_each(|filed| self.filed(filed));
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.forget_series(&frozen);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use model::{Columns, Labels, Mark, TimeRange};
 
-use super::Db;
 use super::flush::Writers;
+use super::{Db, lock};
 use crate::Error;
 use crate::block::{Block, ChunkRef, Memo};
 use crate::columns::merge_newer;
@@ -127,6 +127,7 @@ impl Loader<'_> {
         if written.is_empty() {
             return Ok(());
         }
+        lock(&self.db.paces).wrote(self.db.now_ms(), written.iter().map(|(entry, _)| entry.span));
         let committed = self.db.commit(|manifest, view| {
             manifest.blocks.extend(written.iter().map(|(entry, _)| entry.clone()));
             view.blocks.extend(written);

@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 
 use model::{Budget, Claim};
 
+use super::orders::Orders;
 use super::{Db, View};
 use crate::block::Cache;
 use crate::head::Frozen;
@@ -38,10 +39,10 @@ impl Account {
         Account { head: memory.head.claim(), index: memory.index.claim() }
     }
 
-    /// Tells what the indexes of these blocks take, and their pages in memory.
-    pub(super) fn tell_index(&self, view: &View, cache: &Cache) {
+    /// Tells what the indexes of these blocks take, their pages in memory, and what is known of their orders.
+    pub(super) fn tell_index(&self, view: &View, cache: &Cache, orders: &Orders) {
         let tops: usize = view.blocks.iter().map(|(_, block)| block.index.bytes()).sum();
-        self.index.set(tops + cache.figures().bytes);
+        self.index.set(tops + cache.figures().bytes + orders.figures().bytes);
     }
 }
 

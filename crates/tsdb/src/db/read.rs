@@ -231,23 +231,27 @@ impl SeriesSource for Db {
         values.sort_unstable();
         for (_, block) in view.readable(request.range) {
             check(&request)?;
-            let before = values.len();
-            let mut enough = Ok(());
+            let (mut new, mut enough, mut known) = (Vec::new(), Ok(()), values.iter().peekable());
+            // A block lists them in order, and most are those that were found before.
+            let mut wanted = |value: &str| {
+                while known.next_if(|known| known.as_str() < value).is_some() {}
+                known.peek().is_none_or(|known| *known != value)
+            };
             let mut see = |value: &str| {
                 if enough.is_ok() {
                     enough = request.cancel.claim().take(value.len() + size_of::<String>());
-                    values.push(value.to_owned());
+                    new.push(value.to_owned());
                 }
             };
-            let whole = unless_damaged(each_value(&block.index, name, &request.matcher_sets, &mut see))?;
+            let found = each_value(&block.index, name, &request.matcher_sets, &mut wanted, &mut see);
+            let is_whole = unless_damaged(found)?.is_some();
             enough.map_err(Error::from)?;
-            if whole.is_none() {
-                values.truncate(before);
-            }
-            // A block lists them in order: two runs are merged, and the usual single one is left as it is.
-            if before > 0 && values.len() > before {
+            if is_whole && values.is_empty() {
+                values = new;
+            } else if is_whole && !new.is_empty() {
+                // Two runs, which are merged.
+                values.append(&mut new);
                 values.sort();
-                values.dedup();
             }
         }
         Ok(Listing { items: values, warnings: view.warnings() })

@@ -57,8 +57,7 @@ impl Db {
     }
 
     pub(super) fn floors(&self) -> Floors<'_> {
-        let now_ms = Some(self.now_ms.load(Ordering::Relaxed)).filter(|now| *now != i64::MIN);
-        Floors::new(now_ms, self.options.retention_ms, &self.options.retention_rules)
+        Floors::new(self.now_ms(), self.options.retention_ms, &self.options.retention_rules)
     }
 
     /// A block that holds what is deleted, or series that are expired as a whole, and is written anew to be rid of them.

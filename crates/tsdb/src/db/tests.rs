@@ -19,6 +19,7 @@ mod exemplars;
 mod faults;
 mod histories;
 mod memory;
+mod quiet;
 mod rebuilding;
 mod world;
 

@@ -294,7 +294,13 @@ impl LabelIndex for Index<'_> {
         Ok(self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active)))
     }
 
-    fn accepted(&self, name: &str, _prefix: &str, accept: &mut Accept<'_>) -> Result<RoaringBitmap, Error> {
+    fn accepted(
+        &self,
+        name: &str,
+        _prefix: &str,
+        accept: &mut Accept<'_>,
+        _among: Option<&RoaringBitmap>,
+    ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
         for (_, ids) in self.values_of(name).filter(|(value, _)| accept.accepts(value, 0)) {
             ids.add_to(&mut found);
@@ -320,10 +326,11 @@ impl LabelIndex for Index<'_> {
         &self,
         name: &str,
         among: Option<&RoaringBitmap>,
+        wanted: &mut dyn FnMut(&str) -> bool,
         see: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
         let among = among.unwrap_or(&self.active);
-        for (value, _) in self.values_of(name).filter(|(_, ids)| ids.meets(among)) {
+        for (value, _) in self.values_of(name).filter(|(value, ids)| wanted(value) && ids.meets(among)) {
             if !see(value) {
                 break;
             }

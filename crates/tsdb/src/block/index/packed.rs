@@ -65,6 +65,22 @@ impl<'a> Packed<'a> {
     pub(super) fn get(&self, at: usize) -> u64 {
         self.low.wrapping_add(BitReader::at(self.bits, at * self.width as usize).take(self.width))
     }
+
+    /// The first of the numbers, as many as there is room for; each has 32 bits at most.
+    pub(super) fn unpack(&self, out: &mut [u32]) {
+        let (width, mask) = (self.width as usize, (1u64 << self.width.min(32)) - 1);
+        let whole = |bytes: &[u8], bit: usize| {
+            let word = bytes.get(bit / 8..bit / 8 + 8)?;
+            Some(u64::from_le_bytes(word.try_into().ok()?) >> (bit % 8) & mask)
+        };
+        for (at, slot) in out.iter_mut().enumerate() {
+            *slot = match whole(self.bits, at * width) {
+                Some(number) => self.low.wrapping_add(number) as u32,
+                // What is left at the end.
+                None => self.get(at) as u32,
+            };
+        }
+    }
 }
 
 impl<'a> Sums<'a> {

@@ -3,6 +3,8 @@
 //! A value that one series has, as most of those that come and go, is the number of that series in a column. What more series have is a list beside: of few
 //! the distances between them, of many a bitmap, whichever takes less.
 
+use std::ops::RangeInclusive;
+
 use roaring::RoaringBitmap;
 
 use super::packed::{self, Packed, Sums};
@@ -108,9 +110,32 @@ impl<'a> Postings<'a> {
         Ok(Postings { firsts, lists: Some((sizes, lists)) })
     }
 
+    /// The first of one of the values.
+    pub(super) fn first(&self, at: usize) -> Result<u32, &'static str> {
+        u32::try_from(self.firsts.get(at)).map_err(|_| "number of a series")
+    }
+
+    /// Those of all values, so many, in their order.
+    pub(super) fn each(&self, count: usize) -> impl Iterator<Item = Result<Posted<'a>, &'static str>> {
+        let mut start = 0usize;
+        (0..count).map(move |at| {
+            let first = self.first(at)?;
+            let Some((sizes, lists)) = self.lists else { return Ok(Posted { first, list: &[] }) };
+            let end = start.saturating_add(sizes.get(at) as usize);
+            let list = lists.get(start..end).ok_or("place of postings")?;
+            start = end;
+            Ok(Posted { first, list })
+        })
+    }
+
+    /// Whether one of those of a value is among these. Mostly the first one is, so that nothing is read of the others.
+    pub(super) fn has_any(&self, at: usize, among: &RoaringBitmap) -> Result<bool, &'static str> {
+        Ok(among.contains(self.first(at)?) || self.of(at)?.has_more(among)?)
+    }
+
     /// Those of one of the values.
     pub(super) fn of(&self, at: usize) -> Result<Posted<'a>, &'static str> {
-        let first = u32::try_from(self.firsts.get(at)).map_err(|_| "number of a series")?;
+        let first = self.first(at)?;
         let Some((sizes, lists)) = self.lists else { return Ok(Posted { first, list: &[] }) };
         let size = sizes.get(at) as usize;
         if size == 0 {
@@ -133,22 +158,59 @@ impl Posted<'_> {
             None => Ok(RoaringBitmap::from([self.first])),
             Some((&BITMAP, bytes)) => RoaringBitmap::deserialize_from(bytes).map_err(|_| "postings are no bitmap"),
             Some((&DISTANCES, bytes)) => {
-                let (mut out, mut at, mut next) = (RoaringBitmap::new(), 0, u64::from(self.first));
-                while at < bytes.len() {
-                    let id = next.saturating_add(varint(bytes, &mut at)?);
-                    let own = u32::try_from(id).map_err(|_| "number of a series")?;
-                    out.try_push(own).map_err(|_| "order of postings")?;
-                    next = id + 1;
-                }
+                let mut out = RoaringBitmap::new();
+                self.each(bytes, |id| out.try_push(id).is_ok())?;
                 Ok(out)
             }
             _ => Err("kind of postings"),
         }
     }
 
-    /// Whether one of them is among these. Mostly the first one is, so that nothing is read of the others.
-    pub(super) fn has_any(&self, among: &RoaringBitmap) -> Result<bool, &'static str> {
-        Ok(among.contains(self.first) || (!self.list.is_empty() && !self.bitmap()?.is_disjoint(among)))
+    /// Whether one of them but the first is among these.
+    fn has_more(&self, among: &RoaringBitmap) -> Result<bool, &'static str> {
+        match self.list.split_first() {
+            None => Ok(false),
+            Some((&DISTANCES, bytes)) => {
+                let mut has_one = false;
+                self.each(bytes, |id| {
+                    has_one = among.contains(id);
+                    !has_one
+                })?;
+                Ok(has_one)
+            }
+            Some(_) => Ok(!self.bitmap()?.is_disjoint(among)),
+        }
+    }
+
+    /// Calls `see` with those that are kept by distances, until it says that it has seen enough. They ascend.
+    fn each(&self, distances: &[u8], mut see: impl FnMut(u32) -> bool) -> Result<(), &'static str> {
+        let (mut at, mut next) = (0, u64::from(self.first));
+        while at < distances.len() {
+            let id = next.saturating_add(varint(distances, &mut at)?);
+            if !see(u32::try_from(id).map_err(|_| "number of a series")?) {
+                break;
+            }
+            next = id + 1;
+        }
+        Ok(())
+    }
+
+    /// Appends those of them that are in a range. They are put into `bitmaps` where they are many.
+    pub(super) fn put(
+        &self,
+        range: RangeInclusive<u32>,
+        out: &mut Vec<u32>,
+        bitmaps: &mut Vec<RoaringBitmap>,
+    ) -> Result<(), &'static str> {
+        match self.list.split_first() {
+            None => out.extend(Some(self.first).filter(|only| range.contains(only))),
+            Some((&DISTANCES, bytes)) => self.each(bytes, |id| {
+                out.extend(Some(id).filter(|id| range.contains(id)));
+                id < *range.end()
+            })?,
+            Some(_) => bitmaps.push(self.bitmap()?),
+        }
+        Ok(())
     }
 
     /// How many of them are among these.
@@ -188,9 +250,18 @@ mod tests {
             let posted = page.of(at).expect("there");
             assert_eq!(posted.bitmap().as_ref(), Ok(ids));
             assert_eq!(posted.single(), Some(ids.min().unwrap_or(0)).filter(|_| ids.len() == 1));
-            assert_eq!(posted.has_any(&among), Ok(!ids.is_disjoint(&among)));
+            let start = ids.iter().nth(ids.len() as usize / 3).unwrap_or(0);
+            let range = start..=ids.max().unwrap_or(0).saturating_sub(1).max(start);
+            let (mut some, mut bitmaps) = (Vec::new(), Vec::new());
+            posted.put(range.clone(), &mut some, &mut bitmaps).expect("there");
+            let put: RoaringBitmap = some.into_iter().chain(bitmaps.into_iter().flatten()).collect();
+            let in_range = |ids: &RoaringBitmap| ids.range(range.clone()).collect::<Vec<_>>();
+            assert_eq!((in_range(&put), put.is_subset(ids)), (in_range(ids), true));
+            assert_eq!(page.has_any(at, &among), Ok(!ids.is_disjoint(&among)));
             assert_eq!(posted.count_among(&among), Ok(ids.intersection_len(&among)));
         }
+        let each: Vec<_> = page.each(values.len()).map(|posted| posted.and_then(|posted| posted.bitmap())).collect();
+        assert_eq!(each, values.iter().cloned().map(Ok).collect::<Vec<_>>());
         content.len()
     }
 
@@ -218,6 +289,7 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), count in 0usize..20) {
             if let Ok(page) = Postings::read(&bytes, count) {
                 (0..count).for_each(|at| drop(page.of(at).and_then(|posted| posted.bitmap())));
+                page.each(count).for_each(|posted| drop(posted.and_then(|posted| posted.bitmap())));
             }
         }
     }

@@ -80,9 +80,15 @@ impl World {
             assert_eq!(counts.into_iter().collect::<BTreeMap<_, _>>(), expect, "{matcher} by {name}");
             let mut values = Vec::new();
             let set = [vec![matcher.clone()]];
-            each_value(&self.index, name, &set, &mut |value| values.push(value.to_owned())).expect("reads");
+            let mut see = |value: &str| values.push(value.to_owned());
+            each_value(&self.index, name, &set, &mut |_| true, &mut see).expect("reads");
             let expect: Vec<String> = expect.into_keys().filter(|value| !value.is_empty()).collect();
             assert_eq!(values, expect, "{name} of {matcher}");
+            values.clear();
+            let mut see = |value: &str| values.push(value.to_owned());
+            each_value(&self.index, name, &set, &mut |value| value.ends_with('7'), &mut see).expect("reads");
+            let expect: Vec<String> = expect.into_iter().filter(|value| value.ends_with('7')).collect();
+            assert_eq!(values, expect, "those of {name} of {matcher} that are wanted");
         }
     }
 }
@@ -143,4 +149,68 @@ fn a_page_that_cannot_be_read_is_an_error_of_whoever_needs_it_and_nobody_else() 
     let error = of("pod", "x-0").expect_err("damaged");
     assert!(matches!(error, Error::Corrupt { position, .. } if position == place.at), "{error}");
     assert!(world.index.file.is_damaged());
+}
+
+/// Label sets of which each is in some of so many blocks.
+fn in_blocks(random: &mut fastrand::Rng, blocks: usize, count: usize) -> Vec<Vec<Labels>> {
+    let mut out = vec![Vec::new(); blocks];
+    let long = "y".repeat(70);
+    for n in 0..count {
+        let pod = format!("x-{}{}", random.u32(..300), if random.u8(..9) == 0 { long.as_str() } else { "" });
+        let (number, own) = (n.to_string(), format!("only-{}", random.usize(..blocks)));
+        let mut pairs = vec![("name", ["a", "ab", "c", "aaaaaa"][random.usize(..4)]), ("zzz", number.as_str())];
+        pairs.extend((random.u8(..20) > 0).then_some(("pod", pod.as_str())));
+        pairs.extend((random.u8(..4) == 0).then_some((own.as_str(), "1")));
+        pairs.extend((random.u8(..4) == 0).then_some(("zz", "last")));
+        let set = labels(&pairs);
+        let mut is_there = false;
+        for block in &mut out {
+            if random.u8(..3) > 0 {
+                block.push(set.clone());
+                is_there = true;
+            }
+        }
+        if !is_there {
+            out[0].push(set);
+        }
+    }
+    out
+}
+
+#[test]
+fn series_of_several_blocks_are_in_one_order_in_which_each_has_one_place() {
+    for (seed, count) in [0, 1, 5, 100, 3000, 5000].into_iter().enumerate() {
+        let mut random = fastrand::Rng::with_seed(seed as u64);
+        let of = in_blocks(&mut random, 1 + seed % 5, count);
+        let worlds: Vec<World> = of.into_iter().map(|series| World::new(series, 1 << 16)).collect();
+        let indexes: Vec<&Index> = worlds.iter().map(|world| &world.index).collect();
+        let claim = model::Claim::default();
+        let order = Order::of(&indexes, &model::Cancel::default(), &mut claim.hold()).expect("reads");
+        let all: std::collections::BTreeSet<&str> =
+            worlds.iter().flat_map(|world| &world.series).map(Labels::canonical).collect();
+        let numbers: BTreeMap<&str, u32> = all.into_iter().zip(0..).collect();
+        for (world, places) in worlds.iter().zip(order.places()) {
+            let expect: RoaringBitmap = world.series.iter().map(|labels| numbers[labels.canonical()]).collect();
+            assert_eq!(places.widen(&world.index.all()), expect, "seed {seed}");
+            let cancel = model::Cancel::default();
+            cancel.cancel();
+            let stopped = Order::of(&indexes, &cancel, &mut claim.hold());
+            assert_eq!(stopped.is_err(), numbers.len() > 4096);
+        }
+    }
+}
+
+#[test]
+fn an_order_takes_memory_of_who_asks_and_none_without() {
+    let worlds = [0, 1].map(|n| {
+        World::new((0..3000).map(|i| labels(&[("name", "a"), ("pod", &format!("x-{}", i + n))])).collect(), 1 << 20)
+    });
+    let indexes = worlds.each_ref().map(|world| &world.index);
+    let of = |bytes_max| {
+        let budget = model::Budget::new("queries", bytes_max);
+        Order::of(&indexes, &model::Cancel::default(), &mut budget.claim().hold())
+    };
+    assert!(matches!(of(10_000), Err(Error::Memory(_))));
+    let order = of(1 << 20).expect("fits");
+    assert!(order.bytes() >= Order::bytes_min(2, 3000) && order.bytes() < 4000, "{}", order.bytes());
 }

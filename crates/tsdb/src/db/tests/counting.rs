@@ -104,3 +104,84 @@ fn series_that_expire_at_different_times_are_read() {
     assert!(left.contains_key("even") && !left.contains_key("odd"), "{left:?}");
     assert_eq!(counted(&db, &all, TimeRange::ALL, Some("half")), None);
 }
+
+/// Blocks of the same hours with some of the series each, of which many end in one and go on in another. Returns what is in them.
+fn overlapping(db: &Db, blocks: i64, random: &mut fastrand::Rng) {
+    for offset in 1..=blocks {
+        let start = random.i64(0..6) * 1000;
+        fill(db, random, start, offset);
+        db.flush().expect("flushes");
+        let some = random.u64(0..2000);
+        let mut batch = db.begin();
+        for series in some..some + 900 {
+            let sample = Sample { t: random.i64(0..9000), v: if random.bool() { 1.0 } else { model::stale_nan() } };
+            batch.append(labels(series * 3).as_ref(), &[sample]);
+        }
+        batch.finish(1, offset);
+        db.flush().expect("flushes");
+    }
+}
+
+#[test]
+fn series_of_many_blocks_are_counted_by_their_order_once_enough_of_them_were_asked_for() {
+    for seed in 0..3 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().expect("directory");
+        let db = Db::open(dir.path(), options()).expect("opens");
+        overlapping(&db, 3, &mut random);
+        assert_eq!(compare(&db, &mut random, seed), 12);
+        let made = db.stats();
+        assert!(made.index_orders > 0 && made.index_order_bytes > 0, "{made:?}");
+        assert_eq!(compare(&db, &mut random, seed), 12);
+        // Some of the blocks, and some beside the head.
+        fill(&db, &mut random, 4000, 9);
+        assert_eq!(compare(&db, &mut random, seed), 12, "beside the head");
+        db.flush().expect("flushes");
+        while db.compact(&Cancel::default()).expect("merges") {}
+        assert_eq!(db.stats().index_order_bytes, 0, "blocks that are gone have no order");
+        compare(&db, &mut random, seed);
+    }
+}
+
+#[test]
+fn an_order_is_made_when_it_is_worth_it_used_for_fewer_blocks_and_none_where_there_is_no_room() {
+    let fill_three = |db: &Db| {
+        for (n, t) in [0, 1000, 2000].into_iter().enumerate() {
+            fill(db, &mut fastrand::Rng::with_seed(7), t, n as i64 + 1);
+            db.flush().expect("flushes");
+        }
+    };
+    let one = [Matcher::equal("__name__", "m"), Matcher::equal("series", "1000")];
+    let all = [Matcher::equal("__name__", "m")];
+    let dir = tempfile::tempdir().expect("directory");
+    let index = model::Budget::new("the index", usize::MAX);
+    let memory = Memory { index: index.clone(), ..Memory::default() };
+    let db = Db::open(dir.path(), Options { memory, ..options() }).expect("opens");
+    fill_three(&db);
+    let orders = |db: &Db| (db.stats().index_orders, db.stats().index_orders_too_large);
+    // A sixteenth of three times 2,500 is 469, of which each of these asks for three.
+    for _ in 0..156 {
+        assert_eq!(counted(&db, &one, TimeRange::ALL, None), Some(BTreeMap::from([(String::new(), 1)])));
+    }
+    assert_eq!(orders(&db), (0, 0));
+    counted(&db, &one, TimeRange::ALL, None);
+    assert_eq!(orders(&db), (1, 0));
+    let figures = db.stats();
+    assert_eq!(index.held(), figures.index_bytes + figures.index_cache_bytes + figures.index_order_bytes);
+    counted(&db, &all, TimeRange::ALL, None);
+    // The first block has nothing after its last sample.
+    counted(&db, &all, TimeRange { start_ms: 5500, end_ms: 6000 }, None);
+    assert_eq!(orders(&db), (1, 0), "two of the three are in the order of all");
+
+    // The bits of three blocks take 938 bytes, and with what is beside them more than 1,000.
+    for bytes_max in [900, 1000] {
+        let dir = tempfile::tempdir().expect("directory");
+        let small = Db::open(dir.path(), Options { index_cache_bytes: 8 * bytes_max, ..options() }).expect("opens");
+        fill_three(&small);
+        for n in 1..=3 {
+            let by = Some("half");
+            assert_eq!(counted(&small, &all, TimeRange::ALL, by), counted(&db, &all, TimeRange::ALL, by));
+            assert_eq!((orders(&small), small.stats().index_order_bytes), ((0, n), 0), "hashes tell them apart");
+        }
+    }
+}

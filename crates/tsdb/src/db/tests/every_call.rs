@@ -17,8 +17,8 @@ fn append(world: &mut World, partition: u32, series: u64, times: &[i64]) {
     world.append(partition, vec![(series, times.iter().map(|t| Sample { t: *t, v }).collect())]);
 }
 
-/// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires, samples that are left out.
-const STEPS: [Step; 13] = [
+/// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires, samples that are left out, a merge of two blocks since it is quiet.
+const STEPS: [Step; 17] = [
     |world| {
         append(world, 0, 0, &[1, 2, 3]);
         append(world, 1, 1, &[5, 2 * HOUR]);
@@ -60,6 +60,17 @@ const STEPS: [Step; 13] = [
     },
     World::compact,
     |world| world.check_all(),
+    |world| {
+        append(world, 0, 0, &[6 * HOUR, 6 * HOUR + 1]);
+        world.flush()
+    },
+    |world| {
+        append(world, 0, 0, &[6 * HOUR + 1, 6 * HOUR + 2]);
+        world.flush()?;
+        world.rest(HOUR)
+    },
+    World::compact,
+    |world| world.check_all(),
 ];
 
 /// Runs it, with another process where one ends. What fails once is not tried again: the steps that follow have to make up for it.
@@ -86,6 +97,7 @@ fn after_a_fault_at_any_call_everything_is_there_once_and_no_file_is_left() {
     let world = run(disk.clone(), Loss::Nothing);
     let left_out = world.db.stats().downsampled;
     assert!(left_out.samples_after > 0 && left_out.samples_after < left_out.samples_before, "{left_out:?}");
+    assert!(world.quiet_merges > 0, "two blocks were merged");
     let calls = disk.calls();
     assert!(calls > 100, "{calls}");
     let faults = [

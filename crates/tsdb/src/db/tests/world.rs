@@ -56,6 +56,8 @@ pub(super) struct World {
     floor_ms: i64,
     /// A block was damaged, or found to be, that was not yet written again.
     damaged: bool,
+    /// Merges that were begun of so few blocks that there is only one reason for it.
+    pub(super) quiet_merges: u64,
 }
 
 /// One label, since the index of each is most of what a small block costs.
@@ -139,6 +141,7 @@ impl World {
             now_ms: 0,
             floor_ms: i64::MIN,
             damaged: false,
+            quiet_merges: 0,
         })
     }
 
@@ -202,6 +205,7 @@ impl World {
 
     pub(super) fn compact(&mut self) -> Result<(), Error> {
         loop {
+            self.quiet_merges += u64::from(self.db.choose_merge().is_some_and(|run| run.len() < 4));
             let cancel = Cancel::default();
             let merged = self.db.compact(&cancel);
             match merged.and_then(|merged| Ok(merged || self.db.downsample(&cancel)?)) {
@@ -215,6 +219,12 @@ impl World {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Lets time pass in which nothing is written.
+    pub(super) fn rest(&mut self, ms: i64) -> Result<(), Error> {
+        self.now_ms += ms;
+        self.expire()
     }
 
     /// Expires, and says that no file is there which is not needed any more.
