@@ -170,6 +170,7 @@ pub struct Iter<'a> {
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a str, &'a str);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (name, rest) = take(self.rest)?;
         let (value, rest) = take(rest)?;
@@ -200,20 +201,26 @@ pub fn piece_text(piece: &str) -> &str {
     take(piece).map_or("", |(text, _)| text)
 }
 
+/// What the first piece of a canonical text holds, and the text after it.
+#[inline]
 fn take(text: &str) -> Option<(&str, &str)> {
-    let bytes = text.as_bytes();
-    let (mut length, mut shift, mut at) = (0usize, 0u32, 0usize);
-    loop {
-        let digit = *bytes.get(at)?;
+    let first = *text.as_bytes().first()?;
+    // Nearly all lengths are one digit.
+    let (at, length) = if first & 64 == 0 { (1, usize::from(first & 63)) } else { length(text.as_bytes())? };
+    text.get(at..)?.split_at_checked(length)
+}
+
+/// Where the length that bytes begin with ends, and the length.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (mut length, mut shift) = (0usize, 0u32);
+    for (at, digit) in bytes.iter().enumerate() {
         length |= usize::from(digit & 63).checked_shl(shift)?;
-        at += 1;
         shift += 6;
         if digit & 64 == 0 {
-            break;
+            return Some((at + 1, length));
         }
     }
-    let end = at.checked_add(length)?;
-    Some((text.get(at..end)?, text.get(end..)?))
+    None
 }
 
 /// Appends a name or a value as a piece of a canonical text: its length, and what it is.

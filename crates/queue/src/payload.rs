@@ -1,7 +1,7 @@
 //! What a record holds: a columnar batch of series, their samples, and metadata.
 //!
 //! The bytes are drawn in FORMAT.md. Label names and values stand once each in a symbol table, in the form in which they stand in the
-//! canonical text of a label set, so that reading a series is concatenating slices: no check of UTF-8, no sorting and no
+//! canonical text of a label set, so that reading a series is writing what differs over the one before: no sorting and no
 //! allocation for each. A series is told by its difference to the one before, as series of one scrape differ in few labels;
 //! the price is that a payload can only be read from its start. Numbers that are short as decimals are written as such.
 //!
@@ -15,6 +15,7 @@ mod encode;
 mod exemplars;
 mod groups;
 mod histograms;
+mod labels;
 mod starts;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use tsdb::{Db, Options};
 use crate::admin::Admin;
 use crate::apply::{Applied, Consumer};
 use crate::downsample::{self, Downsample};
-use crate::keep::Keeper;
+use crate::keep::{self, Keeper};
 use crate::local::LocalReader;
 use crate::memory::{self, Memory};
 use crate::metrics::{self, Metrics};
@@ -126,6 +126,7 @@ impl Args {
             block_span_ms: self.storage_block_span.as_millis() as i64,
             index_cache_bytes: self.index_cache_bytes(),
             exemplars_max: self.storage_exemplars_max,
+            stand_back: Some(keep::stand_back),
         }
     }
 

@@ -9,7 +9,7 @@ use queue::Log;
 use runtime::{Backoff, Shutdown};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tsdb::Db;
+use tsdb::{Background, Db};
 
 use crate::Replica;
 use crate::metrics::Metrics;
@@ -19,8 +19,14 @@ pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
 /// First and longest bound of the pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// How far flushes and merges stand back behind those who wait for an answer; a head that fills up makes consumers wait for the flush, so that it gets its share.
-const NICE: (i32, i32) = (5, 10);
+/// Lets a thread that writes blocks stand back behind those who wait for an answer. A head that fills up makes consumers wait for the flush, so that it gets
+/// its share.
+pub(crate) fn stand_back(what: Background) {
+    runtime::priority::give_way(match what {
+        Background::Flush => 5,
+        Background::Merge => 10,
+    });
+}
 
 /// Keeps the engine's files.
 pub(crate) struct Keeper {
@@ -65,7 +71,6 @@ impl Keeper {
 
     /// Flushes when the head is full and when the interval is over, until the shutdown is asked for.
     pub(crate) fn flush_loop(&self, mut shutdown: Shutdown, handle: Handle) {
-        runtime::priority::give_way(NICE.0);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 11);
         let mut pause = self.flush_interval;
         loop {
@@ -103,7 +108,6 @@ impl Keeper {
 
     /// Merges after flushes and expires by the clock, until the shutdown is asked for.
     pub(crate) fn merge_loop(&self, mut shutdown: Shutdown, handle: Handle) {
-        runtime::priority::give_way(NICE.1);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, 13);
         let mut told = HashSet::new();
         let cancel = Cancel::default();

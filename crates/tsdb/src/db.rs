@@ -4,6 +4,7 @@
 //! that they reach; they are then written to blocks while queries still read them. If that fails, the frozen generation stays and
 //! the next flush tries again. The price is memory for the samples of two generations.
 
+mod background;
 mod cardinality;
 mod compact;
 mod count;
@@ -13,6 +14,7 @@ mod families;
 mod flush;
 mod load;
 mod memory;
+mod options;
 mod orders;
 mod outline;
 mod pace;
@@ -36,16 +38,16 @@ use crate::block::{Block, Cache};
 use crate::changes::{Changes, Touched};
 use crate::deletes::Delete;
 use crate::disk::{self, Disk, Local, io};
-use crate::downsample::DownsampleRule;
 use crate::exemplars::file::SUFFIX as EXEMPLARS;
 use crate::families::Families;
 use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
-use crate::retention::RetentionRule;
+pub use background::Background;
 pub use load::Loader;
 use memory::Account;
 pub use memory::Memory;
+pub use options::Options;
 use orders::Orders;
 pub(crate) use pace::Pace;
 use pace::Paces;
@@ -54,45 +56,6 @@ pub use stats::{Downsampled, Stats};
 
 /// The span of a wide block.
 pub(crate) const WIDE: TimeRange = TimeRange::ALL;
-
-/// How an engine keeps its data.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Age at which samples expire, in milliseconds; `None` keeps everything.
-    pub retention_ms: Option<i64>,
-    /// Other ages for some series; of the rules that a series meets the first one counts.
-    pub retention_rules: Vec<RetentionRule>,
-    /// Size of all blocks, in bytes, beyond which the oldest ones are dropped; `None` for no bound.
-    pub retention_bytes: Option<u64>,
-    /// From which age on samples are left out of windows; of the rules that a series meets the first one counts.
-    pub downsample: Vec<DownsampleRule>,
-    /// Size of the head at which [`Db::should_flush`] says so, in bytes, what is known of its series included.
-    pub head_bytes_max: usize,
-    /// What memory the parts of the engine may hold.
-    pub memory: Memory,
-    /// Blocks are cut at multiples of this many milliseconds, so that they expire as a whole.
-    pub block_span_ms: i64,
-    /// Memory for pages of the blocks' indexes that were read, in bytes. Beside it each block has some 300 bytes for a thousand series.
-    pub index_cache_bytes: usize,
-    /// Exemplars that are kept, the newest; none where it is 0. Each takes some 200 bytes of memory and more, by the length of its labels.
-    pub exemplars_max: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            retention_ms: None,
-            retention_rules: Vec::new(),
-            retention_bytes: None,
-            downsample: Vec::new(),
-            head_bytes_max: 256 << 20,
-            memory: Memory::default(),
-            block_span_ms: 24 * 3_600_000,
-            index_cache_bytes: 64 << 20,
-            exemplars_max: 100_000,
-        }
-    }
-}
 
 /// An engine over one directory, shared by threads.
 #[derive(Debug)]

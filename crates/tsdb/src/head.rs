@@ -165,14 +165,13 @@ impl Head {
         shard + 1 < SHARDS
     }
 
-    /// Shard and number of every series of a frozen generation, in the order of the canonical texts.
-    pub(crate) fn sorted(&self, frozen: &Frozen) -> Vec<(Labels, usize, u32)> {
+    /// Shard and number of every series of a frozen generation, with its labels, in no order.
+    pub(crate) fn series_of(&self, frozen: &Frozen) -> Vec<(Labels, usize, u32)> {
         let mut all = Vec::new();
         for (at, (shard, generation)) in self.shards().zip(&frozen.shards).enumerate() {
-            let known = generation.active.iter().filter_map(|id| Some((shard.labels(id)?.clone(), at, id)));
-            all.extend(known);
+            let ids = generation.active.bitmap().into_iter();
+            all.extend(ids.filter_map(|id| Some((shard.labels(id)?.clone(), at, id))));
         }
-        all.sort_unstable_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
         all
     }
 

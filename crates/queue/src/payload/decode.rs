@@ -1,9 +1,12 @@
 //! Reads payloads. The bytes come from a disk or a network: nothing in them is believed.
 
+use std::ops::Range;
+
 use model::{Exemplar, HistogramSample, LabelsRef, Metadata, MetricType, Sample, Samples, piece_text};
 
 use super::cursor::Cursor;
 use super::groups::Groups;
+use super::labels::Texts;
 use super::{BODY_BYTES_MAX, EXEMPLIFIED, FLAG_LZ4, PLAIN, RICH, exemplars, histograms, starts, times, value};
 use crate::Error;
 
@@ -31,7 +34,7 @@ pub struct Decoder {
     histograms: Groups<HistogramSample>,
     exemplars: Groups<Exemplar>,
     metadata: Vec<Metadata>,
-    text: Text,
+    texts: Texts,
 }
 
 impl Decoder {
@@ -39,23 +42,23 @@ impl Decoder {
     pub fn decode(&mut self, payload: &[u8], visitor: &mut dyn Visitor) -> Result<(), Error> {
         let mut body = std::mem::take(&mut self.body);
         let shown = open(payload, &mut body).and_then(|(version, body)| {
-            let table = self.check(version, body)?;
-            self.show(table, visitor);
+            let symbols = self.check(version, body)?;
+            self.show(&symbols, visitor);
             Ok(())
         });
         self.body = body;
         shown
     }
 
-    /// Reads and checks everything after the header, and returns the text of the symbol table.
-    fn check<'a>(&mut self, version: u8, body: &'a [u8]) -> Result<&'a str, Error> {
+    /// Reads and checks everything after the header, and returns the symbols.
+    fn check<'a>(&mut self, version: u8, body: &'a [u8]) -> Result<Vec<&'a str>, Error> {
         let mut cursor = Cursor { bytes: body, at: 0 };
-        let table = self.state.read_symbols(&mut cursor)?;
+        let symbols = read_symbols(&mut cursor)?;
         let (count, samples) = (cursor.length()?, cursor.length()?);
-        self.state.begin();
+        self.state.begin(symbols.len());
         let (mut total, mut empty) = (0usize, 0usize);
         for _ in 0..count {
-            let own = self.state.next(&mut cursor, table)?;
+            let own = self.state.next(&mut cursor, &symbols)?;
             total = total.saturating_add(own);
             if own == 0 && version == PLAIN {
                 return Err(cursor.error("series without samples"));
@@ -84,7 +87,7 @@ impl Decoder {
         if cursor.at != body.len() {
             return Err(cursor.error("bytes after the end"));
         }
-        Ok(table)
+        Ok(symbols)
     }
 
     /// Checks that each series without floats has histograms or exemplars.
@@ -130,28 +133,24 @@ impl Decoder {
     }
 
     /// Shows what was read without an error.
-    fn show(&mut self, table: &str, visitor: &mut dyn Visitor) {
+    fn show(&mut self, symbols: &[&str], visitor: &mut dyn Visitor) {
         let (mut samples, mut starts) = (self.samples.as_slice(), self.starts.as_slice());
         let (mut histograms, mut exemplars) = (self.histograms.in_order(), self.exemplars.in_order());
         let state = &mut self.state;
         state.last_values.fill(NONE);
+        self.texts.begin();
         let mut changes = state.changes.as_slice();
         for (number, series) in state.series.iter().enumerate() {
             let (own_changes, rest) = changes.split_at(series.changes as usize);
             changes = rest;
-            let names = &state.names[series.shape.0 as usize..series.shape.1 as usize];
+            let names = &state.names[state.shapes[series.shape as usize].clone()];
             own_changes.iter().for_each(|c| state.last_values[names[c.place as usize] as usize] = c.value);
-            let symbols = Symbols { table, places: &state.symbols };
-            if series.same_names {
-                self.text.change(names, own_changes, &symbols);
-            } else {
-                self.text.build(names, &state.last_values, &symbols);
-            }
+            let text = self.texts.of(series.shape, names, &state.last_values, symbols);
             let (own, rest) = samples.split_at(series.samples as usize);
             let own_starts = starts.get(..own.len()).filter(|own| own.iter().any(|start| *start != 0));
             (samples, starts) = (rest, starts.get(own.len()..).unwrap_or(&[]));
             let own = Samples { floats: own, starts: own_starts.unwrap_or(&[]), histograms: histograms.next(number) };
-            let labels = LabelsRef::from_canonical(&self.text.now);
+            let labels = LabelsRef::from_canonical(text);
             if !own.is_empty() {
                 visitor.series(labels, own);
             }
@@ -169,17 +168,17 @@ impl Decoder {
 /// What is known when a series is read: it is told by its difference to those before.
 #[derive(Debug, Default)]
 struct SeriesState {
-    /// Where each symbol begins and ends in the table.
-    symbols: Vec<(u32, u32)>,
+    /// Number of symbols.
+    symbols: usize,
     /// The value that each name had last, by the name's symbol.
     last_values: Vec<u32>,
-    /// The symbols of the names of all shapes, and where each shape ends.
+    /// The symbols of the names of all shapes, and where in them each shape is.
     names: Vec<u32>,
-    shape_ends: Vec<usize>,
+    shapes: Vec<Range<usize>>,
     /// Number of symbols that were referred to.
     told: usize,
-    /// Names of the present series, in `names`.
-    shape: std::ops::Range<usize>,
+    /// The shape of the present series.
+    shape: Option<usize>,
     /// The series that were read, and what each changes, one after the other.
     series: Vec<Told>,
     changes: Vec<Change>,
@@ -191,10 +190,8 @@ const NONE: u32 = u32::MAX;
 /// What was read of a series.
 #[derive(Debug, Clone, Copy)]
 struct Told {
-    /// Begin and end of its names.
-    shape: (u32, u32),
-    /// Whether they are those of the series before.
-    same_names: bool,
+    /// The number of its shape.
+    shape: u32,
     /// How many of its values are not the last ones of their names.
     changes: u32,
     samples: u32,
@@ -208,79 +205,59 @@ struct Change {
 }
 
 impl SeriesState {
-    fn read_symbols<'a>(&mut self, cursor: &mut Cursor<'a>) -> Result<&'a str, Error> {
-        let count = cursor.length()?;
-        let bytes = cursor.length()?;
-        let table = cursor.text(bytes)?;
-        self.symbols.clear();
-        let mut at = 0;
-        for piece in LabelsRef::from_canonical(table).pieces() {
-            if piece.len() < 2 {
-                return Err(cursor.error("empty symbol"));
-            }
-            self.symbols.push((at, at + piece.len() as u32));
-            at += piece.len() as u32;
-        }
-        if self.symbols.len() != count || at as usize != table.len() {
-            return Err(cursor.error("symbol table does not end where it should"));
-        }
-        Ok(table)
-    }
-
-    fn begin(&mut self) {
+    fn begin(&mut self, symbols: usize) {
+        self.symbols = symbols;
         self.last_values.clear();
-        self.last_values.resize(self.symbols.len(), NONE);
+        self.last_values.resize(symbols, NONE);
         self.names.clear();
-        self.shape_ends.clear();
+        self.shapes.clear();
         self.told = 0;
-        self.shape = 0..0;
+        self.shape = None;
         self.series.clear();
         self.changes.clear();
     }
 
     /// Reads a series, and returns how many samples it has.
-    fn next(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<usize, Error> {
+    fn next(&mut self, cursor: &mut Cursor<'_>, symbols: &[&str]) -> Result<usize, Error> {
         let head = cursor.varint()?;
-        match head >> 1 {
-            0 if self.shape.is_empty() => return Err(cursor.error("no names before to repeat")),
-            0 => {}
-            1 => self.shape = self.new_shape(cursor, table)?,
+        let shape = match head >> 1 {
+            0 => self.shape.ok_or_else(|| cursor.error("no names before to repeat"))?,
+            1 => self.new_shape(cursor, symbols)?,
             known => {
-                let number = usize::try_from(known - 2).unwrap_or(usize::MAX);
-                let end = self.shape_ends.get(number).ok_or_else(|| cursor.error("unknown list of names"))?;
-                let start = number.checked_sub(1).map_or(0, |before| self.shape_ends[before]);
-                self.shape = start..*end;
+                let number = usize::try_from(known - 2).ok().filter(|number| *number < self.shapes.len());
+                number.ok_or_else(|| cursor.error("unknown list of names"))?
             }
-        }
-        let labels = self.shape.len();
+        };
+        self.shape = Some(shape);
+        let names = self.shapes[shape].clone();
+        let labels = names.len();
         let mask = cursor.take(labels.div_ceil(8))?;
         if !labels.is_multiple_of(8) && mask.last().is_some_and(|last| last >> (labels % 8) != 0) {
             return Err(cursor.error("change of a label that is not there"));
         }
         let before = self.changes.len();
         for place in places(mask) {
-            let name = self.names[self.shape.start + place] as usize;
+            let name = self.names[names.start + place] as usize;
             let value = self.symbol(cursor)?;
             self.last_values[name] = value;
             self.changes.push(Change { place: place as u32, value });
         }
         // The names of a list that was used before all have values.
         let no_value = |name: &u32| self.last_values[*name as usize] == NONE;
-        if head >> 1 == 1 && self.names[self.shape.clone()].iter().any(no_value) {
+        if head >> 1 == 1 && self.names[names].iter().any(no_value) {
             return Err(cursor.error("no value before to repeat"));
         }
         let samples = if head & 1 == 1 { cursor.length()? } else { 1 };
         // All are bounded by the size of the body.
         self.series.push(Told {
-            shape: (self.shape.start as u32, self.shape.end as u32),
-            same_names: head >> 1 == 0,
+            shape: shape as u32,
             changes: (self.changes.len() - before) as u32,
             samples: samples as u32,
         });
         Ok(samples)
     }
 
-    fn new_shape(&mut self, cursor: &mut Cursor<'_>, table: &str) -> Result<std::ops::Range<usize>, Error> {
+    fn new_shape(&mut self, cursor: &mut Cursor<'_>, symbols: &[&str]) -> Result<usize, Error> {
         let (start, labels) = (self.names.len(), cursor.length()?);
         if labels == 0 {
             return Err(cursor.error("series without labels"));
@@ -289,13 +266,12 @@ impl SeriesState {
             let name = self.symbol(cursor)?;
             self.names.push(name);
         }
-        let symbols = Symbols { table, places: &self.symbols };
-        let names = self.names[start..].iter().map(|id| piece_text(symbols.piece(*id)));
+        let names = self.names[start..].iter().map(|id| piece_text(symbols[*id as usize]));
         if !names.is_sorted_by(|a, b| a < b) {
             return Err(cursor.error("label names are not ascending"));
         }
-        self.shape_ends.push(self.names.len());
-        Ok(start..self.names.len())
+        self.shapes.push(start..self.names.len());
+        Ok(self.shapes.len() - 1)
     }
 
     fn symbol(&mut self, cursor: &mut Cursor<'_>) -> Result<u32, Error> {
@@ -307,24 +283,32 @@ impl SeriesState {
                 self.told - 1
             }
         };
-        if id >= self.symbols.len() {
+        if id >= self.symbols {
             return Err(cursor.error("symbol number"));
         }
         Ok(id as u32)
     }
 }
 
-/// The symbol table.
-struct Symbols<'a> {
-    table: &'a str,
-    places: &'a [(u32, u32)],
-}
-
-impl Symbols<'_> {
-    fn piece(&self, id: u32) -> &str {
-        let (start, end) = self.places[id as usize];
-        &self.table[start as usize..end as usize]
+/// Reads the symbol table: its pieces, each with its length before it.
+fn read_symbols<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<&'a str>, Error> {
+    let count = cursor.length()?;
+    let bytes = cursor.length()?;
+    let table = cursor.text(bytes)?;
+    // Each takes two bytes at least; whether there are so many is seen below.
+    let mut symbols = Vec::with_capacity(count.min(bytes / 2));
+    let mut size = 0;
+    for piece in LabelsRef::from_canonical(table).pieces() {
+        if piece.len() < 2 {
+            return Err(cursor.error("empty symbol"));
+        }
+        symbols.push(piece);
+        size += piece.len();
     }
+    if symbols.len() != count || size != table.len() {
+        return Err(cursor.error("symbol table does not end where it should"));
+    }
+    Ok(symbols)
 }
 
 /// The places whose bits are set.
@@ -338,41 +322,6 @@ fn places(mask: &[u8]) -> impl Iterator<Item = usize> {
             some.then_some(place)
         })
     })
-}
-
-/// The canonical text of the present series.
-#[derive(Debug, Default)]
-struct Text {
-    now: String,
-    /// Where each label ends.
-    ends: Vec<usize>,
-}
-
-impl Text {
-    fn build(&mut self, names: &[u32], values: &[u32], symbols: &Symbols<'_>) {
-        self.now.clear();
-        self.ends.clear();
-        for name in names {
-            self.now.push_str(symbols.piece(*name));
-            self.now.push_str(symbols.piece(values[*name as usize]));
-            self.ends.push(self.now.len());
-        }
-    }
-
-    /// Writes the values that changed over those before. Most are as long as these, and then nothing moves.
-    fn change(&mut self, names: &[u32], changes: &[Change], symbols: &Symbols<'_>) {
-        for change in changes {
-            let place = change.place as usize;
-            let start = place.checked_sub(1).map_or(0, |before| self.ends[before]) + symbols.piece(names[place]).len();
-            let (end, value) = (self.ends[place], symbols.piece(change.value));
-            self.now.replace_range(start..end, value);
-            if value.len() != end - start {
-                // Wraps where the text shrinks; the sum is right all the same.
-                let moved = (start + value.len()).wrapping_sub(end);
-                self.ends[place..].iter_mut().for_each(|end| *end = end.wrapping_add(moved));
-            }
-        }
-    }
 }
 
 /// Checks the header and decompresses the body into `buffer` where it is compressed. Returns the version too.

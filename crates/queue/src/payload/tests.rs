@@ -216,6 +216,27 @@ proptest! {
     }
 
     #[test]
+    fn series_of_many_lists_of_names_that_take_turns_read_back_from_payload_after_payload(
+        payloads in prop::collection::vec(prop::collection::vec((0usize..80, prop::collection::vec(0usize..4, 3)), 0..200), 1..4),
+    ) {
+        // Some texts are so large, and some lists so many, that their texts are not kept.
+        let values = ["v", "w", "longer", &"very long€".repeat(500)];
+        let mut decoder = Decoder::default();
+        for payload in payloads {
+            let series = payload.iter().map(|(list, chosen)| {
+                let pairs: Vec<_> = chosen.iter().enumerate()
+                    .map(|(i, value)| (format!("label{}_{i}", if i == 1 { &0 } else { list }), values[*value]))
+                    .collect();
+                (Labels::new(&pairs).expect("valid"), vec![Sample { t: 1, v: 1.0 }].into())
+            });
+            let given = Seen { series: series.collect(), ..Seen::default() };
+            let mut seen = Seen::default();
+            decoder.decode(&encode(&given), &mut seen).expect("reads back");
+            prop_assert_eq!(seen, given);
+        }
+    }
+
+    #[test]
     fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = bytes;
         let _ = Decoder::default().decode(&bytes, &mut Seen::default());

@@ -291,11 +291,13 @@ impl Bucket {
         operation: Operation,
         request: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Attempt> {
+        let timer = self.metrics.request_seconds.with_label_values(&[operation.name()]).start_timer();
         let (outcome, answer) = match tokio::time::timeout(self.timeout, request).await {
             Ok(Ok(answer)) => (Outcome::Done, Ok(answer)),
             Ok(Err(refusal)) => (outcome(&refusal), Err(Attempt::Refused(refusal))),
             Err(_) => (Outcome::TimedOut, Err(Attempt::TimedOut)),
         };
+        timer.observe_duration();
         self.metrics.requests.with_label_values(&[operation.name(), outcome.name()]).inc();
         answer
     }

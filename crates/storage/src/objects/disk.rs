@@ -241,6 +241,7 @@ mod tests {
         disk: Arc<Tiered>,
         bucket: Arc<Bucket>,
         object: Object,
+        metrics: Metrics,
         _dir: tempfile::TempDir,
     }
 
@@ -256,9 +257,9 @@ mod tests {
         let object = Object { key: "1-b".to_owned(), bytes: CONTENT.len() as u64, tail: 5 };
         let input = local.open("b").expect("opens");
         bucket.upload(&format!("{BLOCKS}/1-b"), &*input).await.expect("uploaded");
-        let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), metrics));
+        let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), metrics.clone()));
         disk.set_objects(BTreeMap::from([("b".to_owned(), object.clone())]));
-        World { disk, bucket, object, _dir: dir }
+        World { disk, bucket, object, metrics, _dir: dir }
     }
 
     fn read(input: &dyn Input) -> Vec<u8> {
@@ -298,5 +299,22 @@ mod tests {
         disk.evict("b", object).expect("leaves");
         bucket.delete(&format!("{BLOCKS}/1-b")).await.expect("removed");
         assert_eq!(disk.open("b").expect_err("it is gone").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_request_is_counted_with_its_duration() {
+        let World { disk, bucket, object, metrics, .. } = &world().await;
+        disk.evict("b", object).expect("leaves");
+        assert_eq!(read(&*disk.open("b").expect("opens")), CONTENT);
+        bucket.delete(&format!("{BLOCKS}/1-b")).await.expect("removed");
+        bucket.get_range(&format!("{BLOCKS}/1-b"), 0..1).await.expect_err("it is gone");
+        for (operation, outcomes) in
+            [("put_block", [1, 0]), ("get_range", [1, 1]), ("delete", [1, 0]), ("put_catalog", [0, 0])]
+        {
+            let counted = ["done", "missing"].map(|outcome| metrics.requests.with_label_values(&[operation, outcome]));
+            assert_eq!(counted.map(|counter| counter.get()), outcomes, "{operation}");
+            let timed = metrics.request_seconds.with_label_values(&[operation]).get_sample_count();
+            assert_eq!(timed, outcomes.iter().sum::<u64>(), "{operation}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! What storage tells of its object storage.
 
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
 
 use super::bucket::{Operation, Outcome};
 
@@ -9,6 +11,8 @@ use super::bucket::{Operation, Outcome};
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(super) requests: IntCounterVec,
+    /// Of each attempt, until its answer was there as a whole or it was given up.
+    pub(super) request_seconds: HistogramVec,
     pub(super) sent_bytes: IntCounter,
     pub(super) received_bytes: IntCounter,
     /// Blocks of the manifest that are not in the bucket yet.
@@ -28,8 +32,15 @@ impl Metrics {
             "weir_storage_objects_requests_total",
             "Requests to object storage, each attempt, by what became of it.",
         );
+        // From 1 ms on a server beside it to 33 s, which is beyond the time-out.
+        let request_seconds = HistogramOpts::new(
+            "weir_storage_objects_request_duration_seconds",
+            "Duration of a request to object storage, each attempt, with the whole of its answer.",
+        )
+        .buckets(exponential_buckets(0.001, 2.0, 16)?);
         let metrics = Metrics {
             requests: IntCounterVec::new(requests, &["operation", "outcome"])?,
+            request_seconds: HistogramVec::new(request_seconds, &["operation"])?,
             sent_bytes: counter(
                 "weir_storage_objects_sent_bytes_total",
                 "Bytes of blocks that were written to object storage.",
@@ -65,11 +76,13 @@ impl Metrics {
             )?,
         };
         for operation in Operation::ALL {
+            metrics.request_seconds.with_label_values(&[operation.name()]);
             for outcome in Outcome::ALL {
                 metrics.requests.with_label_values(&[operation.name(), outcome.name()]);
             }
         }
         registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.request_seconds.clone()))?;
         let counters = [&metrics.sent_bytes, &metrics.received_bytes, &metrics.evicted];
         let pages = [&metrics.page_hits, &metrics.page_misses, &metrics.page_evictions];
         for counter in counters.into_iter().chain(pages) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 use model::{Cancel, Kind, TimeRange};
 
-use super::{Db, Named, Pace, lock};
+use super::{Background, Db, Named, Pace, lock};
 use crate::block::{Block, Writer};
 use crate::deletes::Cuts;
 use crate::disk;
@@ -225,8 +225,8 @@ impl Db {
         let sources: Vec<(Arc<Block>, Cuts)> = run.iter().map(cuts).collect::<Result<_, Error>>()?;
         let mut leave_out = self.leave_out(run, plan);
         let mut held = self.options.memory.writing.claim().hold();
-        let written = self.writer(&name, 1).and_then(|writer| {
-            let merged = merge::merge(&sources, &floors, &mut leave_out, writer, &mut held, cancel)?;
+        let written = self.in_background(Background::Merge, || {
+            let merged = merge::merge(&sources, &floors, &mut leave_out, self.writer(&name, 1)?, &mut held, cancel)?;
             self.times_forgotten.fetch_add(merged.times_forgotten, Ordering::Relaxed);
             let block = if merged.is_empty { None } else { Some(Block::open(&*self.disk, &name, &self.cache)?) };
             disk::sync(&*self.disk)?;

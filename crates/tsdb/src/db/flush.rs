@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use model::{Columns, Labels, TimeRange};
 
-use super::{Db, Named, Reached, Source, WIDE, lock};
+use super::{Background, Db, Named, Reached, Source, WIDE, lock};
 use crate::Error;
 use crate::block::{Block, Writer};
 use crate::columns::View;
@@ -175,26 +175,29 @@ impl Db {
         head: &Head,
         frozen: &Frozen,
         from: &Offsets,
-        span_of: &dyn Fn(i64) -> TimeRange,
+        span_of: &(dyn Fn(i64) -> TimeRange + Sync),
     ) -> Result<Vec<Named>, Error> {
         if frozen.range().is_none() {
             return Ok(Vec::new());
         }
-        let mut writers = Writers::new(self, from.clone());
-        let (mut samples, claim) = (Columns::default(), self.options.memory.writing.claim());
-        let sorted = head.sorted(frozen);
-        let sorted_bytes = sorted.capacity() * size_of::<(Labels, usize, u32)>();
-        for (n, (labels, shard, id)) in sorted.into_iter().enumerate() {
-            if n.is_multiple_of(LOOK_EVERY) {
-                claim.set(sorted_bytes + writers.memory());
+        let mut series = head.series_of(frozen);
+        self.in_background(Background::Flush, move || {
+            series.sort_unstable_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
+            let mut writers = Writers::new(self, from.clone());
+            let (mut samples, claim) = (Columns::default(), self.options.memory.writing.claim());
+            let series_bytes = series.capacity() * size_of::<(Labels, usize, u32)>();
+            for (n, (labels, shard, id)) in series.into_iter().enumerate() {
+                if n.is_multiple_of(LOOK_EVERY) {
+                    claim.set(series_bytes + writers.memory());
+                }
+                let Some(buffer) = frozen.buffer(shard, id) else { continue };
+                samples.clear();
+                buffer.read_into(TimeRange::ALL, &mut samples)?;
+                writers.push(&labels, &samples, span_of)?;
             }
-            let Some(buffer) = frozen.buffer(shard, id) else { continue };
-            samples.clear();
-            buffer.read_into(TimeRange::ALL, &mut samples)?;
-            writers.push(&labels, &samples, span_of)?;
-        }
-        claim.set(writers.memory());
-        writers.finish()
+            claim.set(writers.memory());
+            writers.finish()
+        })
     }
 
     /// The span of a time, among samples of this range.

@@ -11,6 +11,7 @@ use model::{
 use super::*;
 use crate::testing::Family;
 
+mod background;
 mod cardinality;
 mod counting;
 mod downsampling;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use model::TimeRange;
-use roaring::RoaringBitmap;
 
 use super::buffer::Buffer;
+use super::ids::Ids;
 
 /// Samples by the number of their series.
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(super) buffers: Vec<Buffer>,
     /// The series that have samples here.
-    pub(super) active: RoaringBitmap,
+    pub(super) active: Ids,
     pub(super) samples: u64,
     pub(super) bytes: usize,
     pub(super) range: TimeRange,
@@ -28,7 +28,7 @@ impl Default for Generation {
     fn default() -> Self {
         Generation {
             buffers: Vec::new(),
-            active: RoaringBitmap::new(),
+            active: Ids::default(),
             samples: 0,
             bytes: 0,
             range: TimeRange { start_ms: i64::MAX, end_ms: i64::MIN },

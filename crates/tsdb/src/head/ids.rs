@@ -1,10 +1,15 @@
-//! Postings of a head.
+//! Sets of series of a head: its postings, and those that have samples.
 
 use std::ops::Range;
 
 use roaring::RoaringBitmap;
 
-/// Numbers of series that share a label. Numbers are given one after the other, and series that a sender writes one after the other
+/// As many numbers are a sorted list for the library, to whose end one is added at once; more may be bits, whose end it has to look for.
+const LIST_MAX: u64 = 4096;
+/// As many of a range are added one after the other where that needs no search.
+const FEW: usize = 16;
+
+/// Numbers of series that share a label, or that have samples. Numbers are given one after the other, and series that a sender writes one after the other
 /// share most labels: so the newest of them are a range, which grows by a comparison, and most values of churning labels are nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
@@ -18,13 +23,38 @@ impl Ids {
     pub(super) fn insert(&mut self, id: u32) {
         if self.newest.end != id || self.newest.is_empty() {
             let newest = std::mem::replace(&mut self.newest, id..id);
-            if newest.len() == 1 {
-                self.older.insert(newest.start);
-            } else {
-                self.older.insert_range(newest);
-            }
+            self.settle(newest);
         }
         self.newest.end = id + 1;
+    }
+
+    fn settle(&mut self, newest: Range<u32>) {
+        if newest.len() <= FEW && self.older.len() <= LIST_MAX {
+            for id in newest {
+                if self.older.try_push(id).is_err() {
+                    self.older.insert(id);
+                }
+            }
+        } else if newest.len() == 1 {
+            self.older.insert(newest.start);
+        } else {
+            self.older.insert_range(newest);
+        }
+    }
+
+    /// All of them.
+    pub(super) fn bitmap(&self) -> RoaringBitmap {
+        let mut all = self.older.clone();
+        all.insert_range(self.newest.clone());
+        all
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.newest.is_empty() && self.older.is_empty()
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.newest.contains(&id) || self.older.contains(id)
     }
 
     /// Takes a number away; whether none is left.
@@ -33,7 +63,7 @@ impl Ids {
             self.older.insert_range(std::mem::take(&mut self.newest));
         }
         self.older.remove(id);
-        self.newest.is_empty() && self.older.is_empty()
+        self.is_empty()
     }
 
     /// Those that are also in `of`.
@@ -69,6 +99,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn many_numbers_with_gaps_are_those_that_are_there() {
+        for gap in [1, 2, 5, FEW as u32, FEW as u32 + 1, 1000] {
+            let (mut ids, mut expect) = (Ids::default(), RoaringBitmap::new());
+            // Far more than are a list, and over the borders of the library's containers.
+            for id in (1_000_000..1_200_000).filter(|id| id % (gap + 1) != 0).chain(0..10) {
+                ids.insert(id);
+                expect.insert(id);
+            }
+            assert_eq!(ids.bitmap(), expect, "{gap} and a gap");
+        }
+    }
+
+    #[test]
     fn numbers_that_come_and_go_in_any_order_are_those_that_are_there() {
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
@@ -92,6 +135,9 @@ mod tests {
                 assert_eq!(ids.among(&of), among, "seed {seed}");
                 assert_eq!(ids.meets(&of), !among.is_empty(), "seed {seed}");
                 assert_eq!(ids.count_among(&of), among.len(), "seed {seed}");
+                assert_eq!((0..100).find(|id| ids.contains(*id) != expect.contains(id)), None, "seed {seed}");
+                assert_eq!(ids.is_empty(), expect.is_empty(), "seed {seed}");
+                assert!(ids.bitmap().iter().eq(expect.iter().copied()), "seed {seed}");
                 let mut all = RoaringBitmap::new();
                 ids.add_to(&mut all);
                 assert!(all.iter().eq(expect.iter().copied()), "seed {seed}");

@@ -200,7 +200,7 @@ impl Shard {
         let generation = &mut self.current;
         let (mut gone, mut empty) = (0, Vec::new());
         generation.bytes = generation.buffers.len() * size_of::<Buffer>();
-        for id in &generation.active {
+        for id in &generation.active.bitmap() {
             let buffer = &mut generation.buffers[id as usize];
             gone += buffer.truncate_before(start_ms) as u64;
             if buffer.is_empty() {
@@ -256,7 +256,10 @@ impl Shard {
 
     /// The index over those series that have samples, in the current generation or in the frozen one.
     pub(super) fn index(&self, frozen: Option<&Generation>) -> Index<'_> {
-        let active = frozen.map_or_else(|| self.current.active.clone(), |frozen| &frozen.active | &self.current.active);
+        let mut active = self.current.active.bitmap();
+        if let Some(frozen) = frozen {
+            frozen.active.add_to(&mut active);
+        }
         Index { shard: self, active }
     }
 }
