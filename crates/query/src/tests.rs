@@ -12,4 +12,5 @@ mod page;
 mod remote_read;
 mod running;
 mod samples;
+mod streams;
 mod support;
