@@ -40,6 +40,7 @@ use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
 use crate::retention::RetentionRule;
+pub use count::{Newest, NewestSamples};
 pub use load::Loader;
 use memory::Account;
 pub use memory::Memory;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::timestamp;
+use model::{SeriesSource, timestamp};
 use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
@@ -138,10 +138,13 @@ async fn run(
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
-        let of = |times| evaluate(&text, &expr, (times, wanted), &api.args, context, &*api.reader);
+        let of = |times, source: &dyn SeriesSource| evaluate(&text, &expr, (times, wanted), &api.args, context, source);
         let (mut evaluation, analysis) = match may_be_kept {
-            true => (api.cache.evaluate((&text, &expr), times, &*api.reader, &|times| Ok(of(times)?.0))?, None),
-            false => of(times)?,
+            true => {
+                let of = |times, source: &dyn SeriesSource| Ok(of(times, source)?.0);
+                (api.cache.evaluate((&text, &expr), times, &*api.reader, &context.cancel, &of)?, None)
+            }
+            false => of(times, &*api.reader)?,
         };
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);

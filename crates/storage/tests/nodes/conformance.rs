@@ -1,10 +1,11 @@
 //! What every reader must do, run on each: in process, one node, several nodes, several copies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Cancel, CardinalityRequest, Classes, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher, Metadata,
-    MetricType, Sample, Tally, TimeRange, Want, stale_nan,
+    Cancel, CardinalityRequest, Classes, CountRequest, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher,
+    Metadata, MetricType, Sample, Tally, TimeRange, Want, is_stale, stale_nan,
 };
 use storage::{Reader, Replica};
 
@@ -64,6 +65,7 @@ async fn conforms<R: Reader + ?Sized>(bed: &Bed, reader: Arc<R>) {
         selects(reader, &all);
         lists(reader);
         counts(reader, &all);
+        counts_newest(reader, &all);
         finds_exemplars(reader, &all);
     })
     .await;
@@ -154,6 +156,38 @@ fn counts<R: Reader + ?Sized>(reader: &R, all: &Samples) {
     let error = reader.cardinality(&few).expect_err("too many");
     assert_eq!(error.kind, Kind::Invalid);
     assert!(error.message.ends_with("the selector finds more than 60 series"), "{error}");
+}
+
+/// How many series have a newest sample, which indexes know wherever the storage is.
+fn counts_newest<R: Reader + ?Sized>(reader: &R, all: &Samples) {
+    let check = |matchers: Vec<Matcher>, range: TimeRange, by: Option<&str>| {
+        let mut expect = BTreeMap::<String, u64>::new();
+        for (labels, samples) in all.iter().filter(|(l, _)| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or("")))) {
+            let newest = samples.iter().rfind(|(t, _)| range.contains(*t));
+            if newest.is_some_and(|(_, bits)| !is_stale(f64::from_bits(*bits))) {
+                let value = by.and_then(|name| labels.get(name)).unwrap_or("");
+                *expect.entry(value.to_owned()).or_default() += 1;
+            }
+        }
+        let by = by.map(str::to_owned);
+        let counted = reader.count(&CountRequest { matchers, range, by, cancel: Cancel::default() });
+        let counted = counted.expect("answers").expect("the index can tell");
+        assert_eq!(counted.warnings, [""; 0]);
+        let number = counted.groups.len();
+        let groups: BTreeMap<String, u64> = counted.groups.into_iter().collect();
+        assert_eq!((groups.len(), groups), (number, expect), "{range:?}");
+    };
+    let name = || Matcher::equal("__name__", "m");
+    for (start_ms, end_ms) in [(0, 100_000), (0, 0), (7_500, 8_500), (30_000, 45_000), (70_000, 80_000)] {
+        let range = TimeRange { start_ms, end_ms };
+        check(vec![name()], range, None);
+        check(vec![name()], range, Some("even"));
+        check(vec![name(), Matcher::equal("even", "no")], range, Some("n"));
+        check(vec![Matcher::equal("__name__", "absent")], range, Some("n"));
+    }
+    let request = CountRequest { matchers: vec![name()], range: TimeRange::ALL, by: None, cancel: Cancel::default() };
+    request.cancel.cancel();
+    assert_eq!(reader.count(&request).expect_err("cancelled").kind, Kind::Unavailable);
 }
 
 fn finds_exemplars<R: Reader + ?Sized>(reader: &R, all: &Samples) {

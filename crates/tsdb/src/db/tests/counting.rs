@@ -27,6 +27,36 @@ fn counted(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) ->
     Some(counts.groups.into_iter().collect())
 }
 
+/// The times of the newest samples in the range, whether each is no stale marker, and the value of the label; ascending.
+type Found = Vec<(i64, bool, String)>;
+
+fn newest_by_reading(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Found {
+    let mut out = Vec::new();
+    for series in db.select(&request(matchers.to_vec(), range)).expect("selects").series {
+        let mut samples = Columns::default();
+        series.data.read(range, &mut samples).expect("reads");
+        if let Some((t, v)) = samples.t.last().zip(samples.v.last()) {
+            let value = by.and_then(|name| series.labels.get(name)).unwrap_or("");
+            out.push((*t, !is_stale(*v), value.to_owned()));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// The same by the index, which also tells series apart.
+fn newest(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Option<Found> {
+    let by = by.map(str::to_owned);
+    let request = CountRequest { matchers: matchers.to_vec(), range, by, cancel: Cancel::default() };
+    let found = db.newest(&request).expect("counts")?;
+    let hashes: std::collections::BTreeSet<u64> = found.series.iter().map(|one| one.hash).collect();
+    assert_eq!(hashes.len(), found.series.len(), "each series once");
+    let mut out: Found =
+        found.series.iter().map(|one| (one.t, one.is_live, found.groups[one.group as usize].clone())).collect();
+    out.sort();
+    Some(out)
+}
+
 /// Compares over random ranges and matchers; how many the index could tell.
 fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
     let half = || Matcher::equal("half", "odd");
@@ -42,6 +72,8 @@ fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
         if let Some(counts) = counted(db, &matchers, range, by) {
             let expect = counted_by_reading(db, &matchers, range, by);
             assert_eq!(counts, expect, "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
+            let newest = newest(db, &matchers, range, by).expect("it can tell these too");
+            assert!(newest == newest_by_reading(db, &matchers, range, by), "seed {seed}, {range:?}, {matchers:?}, {by:?}");
             told += 1;
         }
     }
