@@ -326,7 +326,7 @@ impl Reader for FanOut {
     fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
         let gathered = self.call(Question::Select(request), &request.cancel)?;
         let resolution_ms = gathered.answers.iter().map(|(_, answer)| answer.resolution_ms).max().unwrap_or(0);
-        let mark = self.mark(&gathered);
+        let mark = if self.marks_reads() { self.mark(&gathered) } else { None };
         let series = merge::series(gathered.answers.into_iter().map(|(_, answer)| answer.series).collect());
         if series.len() > request.series_max {
             let message = format!("the selector finds more than {} series", request.series_max);

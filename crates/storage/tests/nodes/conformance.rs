@@ -7,9 +7,9 @@ use model::{
     Cancel, CardinalityRequest, Classes, CountRequest, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher,
     Metadata, MetricType, Sample, Tally, TimeRange, Want, is_stale, stale_nan,
 };
-use storage::{Reader, Replica};
+use storage::{ChangesRequest, Mark, Reader, Replica};
 
-use crate::support::{Bed, Cluster, PATIENCE, Samples, blocking, labels, read, remote, request, serve};
+use crate::support::{Bed, Cluster, PATIENCE, Samples, blocking, everything, labels, read, remote, request, serve};
 
 fn metadata(family: &str, help: &str) -> Metadata {
     Metadata { family: family.into(), kind: MetricType::Counter, help: help.into(), unit: String::new() }
@@ -70,6 +70,7 @@ async fn conforms<R: Reader + ?Sized>(bed: &Bed, reader: Arc<R>) {
     })
     .await;
     refuses(&reader).await;
+    tells_what_changed(bed, &reader).await;
     is_fresh(bed, &reader).await;
 }
 
@@ -236,6 +237,35 @@ async fn refuses<R: Reader + ?Sized>(reader: &Arc<R>) {
         assert_eq!(reader.select(&enough).expect_err("cancelled").kind, Kind::Unavailable);
     })
     .await;
+}
+
+/// What changed since a mark, and since a read where that tells a mark.
+async fn tells_what_changed<R: Reader + ?Sized>(bed: &Bed, reader: &Arc<R>) {
+    let ask = |since: Option<Mark>, name: &str| ChangesRequest {
+        since,
+        names: Some(vec![name.to_owned()]),
+        range: TimeRange { start_ms: 0, end_ms: 600_000 },
+        cancel: Cancel::default(),
+    };
+    let first = ask(None, "m");
+    let (of_changes, of_read) = blocking(reader, move |reader| {
+        let mark = reader.changes(&first).mark.expect("it keeps account");
+        let (set, of_read) = reader.select_marked(&everything()).expect("selects");
+        assert_eq!((set.series.len(), of_read.is_some()), (61, reader.marks_reads()));
+        (mark, of_read)
+    })
+    .await;
+    assert!(of_read.is_none() || of_read.as_ref() == Some(&of_changes), "nothing was written in between");
+    let changed = async |name: &str| {
+        let request = ask(Some(of_read.clone().unwrap_or(of_changes.clone())), name);
+        blocking(reader, move |reader| reader.changes(&request).ranges).await
+    };
+    // A copy that nobody waited for may still read what was written before.
+    assert!(of_read.is_none() || changed("m").await.is_empty());
+    bed.write(&labels(&[("__name__", "changed")]), &[Sample { t: 300_000, v: 1.0 }]).await;
+    reader.caught_up(PATIENCE).await.expect("catches up");
+    let ranges = changed("changed").await;
+    assert!(ranges.len() == 1 && ranges[0].contains(300_000), "{ranges:?}");
 }
 
 async fn is_fresh<R: Reader + ?Sized>(bed: &Bed, reader: &Arc<R>) {

@@ -10,7 +10,7 @@ use model::{
 };
 use runtime::Token;
 use storage::serve::Node;
-use storage::{Reader, Replica};
+use storage::{ChangesRequest, Reader, Replica};
 
 use crate::proxy::Proxy;
 use crate::support::{
@@ -154,6 +154,40 @@ async fn a_node_that_knows_no_counts_is_read_instead_and_not_taken_for_one_that_
     assert_eq!(select(&reader).await.expect("answers").0.len(), 40);
     assert_eq!(counted_newest(&reader).await, None);
     serving.abort();
+}
+
+/// Asks what changed since never, and tells whether that is known.
+async fn knows_changes<R: Reader + ?Sized>(reader: &Arc<R>, cancel: Cancel) -> bool {
+    let request = ChangesRequest { since: None, names: None, range: TimeRange::ALL, cancel };
+    blocking(reader, move |reader| reader.changes(&request).mark.is_some()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_tell_what_changed_is_not_asked_again_for_a_while() {
+    for of_several in [false, true] {
+        let fake = Arc::new(Fake::new(&[(1, 1.0)]));
+        let asked = || fake.asked_for_changes.load(Ordering::SeqCst);
+        let memory = Budget::default();
+        let node = Node { reader: fake.clone(), replica: Replica::ALONE, partitions: PARTITIONS, memory };
+        let served = serve(node, None).await;
+        let reader: Arc<dyn Reader> = match of_several {
+            true => Arc::new(fan_out(std::slice::from_ref(&served.url), 1)),
+            false => Arc::new(remote(&served.url, None)),
+        };
+        assert!(knows_changes(&reader, Cancel::default()).await);
+        let cancelled = Cancel::default();
+        cancelled.cancel();
+        assert!(!knows_changes(&reader, cancelled).await);
+        assert_eq!(asked(), 1, "who is cancelled does not wait for it");
+        fake.holds.store(true, Ordering::SeqCst);
+        assert!(!knows_changes(&reader, Cancel::default()).await);
+        fake.holds.store(false, Ordering::SeqCst);
+        let before = asked();
+        assert!(before > 1);
+        assert!(!knows_changes(&reader, Cancel::default()).await);
+        assert_eq!(asked(), before, "it was not asked");
+        served.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
