@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use model::{
-    Budget, Cancel, Columns, Labels, METRIC_NAME, MatchOp, Matcher, SelectRequest, SeriesSource, TimeRange, Want, is_stale,
+    Budget, Cancel, Columns, Labels, METRIC_NAME, MatchOp, Matcher, SelectRequest, SeriesSource, TimeRange, Want,
+    is_stale,
 };
 use promql::ast::Expr;
 use promql::{Element, Params, Value};

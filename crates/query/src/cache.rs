@@ -315,7 +315,8 @@ fn cut(series: &[(Labels, Columns)], run: Steps, claim: &Claim) -> Result<Matrix
         let from = columns.t.partition_point(|t| *t < range.start_ms);
         let to = columns.t.partition_point(|t| *t <= range.end_ms);
         if from < to {
-            claim.take(SERIES_BYTES + labels.canonical().len() + (to - from) * (size_of::<i64>() + size_of::<f64>()))?;
+            claim
+                .take(SERIES_BYTES + labels.canonical().len() + (to - from) * (size_of::<i64>() + size_of::<f64>()))?;
             let (t, v) = (columns.t[from..to].to_vec(), columns.v[from..to].to_vec());
             out.push((labels.clone(), Columns::floats(t, v)));
         }

@@ -204,12 +204,7 @@ impl Executor {
         clippy::disallowed_methods,
         reason = "measures how long a query waits; nothing that is answered depends on it"
     )]
-    async fn pass_gates<T, W>(
-        &self,
-        timeout: Duration,
-        listed: Arc<Listed>,
-        work: W,
-    ) -> Result<T, Error>
+    async fn pass_gates<T, W>(&self, timeout: Duration, listed: Arc<Listed>, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
@@ -226,12 +221,7 @@ impl Executor {
         clippy::disallowed_methods,
         reason = "measures how long a query waits; nothing that is answered depends on it"
     )]
-    async fn take_place<T, W>(
-        &self,
-        listed: Arc<Listed>,
-        waited: Option<Duration>,
-        work: W,
-    ) -> Result<T, Error>
+    async fn take_place<T, W>(&self, listed: Arc<Listed>, waited: Option<Duration>, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Listing, Positions, SelectRequest, SeriesExemplars,
-    SeriesSet, SeriesSource, SourceError,
+    Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Listing, Positions, SelectRequest,
+    SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;

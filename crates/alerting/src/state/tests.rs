@@ -120,5 +120,9 @@ fn what_is_kept_firing_counts_for_the_limit() {
     let not_kept = self::rule(0, 0);
     assert_eq!(check_limit(&alerts, &not_kept, 20, &[active("z", 1.0)], 1), Ok(()));
     let pending = check(&self::rule(50, 100), &[(0, &["x"], &["pending"])]);
-    assert_eq!(check_limit(&pending, &self::rule(50, 100), 10, &[active("z", 1.0)], 1), Ok(()), "what only waited is gone");
+    assert_eq!(
+        check_limit(&pending, &self::rule(50, 100), 10, &[active("z", 1.0)], 1),
+        Ok(()),
+        "what only waited is gone"
+    );
 }

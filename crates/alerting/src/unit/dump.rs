@@ -20,9 +20,10 @@ pub(super) fn dump(test: &Test, start_ms: i64, bench: &Bench, setting: &Setting)
             all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
             let shown = all.iter().map(|(labels, columns)| {
                 let floats = columns.t.iter().zip(&columns.v).map(|(t, v)| format!("{} @[{t}]", plain(*v)));
-                let histograms = columns.histograms.iter().map(|one| {
-                    format!("{} @[{}]", histogram(&FloatHistogram::new(&one.histogram)), one.t)
-                });
+                let histograms = columns
+                    .histograms
+                    .iter()
+                    .map(|one| format!("{} @[{}]", histogram(&FloatHistogram::new(&one.histogram)), one.t));
                 let samples: Vec<String> = floats.chain(histograms).collect();
                 format!("{} =>\n{}", name(labels), samples.join("\n"))
             });

@@ -207,7 +207,8 @@ mod tests {
         let room = out.capacity();
         assert!(room >= 200 << 10, "it doubles, so that what is moved is a small part of what is written");
         make_room(&mut out, 2 << 20, 0, &mut held).expect_err("there is not so much");
-        make_room(&mut out, 300 << 10, 800 << 10, &mut held).expect_err("with what is held beside there is not so much");
+        make_room(&mut out, 300 << 10, 800 << 10, &mut held)
+            .expect_err("with what is held beside there is not so much");
         assert_eq!(out.capacity(), room);
         drop((out, held));
         assert_eq!(budget.held(), 0);

@@ -47,7 +47,8 @@ async fn storage_is_asked_what_changed_where_that_can_save_reading_it() {
         let (again, selects, asked) = ask(&server, RANGE).await;
         assert_eq!((again == first, selects, asked), (true, 0, 1), "and is known again");
         // Of other times nothing is known.
-        let (_, selects, asked) = ask(&server, &RANGE.replace("=1699990000", "=1599990000").replace("=17", "=16")).await;
+        let (_, selects, asked) =
+            ask(&server, &RANGE.replace("=1699990000", "=1599990000").replace("=17", "=16")).await;
         assert_eq!((selects, asked), (1, u64::from(!marks_reads)));
         let results = ["hit", "partial", "miss"]
             .map(|result| server.metric(&format!("weir_query_cache_requests_total{{result=\"{result}\"}}")));
@@ -68,7 +69,11 @@ async fn an_answer_that_may_not_be_kept_is_evaluated_once() {
         ask(&server, RANGE).await;
         server.memory.behave(Behaviour::Warn);
         let (answer, selects, _) = ask(&server, &RANGE.replace("end=1700000000", "end=1700000001")).await;
-        assert_eq!((answer.contains("block 7 is in quarantine"), selects), (false, 2), "all at once, without the first");
+        assert_eq!(
+            (answer.contains("block 7 is in quarantine"), selects),
+            (false, 2),
+            "all at once, without the first"
+        );
         let histogram = "/api/v1/query_range?query=native&start=1699990000&end=1700000000&step=1";
         server.memory.add_histogram(&[("__name__", "native")], NOW_MS);
         for _ in 0..2 {

@@ -104,8 +104,7 @@ mod tests {
     #[test]
     fn a_node_is_asked_since_its_own_mark() {
         let mark = Mark(vec![(1, 5), (2, 6)]);
-        let request =
-            ChangesRequest { since: Some(mark), names: None, range: range(0, 1), cancel: Cancel::default() };
+        let request = ChangesRequest { since: Some(mark), names: None, range: range(0, 1), cancel: Cancel::default() };
         assert_eq!(request.of_node(1, 2).since, Some(Mark(vec![(2, 6)])));
         assert_eq!(request.of_node(1, 3).since, Some(Mark(Vec::new())));
     }

@@ -344,9 +344,8 @@ impl Reader for FanOut {
     fn changes(&self, request: &ChangesRequest) -> Changes {
         let of = self.nodes.len();
         let ask = async |(at, node): (usize, &Arc<Node>)| node.changes(&request.of_node(at, of)).await;
-        let asked = block(&self.handle, &request.cancel, async {
-            Ok(join_all(self.nodes.iter().enumerate().map(ask)).await)
-        });
+        let asked =
+            block(&self.handle, &request.cancel, async { Ok(join_all(self.nodes.iter().enumerate().map(ask)).await) });
         asked.map_or_else(|_| Changes::unknown(request.range), |all| Changes::of_all(all, request.range))
     }
 }

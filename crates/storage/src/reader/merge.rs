@@ -158,9 +158,21 @@ mod tests {
     fn a_series_that_several_have_counts_once_by_the_newest_sample_of_any() {
         let groups = |values: &[&str]| values.iter().map(|value| ((*value).to_owned(), 7)).collect::<Vec<_>>();
         let one = |hash, t, group, is_live| Newest { hash, t, group, is_live };
-        let first = vec![one(1, 10, 0, true), one(2, 10, 1, true), one(3, 10, 1, false), one(4, 10, 1, true), one(5, 9, 0, true)];
+        let first = vec![
+            one(1, 10, 0, true),
+            one(2, 10, 1, true),
+            one(3, 10, 1, false),
+            one(4, 10, 1, true),
+            one(5, 9, 0, true),
+        ];
         // The values are at other places there.
-        let second = vec![one(1, 10, 2, true), one(2, 11, 1, false), one(3, 11, 1, true), one(4, 10, 1, false), one(6, 1, 0, true)];
+        let second = vec![
+            one(1, 10, 2, true),
+            one(2, 11, 1, false),
+            one(3, 11, 1, true),
+            one(4, 10, 1, false),
+            one(6, 1, 0, true),
+        ];
         let answers = vec![(groups(&["a", "b"]), first), (groups(&["c", "b", "a"]), second)];
         let counted = |answers| {
             let mut counted = newest(answers, &Cancel::default()).expect("counts");

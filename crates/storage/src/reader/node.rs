@@ -118,7 +118,10 @@ impl Node {
 
     /// What changed in it; unknown where it does not answer, which is no sign that it is down: it may be older than the question. Then, and where it is down, it
     /// is not asked for a while, since each query would wait for it.
-    #[expect(clippy::disallowed_methods, reason = "spares a node that does not answer; nothing that is answered depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "spares a node that does not answer; nothing that is answered depends on it"
+    )]
     pub(super) async fn changes(&self, request: &ChangesRequest) -> Changes {
         let now = Instant::now();
         let is_paused = self.changes_paused().is_some_and(|until| now < until);

@@ -4,8 +4,8 @@
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
 use model::{
-    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesCounts, SeriesExemplars, SeriesSet, SourceError,
-    TimeRange, Want,
+    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesCounts, SeriesExemplars, SeriesSet,
+    SourceError, TimeRange, Want,
 };
 use rayon::prelude::*;
 use tsdb::NewestSamples;
@@ -23,7 +23,12 @@ const TASK_BYTES: usize = 2 << 20;
 
 /// What a read found.
 pub(super) enum Reply {
-    Series { set: SeriesSet, mark: Option<Mark>, range: TimeRange, want: Want },
+    Series {
+        set: SeriesSet,
+        mark: Option<Mark>,
+        range: TimeRange,
+        want: Want,
+    },
     Texts(Listing<String>),
     Metadata(Listing<Metadata>),
     Exemplars(Listing<SeriesExemplars>),

@@ -428,7 +428,8 @@ impl Answer {
             let (hash, group) = (u64::from_le_bytes(fields.fixed()?), fields.number()?);
             let is_live = group & 1 == 1;
             let of_known = usize::try_from(group >> 1).ok().filter(|group| *group < groups);
-            let group = of_known.and_then(|group| u32::try_from(group).ok()).ok_or("a series is of an unknown value")?;
+            let group =
+                of_known.and_then(|group| u32::try_from(group).ok()).ok_or("a series is of an unknown value")?;
             let t = base_ms.wrapping_add(fields.signed()?);
             self.newest.push(Newest { hash, t, group, is_live });
             self.tally_bytes += size_of::<Newest>();

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use model::{
-    Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, CountRequest, Counts, Exemplar, ExemplarsRequest, Histogram,
-    HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Positions, SelectRequest,
-    SeriesData, SeriesExemplars, SourceError, Tally, TimeRange, Want,
+    Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, CountRequest, Counts, Exemplar,
+    ExemplarsRequest, Histogram, HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType,
+    Positions, SelectRequest, SeriesData, SeriesExemplars, SourceError, Tally, TimeRange, Want,
 };
 use proptest::prelude::*;
 use tsdb::Newest;

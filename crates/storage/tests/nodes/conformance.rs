@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Cancel, CardinalityRequest, Classes, CountRequest, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher,
-    Metadata, MetricType, Sample, Tally, TimeRange, Want, is_stale, stale_nan,
+    Cancel, CardinalityRequest, Classes, CountRequest, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp,
+    Matcher, Metadata, MetricType, Sample, Tally, TimeRange, Want, is_stale, stale_nan,
 };
 use storage::{ChangesRequest, Mark, Reader, Replica};
 
@@ -163,7 +163,9 @@ fn counts<R: Reader + ?Sized>(reader: &R, all: &Samples) {
 fn counts_newest<R: Reader + ?Sized>(reader: &R, all: &Samples) {
     let check = |matchers: Vec<Matcher>, range: TimeRange, by: Option<&str>| {
         let mut expect = BTreeMap::<String, u64>::new();
-        for (labels, samples) in all.iter().filter(|(l, _)| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or("")))) {
+        for (labels, samples) in
+            all.iter().filter(|(l, _)| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or(""))))
+        {
             let newest = samples.iter().rfind(|(t, _)| range.contains(*t));
             if newest.is_some_and(|(_, bits)| !is_stale(f64::from_bits(*bits))) {
                 let value = by.and_then(|name| labels.get(name)).unwrap_or("");

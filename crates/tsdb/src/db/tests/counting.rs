@@ -73,7 +73,10 @@ fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
             let expect = counted_by_reading(db, &matchers, range, by);
             assert_eq!(counts, expect, "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
             let newest = newest(db, &matchers, range, by).expect("it can tell these too");
-            assert!(newest == newest_by_reading(db, &matchers, range, by), "seed {seed}, {range:?}, {matchers:?}, {by:?}");
+            assert!(
+                newest == newest_by_reading(db, &matchers, range, by),
+                "seed {seed}, {range:?}, {matchers:?}, {by:?}"
+            );
             told += 1;
         }
     }
