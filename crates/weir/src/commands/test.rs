@@ -45,11 +45,11 @@ fn elapsed() -> Duration {
 }
 
 fn show(report: &unit::Report) -> io::Result<()> {
-    for told in report.cases.iter().flat_map(|case| &case.debug) {
-        writeln!(out(), "DEBUG: {told}")?;
-    }
     for warning in &report.warnings {
         writeln!(io::stderr(), "  WARNING: {warning}")?;
+    }
+    for told in report.cases.iter().flat_map(|case| &case.debug) {
+        writeln!(io::stderr(), "DEBUG: {told}")?;
     }
     let mut failures = report.failures().peekable();
     if failures.peek().is_none() {

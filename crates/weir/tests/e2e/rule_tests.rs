@@ -184,6 +184,11 @@ fn tests_of_rules_have_the_results_of_promtool() {
             text.lines().map(untimed).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{args:?}");
-        assert_eq!(text(&ours.stderr), text(&theirs.stderr), "{args:?}");
+        let (ours, theirs) = (text(&ours.stderr), text(&theirs.stderr));
+        for (at, (own, other)) in ours.lines().zip(theirs.lines()).enumerate() {
+            assert_eq!(own, other, "line {at} {args:?}");
+        }
+        assert_eq!(ours, theirs, "{args:?}");
+        assert_eq!(ours.contains("DEBUG: Dump of all data"), args == ["--debug"]);
     }
 }
