@@ -227,6 +227,10 @@ impl Engine {
         let source: &dyn SeriesSource = if kept { self.windows.head() } else { storage };
         let began = clock();
         let found = evaluate::evaluate(&entry.rule, at_ms - entry.rule.query_offset_ms, source, &self.setting);
+        let found = found.and_then(|found| {
+            let limit = entry.rule.limit;
+            state::check_limit(&entry.alerts, &alerting, at_ms, &found.active, limit).map(|()| found)
+        });
         entry.took_seconds = clock() - began;
         match found {
             Ok(found) => {

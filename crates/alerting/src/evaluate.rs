@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use model::{Budget, Cancel, Labels, METRIC_NAME, SeriesSource};
+use model::{
+    Budget, Cancel, Columns, Labels, METRIC_NAME, MatchOp, Matcher, SelectRequest, SeriesSource, TimeRange, Want,
+    is_stale,
+};
 use promql::ast::Expr;
 use promql::{Element, Params, Value};
 use rules::{Data, Rule, Template};
@@ -69,12 +72,37 @@ pub(crate) fn elements(
     Ok((elements, no_data))
 }
 
-/// Evaluates a rule at a time.
+/// All samples of all series in a range.
+pub(crate) fn samples(
+    range: TimeRange,
+    source: &dyn SeriesSource,
+    setting: &Setting,
+) -> Result<Vec<(Labels, Columns)>, String> {
+    let any = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+").map_err(|e| e.to_string())?;
+    let cancel = Cancel::with(setting.memory.claim());
+    let request = SelectRequest { matchers: vec![any], range, want: Want::Samples, series_max: SERIES_MAX, cancel };
+    let set = source.select(&request).map_err(|e| e.to_string())?;
+    let mut all = Vec::with_capacity(set.series.len());
+    for series in set.series {
+        let mut columns = Columns::default();
+        series.data.read(range, &mut columns).map_err(|e| e.to_string())?;
+        // A range has no stale markers.
+        let floats = columns.t.iter().zip(&columns.v).filter(|(_, v)| !is_stale(**v));
+        let (t, v): (Vec<i64>, Vec<f64>) = floats.map(|(t, v)| (*t, *v)).unzip();
+        let mut histograms = columns.histograms;
+        histograms.retain(|one| !is_stale(one.histogram.sum));
+        if !t.is_empty() || !histograms.is_empty() {
+            all.push((series.labels, Columns { histograms, ..Columns::floats(t, v) }));
+        }
+    }
+    Ok(all)
+}
+
+/// Evaluates a rule at a time. Its own limit is of the alerts that come of it ([`crate::state::check_limit`]).
 pub(crate) fn evaluate(rule: &Rule, at_ms: i64, source: &dyn SeriesSource, setting: &Setting) -> Result<Found, String> {
     let (elements, no_data) = elements(&rule.expr, &rule.query, at_ms, source, setting)?;
-    let limit = if rule.limit == 0 { ALERTS_MAX } else { rule.limit.min(ALERTS_MAX) };
-    if elements.len() > limit {
-        return Err(format!("exceeded limit of {limit} with {} alerts", elements.len()));
+    if elements.len() > ALERTS_MAX {
+        return Err(format!("exceeded limit of {ALERTS_MAX} with {} alerts", elements.len()));
     }
     let active: Vec<Active> =
         elements.into_iter().map(|(labels, value)| alert(rule, &labels, number(&value), setting)).collect();

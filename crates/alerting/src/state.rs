@@ -115,6 +115,32 @@ pub(crate) fn advance(alerts: &mut Alerts, rule: &Alerting, at_ms: i64, active: 
     changes
 }
 
+/// Whether an evaluation at a time leaves more alerts than a limit, of which 0 is none; the error says how many. Those that are kept firing count too.
+pub(crate) fn check_limit(
+    alerts: &Alerts,
+    rule: &Alerting,
+    at_ms: i64,
+    active: &[Active],
+    limit: usize,
+) -> Result<(), String> {
+    if limit == 0 {
+        return Ok(());
+    }
+    let seen: std::collections::HashSet<&Labels> = active.iter().map(|one| &one.series).collect();
+    let stays = |(series, alert): &(&Labels, &Alert)| !seen.contains(*series) && is_kept_firing(alert, rule, at_ms);
+    let count = active.len() + alerts.iter().filter(stays).count();
+    if count > limit { Err(format!("exceeded limit of {limit} with {count} alerts")) } else { Ok(()) }
+}
+
+/// Whether an alert whose condition does not hold fires nevertheless.
+fn is_kept_firing(alert: &Alert, rule: &Alerting, at_ms: i64) -> bool {
+    match alert.state {
+        State::Pending => false,
+        State::Firing => rule.keep_firing_for_ms > 0,
+        State::Recovering => at_ms - alert.recovering_since_ms < rule.keep_firing_for_ms,
+    }
+}
+
 /// Ends every alert, because its rule is deleted or paused.
 pub(crate) fn end(alerts: &mut Alerts, at_ms: i64) -> Vec<Change> {
     let mut ended: Vec<(Labels, Alert)> = alerts.drain().collect();
@@ -173,13 +199,12 @@ fn hold(alerts: &mut Alerts, rule: &Alerting, at_ms: i64, one: Active) -> Option
 /// The condition does not hold any more.
 fn release(alerts: &mut Alerts, rule: &Alerting, at_ms: i64, series: Labels) -> Option<Change> {
     let alert = alerts.get_mut(&series)?;
-    match alert.state {
-        State::Firing if rule.keep_firing_for_ms > 0 => {
-            (alert.state, alert.recovering_since_ms) = (State::Recovering, at_ms);
-            return Some(Change { series, to: alert.state.as_str(), alert: Some(alert.clone()), notices: Vec::new() });
+    if is_kept_firing(alert, rule, at_ms) {
+        if alert.state == State::Recovering {
+            return None;
         }
-        State::Recovering if at_ms - alert.recovering_since_ms < rule.keep_firing_for_ms => return None,
-        State::Pending | State::Firing | State::Recovering => {}
+        (alert.state, alert.recovering_since_ms) = (State::Recovering, at_ms);
+        return Some(Change { series, to: alert.state.as_str(), alert: Some(alert.clone()), notices: Vec::new() });
     }
     let alert = alerts.remove(&series)?;
     Some(ending(series, alert, at_ms))

@@ -10,6 +10,7 @@
 mod bench;
 mod check;
 mod diff;
+mod dump;
 mod file;
 mod glob;
 mod group;
@@ -19,6 +20,7 @@ mod run;
 mod tests;
 
 use std::path::Path;
+use std::time::Duration;
 
 use promql::Features;
 use rules::Severity;
@@ -39,6 +41,8 @@ pub struct Options {
     pub diff: bool,
     /// Whether rule files in Prometheus' format may have fields that are not known.
     pub ignore_unknown_fields: bool,
+    /// Whether each test tells when it begins, what it has in the end and how long it took, by this clock: the time since some moment.
+    pub debug: Option<fn() -> Duration>,
 }
 
 /// What became of a file.
@@ -61,6 +65,8 @@ pub struct Case {
     pub name: String,
     /// What is not as it should be, each a text of some lines.
     pub failures: Vec<String>,
+    /// What is told on the way.
+    pub debug: Vec<String>,
 }
 
 impl Report {
@@ -109,7 +115,15 @@ fn tested(path: &Path, options: &Options, report: &mut Report) -> Result<(), Str
             continue;
         }
         let name = if test.name.is_empty() { format!("unnamed#{number}") } else { test.name.clone() };
-        report.cases.push(Case { name, failures: suite.test(test) });
+        let began = options.debug.map(|clock| clock());
+        let (mut debug, mut dump) = (Vec::new(), None);
+        let failures = suite.test(test, &mut dump);
+        if let (Some(clock), Some(began)) = (options.debug, began) {
+            debug.push(format!("Starting test {name}"));
+            debug.extend(dump);
+            debug.push(format!("Test {name} finished, took {:?}", clock().saturating_sub(began)));
+        }
+        report.cases.push(Case { name, failures, debug });
     }
     Ok(())
 }

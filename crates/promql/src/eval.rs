@@ -187,7 +187,7 @@ fn run<'a>(
         notes: notes::Notes::default(),
         samples_read: AtomicU64::new(0),
         series: AtomicU64::new(0),
-        shared: shared::Shared::of(&plan, text),
+        shared: shared::Shared::of(&plan, text, grid),
         meter: clock.map(|clock| measure::Meter::new(clock, planner.made())),
     };
     let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;

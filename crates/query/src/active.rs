@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use model::Cancel;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::asked::Subject;
 
@@ -126,7 +126,7 @@ impl Active {
             asked_to_stop: Notify::new(),
         });
         entries.by_id.insert(id, entry.clone());
-        Listed { active: self.clone(), entry }
+        Listed { active: self.clone(), entry, admitted: OnceLock::new() }
     }
 
     /// The first `max` that came, in that order; and how many there are.
@@ -155,6 +155,8 @@ impl Active {
 pub(crate) struct Listed {
     active: Arc<Active>,
     pub(crate) entry: Arc<Entry>,
+    /// Its place among those that are admitted.
+    pub(crate) admitted: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Drop for Listed {

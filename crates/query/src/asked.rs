@@ -9,6 +9,7 @@ use model::{OFFSETS_HEADER, Positions};
 use runtime::Form;
 use runtime::listener::Peer;
 
+use crate::compress::Accepted;
 use crate::error::Error;
 
 /// Bytes of a form; the same bound as Prometheus'.
@@ -26,19 +27,22 @@ pub(crate) struct Asked {
     form: Form,
     peer: Option<SocketAddr>,
     positions: Positions,
+    /// In which coding the answer may be.
+    pub(crate) accepted: Accepted,
 }
 
 impl Asked {
     /// Reads the parameters of a request.
     pub(crate) async fn read(request: Request) -> Result<Self, Error> {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let accepted = request.extensions().get::<Accepted>().copied().unwrap_or_default();
         let mut positions = Positions::default();
         for header in request.headers().get_all(OFFSETS_HEADER) {
             let text = header.to_str().unwrap_or("a text that is not ASCII");
             let own: Positions = text.parse().map_err(|e| Error::parameter(OFFSETS_NAME, e))?;
             own.iter().for_each(|(partition, offset)| positions.add(partition, offset));
         }
-        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer, positions })
+        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer, positions, accepted })
     }
 
     /// What people are told of it: the kind of request, and its text.

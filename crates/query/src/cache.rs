@@ -5,11 +5,12 @@
 //! and hoped to hold. Only expressions of which every step is worked out without regard to the others are kept, and only answers without warnings.
 
 mod key;
+mod marked;
 mod steps;
 
 use std::sync::Arc;
 
-use model::{Budget, Claim, Columns, Labels, TimeRange};
+use model::{Budget, Cancel, Claim, Columns, Labels, SeriesSource, TimeRange};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use promql::ast::Expr;
 use promql::{Evaluation, Stats, Value};
@@ -18,6 +19,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use storage::{Changes, ChangesRequest, Mark, Reader};
 
 use self::key::{Key, Reads};
+use self::marked::Marked;
 use self::steps::{Steps, fresh, missing};
 use crate::Error;
 use crate::evaluate::Times;
@@ -37,9 +39,11 @@ const NOT_A_COUNTER: &str = "PromQL info: metric might not be a counter";
 /// Part of the memory of queries that it takes at most.
 const SHARE: usize = 8;
 
+type Kept = Store<Key, Arc<Extent>, ByBytes, std::hash::RandomState, Evictions>;
+
 /// Answers by what was asked.
 pub(crate) struct Cache {
-    store: Option<Store<Key, Arc<Extent>, ByBytes, std::hash::RandomState, Evictions>>,
+    store: Option<Kept>,
     claim: Claim,
     metrics: Metrics,
 }
@@ -60,10 +64,14 @@ struct ByBytes;
 
 impl Weighter<Key, Arc<Extent>> for ByBytes {
     fn weight(&self, key: &Key, extent: &Arc<Extent>) -> u64 {
-        let series = extent.series.iter().map(|(labels, c)| SERIES_BYTES + labels.canonical().len() + c.memory());
         let infos = extent.infos.iter().map(String::len).sum::<usize>();
-        (EXTENT_BYTES + key.bytes() + infos + series.sum::<usize>()) as u64
+        (EXTENT_BYTES + key.bytes() + infos + bytes_of(&extent.series)) as u64
     }
+}
+
+/// Memory of series, in bytes.
+fn bytes_of(series: &[(Labels, Columns)]) -> usize {
+    series.iter().map(|(labels, c)| SERIES_BYTES + labels.canonical().len() + c.memory()).sum()
 }
 
 /// Counts what has to go.
@@ -135,29 +143,49 @@ impl Cache {
     }
 
     /// The value of an expression, given with its text, at all steps, of which those are evaluated that are not known; `evaluate` does so for some of the
-    /// times.
+    /// times, over a source. Copies of what is known are held by the claim of the query.
+    ///
+    /// What is known is asked for changes. Where nothing is, the read itself tells how far the storage was, where it can.
     pub(crate) fn evaluate(
         &self,
         (text, expr): (&str, &Expr),
         times: Times,
         reader: &dyn Reader,
-        evaluate: &dyn Fn(Times) -> Result<Evaluation, Error>,
+        cancel: &Cancel,
+        evaluate: &Evaluate<'_>,
     ) -> Result<Evaluation, Error> {
+        let whole = || evaluate(times, reader);
         let asked = self.store.as_ref().zip(Reads::of(expr, times.lookback_ms)).zip(Steps::of(times));
-        let Some(((store, reads), steps)) = asked else { return evaluate(times) };
+        let Some(((store, reads), steps)) = asked else { return whole() };
         let key = Key::new(text, times, steps);
-        let known = store.get(&key);
-        let common = known.as_ref().and_then(|extent| extent.steps.common(steps));
+        let known = store.get(&key).and_then(|extent| Some((extent.steps.common(steps)?, extent)));
+        if known.is_none() && reader.marks_reads() {
+            self.count(false, false);
+            let marked = Marked::new(reader);
+            let evaluated = evaluate_runs(&[steps], times, &|times| evaluate(times, &marked))?;
+            let (mut pieces, mut infos, stats) = match evaluated {
+                Evaluated::Plain(pieces, infos, stats) => (pieces, infos, stats),
+                Evaluated::Other(whole) => {
+                    store.remove(&key);
+                    return Ok(*whole);
+                }
+            };
+            infos.sort_unstable();
+            infos.dedup();
+            let matrix = pieces.pop().unwrap_or_default();
+            if let Some(mark) = marked.mark().filter(|_| stats.samples_read >= SAMPLES_MIN) {
+                self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos }, cancel.claim());
+            }
+            return Ok(Evaluation { value: Value::Matrix(matrix), warnings: Vec::new(), infos, stats });
+        }
         let changes = reader.changes(&ChangesRequest {
-            since: common.and(known.as_ref()).map(|extent| extent.mark.clone()),
+            since: known.as_ref().map(|(_, extent)| extent.mark.clone()),
             names: Some(reads.names.clone()),
-            range: reads.range(common.unwrap_or(steps)),
+            range: reads.range(known.as_ref().map_or(steps, |(common, _)| *common)),
+            cancel: cancel.clone(),
         });
-        let Changes { mark: Some(mark), ranges } = changes else { return evaluate(times) };
-        let kept = match (common, &known) {
-            (Some(common), Some(extent)) => Some((fresh(common, &ranges, &reads), extent)),
-            _ => None,
-        };
+        let Changes { mark: Some(mark), ranges } = changes else { return whole() };
+        let kept = known.as_ref().map(|(common, extent)| (fresh(*common, &ranges, &reads), extent));
         let (runs, extent) = match &kept {
             Some((runs, extent)) => (runs.as_slice(), Some(*extent)),
             None => (&[][..], None),
@@ -168,34 +196,56 @@ impl Cache {
             _ => (vec![steps], None),
         };
         self.count(extent.is_some(), todo.is_empty());
-        let evaluated = evaluate_runs(&todo, times, evaluate)?;
+        let evaluated = evaluate_runs(&todo, times, &|times| evaluate(times, reader))?;
         let (pieces, mut infos, stats) = match evaluated {
             Evaluated::Plain(pieces, infos, stats) => (pieces, infos, stats),
-            Evaluated::Other(whole) => {
+            Evaluated::Other(part) => {
                 store.remove(&key);
                 // What was evaluated is all of it, where nothing was known.
-                return if extent.is_none() { Ok(*whole) } else { evaluate(times) };
+                return if extent.is_none() { Ok(*part) } else { whole() };
             }
         };
-        let known_pieces = extent.into_iter().flat_map(|extent| runs.iter().map(|run| cut(&extent.series, *run)));
-        let known_pieces: Vec<Matrix> = known_pieces.collect();
-        if known_pieces.iter().any(|piece| !piece.is_empty()) {
-            infos.extend(extent.iter().flat_map(|extent| extent.infos.iter().cloned()));
+        let mut known_pieces = Vec::with_capacity(runs.len());
+        if let Some(extent) = extent {
+            for run in runs {
+                known_pieces.push(cut(&extent.series, *run, cancel.claim())?);
+            }
+            if known_pieces.iter().any(|piece| !piece.is_empty()) {
+                infos.extend(extent.infos.iter().cloned());
+            }
         }
-        let matrix = joined(known_pieces.into_iter().chain(pieces).collect());
+        let matrix = joined(known_pieces.into_iter().chain(pieces).collect(), cancel.claim())?;
         infos.sort_unstable();
         infos.dedup();
         // One that has all steps stays as it is as long as it holds.
         if !todo.is_empty() && (extent.is_some() || stats.samples_read >= SAMPLES_MIN) {
-            let extent = Extent { mark, steps, series: matrix.clone(), infos: infos.clone() };
-            // Else the one that it takes the place of would count as one that had to go.
-            store.remove(&key);
-            store.insert(key, Arc::new(extent));
-            let bytes = usize::try_from(store.weight()).unwrap_or(usize::MAX);
-            self.claim.set(bytes);
-            self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos }, cancel.claim());
         }
         Ok(Evaluation { value: Value::Matrix(matrix), warnings: Vec::new(), infos, stats })
+    }
+
+    /// Keeps a copy of an answer, where it is not larger than all that may be kept and there is memory for both.
+    fn keep(&self, store: &Kept, key: Key, of: Of<'_>, claim: &Claim) {
+        let Of { mark, steps, matrix, infos } = of;
+        let bytes = EXTENT_BYTES + key.bytes() + bytes_of(matrix);
+        let mut held = claim.hold();
+        // Else the one that it takes the place of would count as one that had to go.
+        store.remove(&key);
+        if bytes as u64 > store.capacity() || held.grow(bytes).is_err() {
+            self.told(store);
+            return;
+        }
+        let extent = Extent { mark, steps, series: matrix.to_vec(), infos: infos.to_vec() };
+        drop(held);
+        store.insert(key, Arc::new(extent));
+        self.told(store);
+    }
+
+    /// Holds and tells what all that is kept takes.
+    fn told(&self, store: &Kept) {
+        let bytes = usize::try_from(store.weight()).unwrap_or(usize::MAX);
+        self.claim.set(bytes);
+        self.metrics.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn count(&self, is_known: bool, is_whole: bool) {
@@ -209,6 +259,17 @@ impl Cache {
 }
 
 type Matrix = Vec<(Labels, Columns)>;
+
+/// Evaluates at some times over a source.
+pub(crate) type Evaluate<'a> = dyn Fn(Times, &dyn SeriesSource) -> Result<Evaluation, Error> + 'a;
+
+/// What is to be kept.
+struct Of<'a> {
+    mark: Mark,
+    steps: Steps,
+    matrix: &'a Matrix,
+    infos: &'a [String],
+}
 
 /// What runs of steps came to.
 enum Evaluated {
@@ -246,23 +307,30 @@ fn is_of_names(info: &str) -> bool {
     info.starts_with(NOT_A_COUNTER) && !info.contains(" occurrences)")
 }
 
-/// What series have at a run of steps.
-fn cut(series: &[(Labels, Columns)], run: Steps) -> Matrix {
+/// What series have at a run of steps: a copy, whose memory is held before it is taken.
+fn cut(series: &[(Labels, Columns)], run: Steps, claim: &Claim) -> Result<Matrix, Error> {
     let range = TimeRange { start_ms: run.first_ms, end_ms: run.last_ms };
-    let of = |(labels, columns): &(Labels, Columns)| {
+    let mut out = Matrix::new();
+    for (labels, columns) in series {
         let from = columns.t.partition_point(|t| *t < range.start_ms);
         let to = columns.t.partition_point(|t| *t <= range.end_ms);
-        (from < to)
-            .then(|| (labels.clone(), Columns::floats(columns.t[from..to].to_vec(), columns.v[from..to].to_vec())))
-    };
-    series.iter().filter_map(of).collect()
+        if from < to {
+            claim
+                .take(SERIES_BYTES + labels.canonical().len() + (to - from) * (size_of::<i64>() + size_of::<f64>()))?;
+            let (t, v) = (columns.t[from..to].to_vec(), columns.v[from..to].to_vec());
+            out.push((labels.clone(), Columns::floats(t, v)));
+        }
+    }
+    Ok(out)
 }
 
 /// Puts pieces of different times together, each of them ascending by labels.
-fn joined(mut pieces: Vec<Matrix>) -> Matrix {
+fn joined(mut pieces: Vec<Matrix>, claim: &Claim) -> Result<Matrix, Error> {
     if pieces.len() == 1 {
-        return pieces.remove(0);
+        return Ok(pieces.remove(0));
     }
+    // The columns of a piece grow by those of the others.
+    claim.take(pieces.iter().map(|piece| bytes_of(piece)).sum())?;
     let mut all: Matrix = pieces.into_iter().flatten().collect();
     // Stable, and each is in order: so this merges.
     all.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.t.first().cmp(&b.1.t.first())));
@@ -276,5 +344,5 @@ fn joined(mut pieces: Vec<Matrix>) -> Matrix {
             _ => out.push((labels, columns)),
         }
     }
-    out
+    Ok(out)
 }

@@ -1,11 +1,11 @@
 //! Answers in a coding that the client takes: Zstandard or gzip, the fastest level of each.
 //!
-//! An answer is whole in memory before it is sent, so it is compressed as a whole, and what waits for a slow client is then a tenth of it.
-//! Large ones are compressed on threads that may be busy, as many at once as there are threads for queries. The price is that the first
-//! byte of such an answer leaves some ten milliseconds later than it would from a stream; the gain is that a thread of the HTTP server,
-//! which others share, is never busy with it. What is a stream already is left as it is.
+//! A large answer is a stream ([`crate::stream`]), and compressed piece by piece as it is made. What is here beside the codings is for what is at hand as a
+//! whole, and is compressed as a whole: on threads that may be busy, as many at once as there are threads for queries, since a thread of the HTTP server, which
+//! others share, is never busy with it.
 
 mod accept;
+mod coder;
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use hyper::body::Body as _;
 use model::{Budget, Cancel};
 use tokio::sync::Semaphore;
 
-use self::accept::{Accepted, Coding};
+pub(crate) use self::accept::{Accepted, Coding};
+pub(crate) use self::coder::Coder;
 use crate::metrics::Metrics;
 use crate::respond::{error_response, sent};
 
@@ -53,8 +54,9 @@ impl Compressor {
     }
 
     /// Lets the rest answer, and compresses what it answers. A client that takes no coding that there is, not even none, is refused before.
-    pub(crate) async fn answer(&self, request: Request<Body>, next: Next) -> Response<Body> {
+    pub(crate) async fn answer(&self, mut request: Request<Body>, next: Next) -> Response<Body> {
         let accepted = Accepted::of(request.headers());
+        request.extensions_mut().insert(accepted);
         let mut response = if accepted.is_nothing() {
             let message = "there is no coding that Accept-Encoding accepts: there are zstd, gzip and identity";
             error_response(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
@@ -114,35 +116,18 @@ impl Compressor {
     }
 }
 
+/// All bytes in a coding, whose memory is held before it is taken where that can be known.
 fn pack(coding: Coding, plain: &[u8], cancel: &Cancel, memory: &Budget) -> Option<Bytes> {
-    let packed = match coding {
-        Coding::Gzip => {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            write(plain, cancel, &mut out, |out| out.get_ref().capacity())?;
-            out.finish().ok()?
-        }
-        Coding::Zstd => {
-            let mut out = zstd::Encoder::new(Vec::new(), 1).ok()?;
-            // So that whoever reads it can take the right room at once.
-            out.set_pledged_src_size(Some(plain.len() as u64)).ok()?;
-            write(plain, cancel, &mut out, |out| out.get_ref().capacity())?;
-            out.finish().ok()?
-        }
-    };
-    Some(sent(memory, packed))
-}
-
-/// Writes all, and holds the memory of what comes out of it.
-fn write<W: std::io::Write>(plain: &[u8], cancel: &Cancel, out: &mut W, held_by: impl Fn(&W) -> usize) -> Option<()> {
+    let mut coder = Coder::new(coding, Some(plain.len() as u64)).ok()?;
     let mut held = cancel.claim().hold();
     for piece in plain.chunks(PIECE) {
         if cancel.is_cancelled() {
             return None;
         }
-        out.write_all(piece).ok()?;
-        held.grow_to(held_by(out)).ok()?;
+        coder.write(piece).ok()?;
+        held.grow_to(coder.out().capacity()).ok()?;
     }
-    Some(())
+    Some(sent(memory, coder.finish().ok()?))
 }
 
 #[cfg(test)]

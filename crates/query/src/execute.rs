@@ -119,7 +119,8 @@ impl Executor {
         result
     }
 
-    /// For work of several steps, of which each is run by itself. It is in the list until it is dropped and nothing works for it any more.
+    /// For work of several steps, of which each is run by itself. It is in the list, and counts as admitted, until it is dropped and nothing works for it any
+    /// more.
     pub(crate) fn begin(&self, subject: Subject) -> Job {
         if subject.is_cut {
             self.metrics.texts_cut.inc();
@@ -137,17 +138,18 @@ impl Executor {
         let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
         // What is refused was not begun.
         let admitted = self.admit().inspect_err(|_| job.has_ended())?;
-        self.within(timeout, &job.listed.entry, self.pass_gates(timeout, admitted, job.listed.clone(), work)).await
+        // It was not admitted before: this is its first step.
+        let _ = job.listed.admitted.set(admitted);
+        self.within(timeout, &job.listed.entry, self.pass_gates(timeout, job.listed.clone(), work)).await
     }
 
-    /// Runs a further step: it waits for nothing but a place, in which it counts as running, and has the general timeout to itself. How many jobs wait so is
-    /// for the caller to bound.
+    /// Runs a further step: it waits for nothing but a place, in which it counts as running, and has the general timeout to itself.
     pub(crate) async fn next<T, W>(&self, job: &Job, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
-        let step = self.take_place(None, job.listed.clone(), Duration::ZERO, work);
+        let step = self.take_place(job.listed.clone(), None, work);
         self.within(self.limits.timeout, &job.listed.entry, step).await
     }
 
@@ -202,13 +204,7 @@ impl Executor {
         clippy::disallowed_methods,
         reason = "measures how long a query waits; nothing that is answered depends on it"
     )]
-    async fn pass_gates<T, W>(
-        &self,
-        timeout: Duration,
-        admitted: OwnedSemaphorePermit,
-        listed: Arc<Listed>,
-        work: W,
-    ) -> Result<T, Error>
+    async fn pass_gates<T, W>(&self, timeout: Duration, listed: Arc<Listed>, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
@@ -217,21 +213,15 @@ impl Executor {
         let arrived = tokio::time::Instant::now();
         self.see(&listed.entry, timeout).await?;
         drop(waiting);
-        self.take_place(Some(admitted), listed, arrived.elapsed(), work).await
+        self.take_place(listed, Some(arrived.elapsed()), work).await
     }
 
-    /// Runs a step as soon as there is a place for it; `waited` is how long it has waited before.
+    /// Runs a step as soon as there is a place for it; `waited` is how long it has waited before, where it is the first.
     #[expect(
         clippy::disallowed_methods,
         reason = "measures how long a query waits; nothing that is answered depends on it"
     )]
-    async fn take_place<T, W>(
-        &self,
-        admitted: Option<OwnedSemaphorePermit>,
-        listed: Arc<Listed>,
-        waited: Duration,
-        work: W,
-    ) -> Result<T, Error>
+    async fn take_place<T, W>(&self, listed: Arc<Listed>, waited: Option<Duration>, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
@@ -244,7 +234,7 @@ impl Executor {
         entry.reach(Progress::Evaluation);
         drop(waiting);
         let running = Held::new(&self.metrics.running);
-        let waited = waited + began.elapsed();
+        let (is_first, waited) = (waited.is_some(), waited.unwrap_or_default() + began.elapsed());
         let context = Context { cancel: entry.cancel.clone(), waited, memory: self.memory.clone() };
         let (sender, receiver) = oneshot::channel();
         let top = self.top.clone();
@@ -255,14 +245,14 @@ impl Executor {
                 let began = Stopwatch::start();
                 let done = catch_unwind(AssertUnwindSafe(|| work(&context)));
                 // A further step is of an evaluation that is known already.
-                if admitted.is_some() {
+                if is_first {
                     top.remember(&entry.subject, began.elapsed());
                 }
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
             entry.reach(Progress::Answer);
             // Its memory too, and its place in the list, before anybody hears that it has ended.
-            drop((running, context, entry, listed, place, admitted));
+            drop((running, context, entry, listed, place));
             // Nobody waits any more: then there is nobody to tell.
             let _ = sender.send(result);
         });

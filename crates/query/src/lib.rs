@@ -17,10 +17,12 @@ mod execute;
 pub mod front_door;
 mod metrics;
 mod number;
+mod parts;
 mod remote_read;
 mod respond;
 mod samples;
 mod selectors;
+mod stream;
 mod time;
 mod top;
 
@@ -30,8 +32,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderValue, Response, header};
 use axum::routing::{MethodRouter, delete, get, options, post};
 use bytes::Bytes;
 use runtime::{Component, Shutdown};
@@ -43,7 +44,7 @@ use crate::asked::Asked;
 use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
 use crate::metrics::Metrics;
-use crate::respond::response;
+use crate::respond::{Reply, reply, response};
 
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
@@ -164,7 +165,7 @@ fn get_post<H, F, T>(handler: H) -> MethodRouter<Arc<Api>>
 where
     H: Fn(Arc<Api>, Asked) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
-    T: Into<Option<Bytes>> + Send + 'static,
+    T: Into<Reply> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| answer(handler.clone(), api, request);
     get(handle.clone()).post(handle).options(api::options)
@@ -183,16 +184,12 @@ async fn answer<H, F, T>(handler: H, api: Arc<Api>, request: Request) -> Respons
 where
     H: Fn(Arc<Api>, Asked) -> F,
     F: Future<Output = Result<T, Error>>,
-    T: Into<Option<Bytes>>,
+    T: Into<Reply>,
 {
-    let answer = match Asked::read(request).await {
+    reply(match Asked::read(request).await {
         Ok(form) => handler(api, form).await.map(Into::into),
         Err(error) => Err(error),
-    };
-    match answer.transpose() {
-        Some(answer) => response(answer),
-        None => StatusCode::NO_CONTENT.into_response(),
-    }
+    })
 }
 
 async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
@@ -200,7 +197,7 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let name = path.strip_prefix("/api/v1/label/").and_then(|rest| rest.strip_suffix("/values")).unwrap_or("");
     match Asked::read(request).await {
-        Ok(form) => response(series::values(api, name.as_bytes(), form).await),
+        Ok(form) => reply(series::values(api, name.as_bytes(), form).await),
         Err(error) => response(Err(error)),
     }
 }
@@ -217,7 +214,7 @@ async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body>
         false => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
     };
     let is_text = answer.is_ok();
-    let mut answer = response(answer);
+    let mut answer = reply(answer);
     if is_text {
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
     }

@@ -16,18 +16,18 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
 use model::{Kind, SelectRequest, Series, Want};
 use runtime::listener::Peer;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::frames::Frames;
 use self::request::{Flavour, Query};
 use crate::api::Api;
 use crate::asked::{Subject, TEXT_BYTES_MAX};
 use crate::error::Error;
-use crate::execute::{Context, Job};
+use crate::execute::Context;
 use crate::metrics::Held;
+use crate::stream::{self, Pieces};
 
 const SAMPLES: &str = "application/x-protobuf";
 const CHUNKS: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
@@ -91,13 +91,23 @@ async fn samples(api: Arc<Api>, subject: Subject, queries: Vec<Query>) -> Result
     Ok(response)
 }
 
-/// A stream on the way.
+/// Frames on the way, with their place among the streams.
 struct Streaming {
-    api: Arc<Api>,
-    job: Job,
     frames: Frames,
     _place: OwnedSemaphorePermit,
     _running: Held,
+}
+
+impl Pieces for Streaming {
+    fn next(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error> {
+        let next = self.frames.next(api, context);
+        log(&std::mem::take(&mut self.frames.warnings));
+        next
+    }
+
+    fn is_done(&self) -> bool {
+        self.frames.is_done()
+    }
 }
 
 async fn chunks(api: Arc<Api>, subject: Subject, queries: Vec<Query>) -> Result<Response<Body>, Error> {
@@ -126,63 +136,8 @@ async fn chunks(api: Arc<Api>, subject: Subject, queries: Vec<Query>) -> Result<
         job.has_ended();
         return Ok(respond(Body::empty(), CHUNKS, &warnings));
     };
-    let streaming = Streaming { api, job, frames, _place: place, _running: running };
-    Ok(respond(Body::from_stream(go_on(first, streaming)), CHUNKS, &warnings))
-}
-
-/// What is on its way to the connection.
-enum Piece {
-    Frames(Bytes),
-    /// There are no more. A stream without it was cut off.
-    End,
-}
-
-/// The frames, each batch made when the one before was taken. Another task makes them, so that a client that takes none any more, or whose query somebody asks to
-/// stop, loses its place after as long as a query may take; who only waits for the connection would keep it.
-fn go_on(first: Bytes, streaming: Streaming) -> impl Stream<Item = Result<Bytes, Error>> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(feed(first, streaming, sender));
-    stream::try_unfold(receiver, |mut receiver| async move {
-        match receiver.recv().await {
-            Some(Piece::Frames(bytes)) => Ok(Some((bytes, receiver))),
-            Some(Piece::End) => Ok(None),
-            None => Err(Error::Canceled("the stream was cut off")),
-        }
-    })
-}
-
-async fn feed(first: Bytes, streaming: Streaming, sender: mpsc::Sender<Piece>) {
-    let Streaming { api, mut job, frames, _place, _running } = streaming;
-    let (mut next, mut frames) = (Some(first), Some(frames));
-    loop {
-        let piece = next.take().map_or(Piece::End, Piece::Frames);
-        let is_last = matches!(piece, Piece::End);
-        let taken = api.executor.wait(&job, async {
-            // Nobody receives any more: then there is nobody to tell.
-            sender.send(piece).await.map_err(|_| Error::Canceled("its client went away"))
-        });
-        if let Err(error) = taken.await {
-            job.has_failed(&error);
-            return tracing::debug!(%error, "a remote read was not taken to its end");
-        }
-        let Some(mut own) = frames.take().filter(|_| !is_last) else { return job.has_ended() };
-        let shared = api.clone();
-        let step = move |context: &Context| Ok((own.next(&shared, context)?, own));
-        let made = tokio::select! {
-            made = api.executor.next(&job, step) => made,
-            () = sender.closed() => return,
-        };
-        match made {
-            Ok((bytes, mut own)) => {
-                log(&std::mem::take(&mut own.warnings));
-                (next, frames) = (bytes, Some(own));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a remote read failed after its first frame; its connection is cut");
-                return job.has_failed(&error);
-            }
-        }
-    }
+    let streaming = Streaming { frames, _place: place, _running: running };
+    Ok(respond(stream::body(api, job, first, streaming), CHUNKS, &warnings))
 }
 
 /// The series of a query, in the order of Prometheus.

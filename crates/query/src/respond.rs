@@ -6,8 +6,10 @@ use bytes::Bytes;
 use model::{Budget, Claim, Held};
 
 use crate::Error;
+use crate::compress::Coding;
 use crate::execute::Context;
 use crate::number::{write_integer, write_string};
+use crate::parts::{Parts, Text};
 
 /// How many warnings and how many infos an answer names; of the rest it gives the number, as Prometheus does.
 const ANNOTATIONS_MAX: usize = 10;
@@ -60,11 +62,46 @@ impl Answer {
 
     /// Ends it. What is sent holds its memory until then, and no longer that of the query.
     pub(crate) fn finish(mut self) -> Bytes {
-        write_annotations(&mut self.out, "warnings", "warning", &self.warnings);
-        write_annotations(&mut self.out, "infos", "info", &self.infos);
-        self.out.push(b'}');
+        let end = self.end();
+        self.out.extend_from_slice(&end);
         drop(self.held);
         sent(&self.memory, self.out)
+    }
+
+    /// Ends it with what is written in parts, which take about so many bytes, and with what comes after these.
+    pub(crate) fn finish_with(mut self, parts: impl Parts, size: usize, mut after: Vec<u8>) -> Text {
+        after.extend_from_slice(&self.end());
+        Text::new(self.out, parts, after, size)
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        let mut end = Vec::new();
+        write_annotations(&mut end, "warnings", "warning", &self.warnings);
+        write_annotations(&mut end, "infos", "info", &self.infos);
+        end.push(b'}');
+        end
+    }
+}
+
+/// What a request is answered with.
+pub(crate) enum Reply {
+    /// There is nothing to say.
+    Nothing,
+    /// What is at hand.
+    Whole(Bytes),
+    /// What is made while it is sent, in a coding or in none.
+    Stream(Body, Option<Coding>),
+}
+
+impl From<Bytes> for Reply {
+    fn from(bytes: Bytes) -> Self {
+        Reply::Whole(bytes)
+    }
+}
+
+impl From<Option<Bytes>> for Reply {
+    fn from(bytes: Option<Bytes>) -> Self {
+        bytes.map_or(Reply::Nothing, Reply::Whole)
     }
 }
 
@@ -90,19 +127,41 @@ pub(crate) fn write_list<T>(
     mut write: impl FnMut(&mut Vec<u8>, T),
 ) {
     out.push(b'[');
+    write_elements(out, items, &mut write);
+    out.push(b']');
+}
+
+/// Writes elements with commas between them, each by `write`.
+pub(crate) fn write_elements<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
     for (at, item) in items.into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         write(out, item);
     }
-    out.push(b']');
 }
 
 /// The HTTP response for a result.
 pub(crate) fn response(result: Result<Bytes, Error>) -> Response<Body> {
+    reply(result.map(Reply::Whole))
+}
+
+/// The HTTP response for what a request is answered with, or for the error.
+pub(crate) fn reply(result: Result<Reply, Error>) -> Response<Body> {
     let (status, mut response) = match result {
-        Ok(body) => (StatusCode::OK, json(StatusCode::OK, body)),
+        Ok(Reply::Nothing) => return no_content(),
+        Ok(Reply::Whole(bytes)) => (StatusCode::OK, json(StatusCode::OK, Body::from(bytes))),
+        Ok(Reply::Stream(body, coding)) => {
+            let mut response = json(StatusCode::OK, body);
+            if let Some(coding) = coding {
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+            }
+            (StatusCode::OK, response)
+        }
         Err(error) => {
             let (status, word) = error.status();
             (status, error_response(status, word, &error.to_string()))
@@ -119,11 +178,17 @@ pub(crate) fn error_response(status: StatusCode, word: &str, message: &str) -> R
     let mut out = format!("{{\"status\":\"error\",\"errorType\":\"{word}\",\"error\":").into_bytes();
     write_string(&mut out, message);
     out.push(b'}');
-    json(status, out.into())
+    json(status, Body::from(out))
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+fn json(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

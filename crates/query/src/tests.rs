@@ -3,6 +3,7 @@
 //! What is expected of `/api/v1` was taken from Prometheus 3.16, whose answers to the same requests it is.
 
 mod api;
+mod cached;
 mod cardinality;
 mod compression;
 mod explain;
@@ -12,4 +13,5 @@ mod page;
 mod remote_read;
 mod running;
 mod samples;
+mod streams;
 mod support;

@@ -58,6 +58,35 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     wanted.map_err(error)
 }
 
+/// As [`from_str`], with merge keys: `<<` takes the keys of a map, or of several, that are not there. A text with such keys is read as a tree, so an error has no
+/// line, and what is not in quotes is a text too wherever `is_text` says so of its key.
+pub fn from_str_with_merges<T: DeserializeOwned>(text: &str, is_text: &dyn Fn(&str) -> bool) -> Result<T, Error> {
+    if !text.contains("<<") {
+        return from_str(text);
+    }
+    let mut tree: Value = serde_yaml::from_str(text).map_err(error)?;
+    tree.apply_merge().map_err(error)?;
+    as_texts(&mut tree, is_text);
+    from_value(tree, "")
+}
+
+/// Makes texts of numbers and truth values, as they are where a text is read straight from the document.
+fn as_texts(tree: &mut Value, is_text: &dyn Fn(&str) -> bool) {
+    match tree {
+        Value::Mapping(map) => {
+            for (key, value) in map.iter_mut() {
+                match value {
+                    Value::Number(n) if key.as_str().is_some_and(is_text) => *value = Value::String(n.to_string()),
+                    Value::Bool(b) if key.as_str().is_some_and(is_text) => *value = Value::String(b.to_string()),
+                    other => as_texts(other, is_text),
+                }
+            }
+        }
+        Value::Sequence(list) => list.iter_mut().for_each(|one| as_texts(one, is_text)),
+        _ => {}
+    }
+}
+
 /// Reads a part of a tree, which stands at `path` in its document.
 pub fn from_value<T: DeserializeOwned>(value: Value, path: &str) -> Result<T, Error> {
     serde_yaml::from_value(value).map_err(error).map_err(|e| match e {
@@ -208,6 +237,25 @@ fn error(error: serde_yaml::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn merge_keys_take_what_is_not_there() {
+        type Maps = std::collections::BTreeMap<String, BTreeMap<String, String>>;
+        let read = |text: &str| from_str_with_merges::<Maps>(text, &|key| key != "n");
+        let text = "a: &a {x: '1', y: 2}\nb: {<<: *a, y: '3'}\nc:\n  z: true\n  <<: [{y: '4'}, *a]\n";
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let expect = [
+            ("a".to_owned(), map(&[("x", "1"), ("y", "2")])),
+            ("b".to_owned(), map(&[("x", "1"), ("y", "3")])),
+            ("c".to_owned(), map(&[("x", "1"), ("y", "4"), ("z", "true")])),
+        ];
+        assert_eq!(read(text).expect("reads"), expect.into());
+        assert!(read("a: {<<: {n: 1}}").is_err(), "a number where a text is wanted");
+        for bad in ["a: {<<: 5}", "a: {<<: [{x: '1'}, 3]}", "a: {x: '1', x: '2', <<: {}}"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(from_str::<Maps>(text).is_err(), "elsewhere it is a key like others");
+    }
+
     use super::*;
     use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use model::{
 use queue::{BoxFuture, Lag, Log};
 use runtime::Shutdown;
 use tokio::sync::watch;
-use tsdb::Db;
+use tsdb::{Db, NewestSamples};
 
 use crate::apply::Applied;
 use crate::{Changes, ChangesRequest, Error, Mark, Reader};
@@ -105,6 +105,20 @@ impl Reader for LocalReader {
 
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
         self.db.exemplars(request)
+    }
+
+    fn newest(&self, request: &CountRequest) -> Result<Option<NewestSamples>, SourceError> {
+        self.db.newest(request)
+    }
+
+    fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
+        // Of a version that never was all has changed, so this looks for nothing.
+        let version = self.db.changed_since(u64::MAX, None, request.range).version;
+        Ok((self.db.select(request)?, Some(Mark(vec![(self.engine, version)]))))
+    }
+
+    fn marks_reads(&self) -> bool {
+        true
     }
 
     fn changes(&self, request: &ChangesRequest) -> Changes {

@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cardinality, CardinalityRequest, ExemplarsRequest, Listing, Positions, SeriesExemplars, SeriesSource, SourceError,
+    Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Listing, Positions, SelectRequest,
+    SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
 use runtime::Token;
+use tsdb::NewestSamples;
 
 use crate::Error;
 use crate::replica::Replica;
@@ -44,6 +46,22 @@ pub trait Reader: SeriesSource + 'static {
 
     /// The exemplars that meet the request, ascending by series. Blocks, as [`SeriesSource`]'s calls do.
     fn exemplars(&self, request: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError>;
+
+    /// The newest samples of the series that meet a count, with what tells these apart in every storage; `None` where [`SeriesSource::count`] is. Blocks, as it does.
+    fn newest(&self, request: &CountRequest) -> Result<Option<NewestSamples>, SourceError> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// As [`SeriesSource::select`], with how far the storage was before, as a mark of [`Reader::changes`]; `None` unless [`Reader::marks_reads`].
+    fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
+        Ok((self.select(request)?, None))
+    }
+
+    /// Whether a read tells how far the storage was, so that it need not be asked for that alone.
+    fn marks_reads(&self) -> bool {
+        false
+    }
 
     /// What changed since a mark. One that is not of this storage as it is now tells nothing, so that all may have changed;
     /// a storage that keeps no account of it has no marks. Blocks, as [`SeriesSource`]'s calls do.

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use self::metrics::Metrics;
 use self::read::Reply;
 use crate::replica::Replica;
+use crate::wire::question::Counted;
 use crate::wire::{self, answer, question};
 use crate::{Error, Reader};
 
@@ -76,6 +77,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
         .route("/exemplars", post(exemplars))
         .route("/changes", post(changes))
         .route("/cardinality", post(cardinality))
+        .route("/count", post(count))
         .route("/caught-up", post(caught_up))
         .route("/backlog", post(backlog));
     let routes = Router::new().nest(wire::PREFIX, routes).layer(DefaultBodyLimit::max(question::BYTES_MAX));
@@ -87,8 +89,8 @@ async fn select(State(server): Shared, body: Bytes) -> Response<Body> {
     match question::select(&body, cancel.clone()) {
         Ok(request) => {
             let work = move |reader: &dyn Reader| {
-                let set = reader.select(&request)?;
-                Ok(Reply::Series { set, range: request.range, want: request.want })
+                let (set, mark) = reader.select_marked(&request)?;
+                Ok(Reply::Series { set, mark, range: request.range, want: request.want })
             };
             stream::answer(server, cancel, work).await
         }
@@ -137,10 +139,11 @@ async fn exemplars(State(server): Shared, body: Bytes) -> Response<Body> {
 }
 
 async fn changes(State(server): Shared, body: Bytes) -> Response<Body> {
-    match question::changes(&body) {
+    let cancel = Cancel::default();
+    match question::changes(&body, cancel.clone()) {
         Ok(request) => {
             let work = move |reader: &dyn Reader| Ok(Reply::Changes(reader.changes(&request)));
-            stream::answer(server, Cancel::default(), work).await
+            stream::answer(server, cancel, work).await
         }
         Err(reason) => refused(&invalid(reason)),
     }
@@ -151,6 +154,22 @@ async fn cardinality(State(server): Shared, body: Bytes) -> Response<Body> {
     match question::cardinality(&body, server.node.partitions, cancel.clone()) {
         Ok(request) => {
             stream::answer(server, cancel, move |reader| Ok(Reply::Cardinality(reader.cardinality(&request)?))).await
+        }
+        Err(reason) => refused(&invalid(reason)),
+    }
+}
+
+async fn count(State(server): Shared, body: Bytes) -> Response<Body> {
+    let cancel = Cancel::with(server.node.memory.claim());
+    match question::count(&body, cancel.clone()) {
+        Ok((request, counted)) => {
+            let work = move |reader: &dyn Reader| {
+                Ok(match counted {
+                    Counted::Numbers => Reply::Counts(reader.count(&request)?),
+                    Counted::Newest => Reply::Newest(reader.newest(&request)?, request.range),
+                })
+            };
+            stream::answer(server, cancel, work).await
         }
         Err(reason) => refused(&invalid(reason)),
     }

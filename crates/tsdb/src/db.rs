@@ -44,6 +44,7 @@ use crate::head::{Appended, Appender, Frozen, Head};
 use crate::manifest::{BlockEntry, Manifest};
 use crate::offsets::Offsets;
 pub use background::Background;
+pub use count::{Newest, NewestSamples};
 pub use load::Loader;
 use memory::Account;
 pub use memory::Memory;

@@ -33,7 +33,9 @@ mod testing;
 
 pub use changes::Changed;
 pub use columns::{View, merge_newer};
-pub use db::{Background, Batch, Db, Downsampled, Loader, Lost, Memory, Options, Rebuild, Stats};
+pub use db::{
+    Background, Batch, Db, Downsampled, Loader, Lost, Memory, Newest, NewestSamples, Options, Rebuild, Stats,
+};
 pub use downsample::{DownsampleRule, Level};
 pub use error::Error;
 pub use head::{Appended, Appender, Head};

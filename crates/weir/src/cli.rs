@@ -233,6 +233,9 @@ pub(crate) struct TestRulesArgs {
     /// Show alerts that differ as one text, in colours: red is missing, green was not expected, yellow is another value
     #[arg(long)]
     pub(crate) diff: bool,
+    /// Tell when each test begins, all series that it has in the end, and how long it took
+    #[arg(long)]
+    pub(crate) debug: bool,
 
     /// Write the results as JUnit's XML
     #[arg(long, value_name = "FILE")]

@@ -100,3 +100,29 @@ fn the_end_of_a_rule_owes_a_resolve_for_what_fires_and_nothing_for_what_is_pendi
     assert!(alerts.is_empty());
     assert_eq!(due_ms(&alerts, &rule), None);
 }
+
+#[test]
+fn what_is_kept_firing_counts_for_the_limit() {
+    let rule = rule(0, 100);
+    let alerts = check(&rule, &[(0, &["x", "y"], &["firing+", "firing+"]), (10, &["y"], &["recovering"])]);
+    let over = |at_ms, series: &[&str], limit| {
+        let active: Vec<Active> = series.iter().map(|s| active(s, 1.0)).collect();
+        check_limit(&alerts, &rule, at_ms, &active, limit).err()
+    };
+    let told = |limit, count| Some(format!("exceeded limit of {limit} with {count} alerts"));
+    assert_eq!(over(20, &["y"], 2), None);
+    assert_eq!(over(20, &["y"], 1), told(1, 2));
+    assert_eq!(over(20, &["y", "z"], 2), told(2, 3));
+    assert_eq!(over(20, &["x", "y"], 2), None, "it is not counted twice");
+    assert_eq!(over(20, &[], 1), told(1, 2), "one that fires begins to be kept firing");
+    assert_eq!(over(110, &["y"], 1), None, "for so long and no longer");
+    assert_eq!(over(20, &["a", "b", "c"], 0), None, "zero is no limit");
+    let not_kept = self::rule(0, 0);
+    assert_eq!(check_limit(&alerts, &not_kept, 20, &[active("z", 1.0)], 1), Ok(()));
+    let pending = check(&self::rule(50, 100), &[(0, &["x"], &["pending"])]);
+    assert_eq!(
+        check_limit(&pending, &self::rule(50, 100), 10, &[active("z", 1.0)], 1),
+        Ok(()),
+        "what only waited is gone"
+    );
+}

@@ -174,7 +174,9 @@ pub(super) fn read(path: &Path) -> Result<TestFile, String> {
     }
     let documents = rules::yaml::documents(text.strip_prefix('\u{feff}').unwrap_or(&text));
     let Some(document) = documents.first() else { return Ok(TestFile::default()) };
-    rules::yaml::from_str(document.text).map_err(|error| {
+    // All else that is no map or list is a text.
+    let is_text = |key: &str| !matches!(key, "value" | "fuzzy_compare");
+    rules::yaml::from_str_with_merges(document.text, &is_text).map_err(|error| {
         let place = match &error {
             rules::Error::Yaml { line: Some(line), .. } => format!(":{}", line + document.first_line - 1),
             _ => String::new(),

@@ -8,6 +8,7 @@ use rules::Rule;
 use super::Options;
 use super::bench::Bench;
 use super::check::{self, Alert, Pairs, Sample};
+use super::dump::dump;
 use super::file::{AlertTest, ExprTest, Test, TestFile};
 use super::group::Group;
 use crate::evaluate::{self, Setting};
@@ -23,8 +24,8 @@ pub(super) struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// What is not as it should be.
-    pub(super) fn test(&self, test: &Test) -> Vec<String> {
+    /// What is not as it should be; and where that is asked for, a dump of all that there is in the end.
+    pub(super) fn test(&self, test: &Test, dumped: &mut Option<String>) -> Vec<String> {
         let mut bench = match Bench::new(test, self.file) {
             Ok(bench) => bench,
             Err(error) => return vec![error],
@@ -68,6 +69,9 @@ impl Suite<'_> {
         }
         for one in &test.promql_expr_test {
             failures.extend(self.expression(one, start_ms, &bench, &setting));
+        }
+        if self.options.debug.is_some() {
+            *dumped = Some(dump(test, start_ms, &bench, &setting));
         }
         failures
     }

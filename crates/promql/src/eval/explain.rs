@@ -68,7 +68,7 @@ pub(super) fn tree(
     grid: Grid,
     measured: Option<&[Option<Part>]>,
 ) -> Explanation {
-    Explainer { text, params, measured, shared: Shared::of(plan, text) }.part(plan, Some(grid), None)
+    Explainer { text, params, measured, shared: Shared::of(plan, text, grid) }.part(plan, Some(grid), None)
 }
 
 struct Explainer<'a> {

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::aggregate::count::question;
+use super::call::InstantFn;
 use super::grid::Grid;
 use super::matrix::Matrix;
 use super::node::{self, Val};
@@ -46,13 +48,13 @@ struct Kept {
 type Key<'a> = (&'a str, Vec<bool>);
 
 impl Shared {
-    /// The parts of an expression that are the same; `text` is what it was parsed from.
-    pub(super) fn of(plan: &Plan, text: &str) -> Shared {
+    /// The parts of an expression over a grid that are the same; `text` is what it was parsed from.
+    pub(super) fn of(plan: &Plan, text: &str, grid: Grid) -> Shared {
         if text.len() > TEXT_BYTES_MAX {
             return Shared::default();
         }
         let mut times: HashMap<Key<'_>, usize> = HashMap::new();
-        each(plan, &mut |part| {
+        each(plan, grid, &mut |part| {
             if let Some(key) = key(part, text) {
                 *times.entry(key).or_default() += 1;
             }
@@ -64,7 +66,7 @@ impl Shared {
         if times.is_empty() {
             return Shared::default();
         }
-        each(plan, &mut |part| {
+        each(plan, grid, &mut |part| {
             let Some(key) = key(part, text).filter(|key| times.contains_key(key)) else { return true };
             let class = *classes_of.entry(key).or_insert(kept.len());
             if class == kept.len() {
@@ -87,13 +89,22 @@ impl Shared {
 }
 
 /// Goes through the parts that are evaluated over the grid of the query, a part before those in it; `see` says whether to go on to these.
-fn each<'a>(plan: &'a Plan, see: &mut dyn FnMut(&'a Plan) -> bool) {
+fn each<'a>(plan: &'a Plan, grid: Grid, see: &mut dyn FnMut(&'a Plan) -> bool) {
     if !see(plan) {
         return;
     }
-    // A subquery has a grid of its own.
-    if !matches!(plan.kind, Kind::Range(_)) {
-        plan.parts().into_iter().for_each(|part| each(part, see));
+    let is_asked = match &plan.kind {
+        // A subquery has a grid of its own.
+        Kind::Range(_) => false,
+        // Of a selector its own samples are looked at, for their times.
+        Kind::Instant(InstantFn::Timestamp, args) => !matches!(args[0].kind, Kind::Select(_)),
+        Kind::Instant(InstantFn::StartTimestamp, _) => false,
+        // An index is asked; only where that cannot tell is the selector read, and then by itself.
+        Kind::Group(group) => question(group, grid).is_none(),
+        _ => true,
+    };
+    if is_asked {
+        plan.parts().into_iter().for_each(|part| each(part, grid, see));
     }
 }
 
@@ -176,9 +187,14 @@ mod tests {
 
     /// The texts of the parts that are the same as another one, in their order.
     fn same(text: &str) -> Vec<String> {
+        same_up_to(text, 60_000)
+    }
+
+    /// As [`same`], at the steps up to a time.
+    fn same_up_to(text: &str, end_ms: i64) -> Vec<String> {
         let params = Params {
             start_ms: 0,
-            end_ms: 60_000,
+            end_ms,
             step_ms: 1000,
             lookback_ms: 300_000,
             samples_max: 1000,
@@ -188,9 +204,10 @@ mod tests {
             default_subquery_step_ms: 60_000,
         };
         let plan = Planner::new(&params).plan(&parse(text, &Features::all()).expect("valid")).expect("a plan");
-        let shared = Shared::of(&plan, text);
+        let grid = Grid::of(&params).expect("a grid");
+        let shared = Shared::of(&plan, text, grid);
         let mut found = Vec::new();
-        each(&plan, &mut |part| {
+        each(&plan, grid, &mut |part| {
             if shared.has(part) {
                 found.push(text[part.span.start..part.span.end].to_owned());
             }
@@ -215,6 +232,18 @@ mod tests {
         assert_eq!(same("max_over_time(sum(a)[5m:1m]) + sum(a)"), Vec::<String>::new());
         assert_eq!(same("histogram_count(a) + histogram_quantile(0.9, a)"), Vec::<String>::new());
         assert_eq!(same("histogram_count(a) + histogram_sum(a)"), ["a", "a"]);
+    }
+
+    #[test]
+    fn parts_that_are_never_asked_for_their_values_are_not_counted() {
+        assert_eq!(same("timestamp(a) + a"), Vec::<String>::new());
+        assert_eq!(same("start_timestamp(a) + a"), Vec::<String>::new());
+        assert_eq!(same("timestamp(a) + a - a"), ["a", "a"]);
+        // At one time an index counts.
+        assert_eq!(same_up_to("count(a) + a", 0), Vec::<String>::new());
+        assert_eq!(same_up_to("count by (x) (a) + on (x) a", 0), Vec::<String>::new());
+        assert_eq!(same_up_to("sum(a) + on () a", 0), ["a", "a"]);
+        assert_eq!(same("count(a) + on () a"), ["a", "a"], "at several times it is read");
     }
 
     #[test]

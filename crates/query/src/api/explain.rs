@@ -8,9 +8,6 @@ use crate::error::Error;
 use crate::number::{write_integer, write_json_number, write_string};
 use crate::respond::write_list;
 
-/// Bytes of a part beside its texts, about.
-const FRAME: usize = 400;
-
 /// Whether a question is asked.
 pub(crate) fn flag(form: &Form, name: &str) -> Result<bool, Error> {
     match form.get(name) {
@@ -18,11 +15,6 @@ pub(crate) fn flag(form: &Form, name: &str) -> Result<bool, Error> {
         "1" | "true" => Ok(true),
         text => Err(Error::parameter(name, format_args!("{text:?} is neither 1 nor 0"))),
     }
-}
-
-/// How many bytes a tree takes, about, and rather more.
-pub(crate) fn size_of_tree(part: &Explanation) -> usize {
-    FRAME + 2 * part.node.len() + part.strategy.len() + part.children.iter().map(size_of_tree).sum::<usize>()
 }
 
 /// Writes a part with its parts.

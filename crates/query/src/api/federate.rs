@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use model::labels::is_legacy_metric_name;
 use model::{Columns, Labels, METRIC_NAME, Mark, SelectRequest, TimeRange, Want, is_stale};
 
@@ -12,8 +11,10 @@ use crate::asked::Asked;
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::write_float;
-use crate::respond::sent;
+use crate::parts::{Lines, Text};
+use crate::respond::Reply;
 use crate::selectors;
+use crate::stream;
 
 /// Bytes of a line beside its labels, about.
 const LINE: usize = 64;
@@ -26,7 +27,7 @@ struct Newest {
 }
 
 /// The lines. `utf8` tells whether who asks takes names of any characters; else others than those of old are written as `_`.
-pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<Bytes, Error> {
+pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<Reply, Error> {
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
@@ -63,18 +64,23 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<B
         // More than one selector may find a series.
         found.dedup_by(|a, b| a.labels == b.labels);
         api.metrics.series.inc_by(found.len() as u64);
-        let bytes = found.iter().map(|one| 2 * one.labels.canonical().len() + LINE).sum();
-        held.grow(bytes)?;
-        let mut out = Vec::with_capacity(bytes);
-        for family in found.chunk_by(|a, b| a.labels.metric_name() == b.labels.metric_name()) {
-            out.extend_from_slice(b"# TYPE ");
-            write_name(&mut out, family[0].labels.metric_name(), utf8);
-            out.extend_from_slice(b" untyped\n");
-            family.iter().for_each(|one| write_line(&mut out, one, utf8));
-        }
-        Ok(sent(&context.memory, out))
+        let size = found.iter().map(|one| 2 * one.labels.canonical().len() + LINE).sum();
+        // Until they are written.
+        held.keep();
+        let mut before = None;
+        let lines = Lines::new(found, move |out: &mut Vec<u8>, one: Newest| {
+            let name = one.labels.metric_name();
+            if before.as_deref() != Some(name) {
+                out.extend_from_slice(b"# TYPE ");
+                write_name(out, name, utf8);
+                out.extend_from_slice(b" untyped\n");
+                before = Some(name.to_owned());
+            }
+            write_line(out, &one, utf8);
+        });
+        Ok(Text::new(Vec::new(), lines, Vec::new(), size))
     };
-    shared.executor.run(subject, None, work).await
+    stream::answer(shared, subject, None, form.accepted, work).await
 }
 
 /// The newest sample where it is a float that is no stale marker. The text format has no native histograms.

@@ -4,26 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::timestamp;
+use model::{SeriesSource, timestamp};
 use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
 use crate::api::Api;
-use crate::api::explain::{flag, size_of_tree, write_tree};
+use crate::api::explain::{flag, write_tree};
 use crate::asked::Asked;
-use crate::encode::{size_of_value, write_value};
+use crate::encode::{begin_value, size_of_value};
 use crate::error::Error;
 use crate::evaluate::{Times, Wanted, evaluate, explain, parse};
 use crate::execute::{Context, Stopwatch};
 use crate::number::{write_float, write_integer, write_string};
-use crate::respond::{Answer, TRUNCATED};
+use crate::parts::Text;
+use crate::respond::{Answer, Reply, TRUNCATED};
+use crate::stream;
 use crate::time::{parse_duration_ms, parse_limit};
 
 /// Steps of a range query, the first not counted: 60 s over a week, an hour over a year.
 const STEPS_MAX: i64 = 11_000;
 
 /// `/api/v1/query`.
-pub(crate) async fn instant(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn instant(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let time = time_or(&form, "time", (api.now_ms)())?;
     let timeout = timeout(&form)?;
@@ -32,7 +34,7 @@ pub(crate) async fn instant(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> 
 }
 
 /// `/api/v1/query_range`.
-pub(crate) async fn range(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn range(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let start_ms = timestamp::parse_ms(form.get("start")).map_err(|e| Error::parameter("start", e))?;
     let end_ms = timestamp::parse_ms(form.get("end")).map_err(|e| Error::parameter("end", e))?;
@@ -111,7 +113,7 @@ async fn run(
     times: Times,
     timeout: Option<Duration>,
     limit: Option<usize>,
-) -> Result<Bytes, Error> {
+) -> Result<Reply, Error> {
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
     let (explains, analyzes) = (flag(&form, "explain")?, flag(&form, "analyze")?);
@@ -125,7 +127,7 @@ async fn run(
         answer.out.extend_from_slice(b"{\"explain\":");
         write_tree(&mut answer.out, &tree);
         answer.out.push(b'}');
-        return Ok(answer.finish());
+        return Ok(answer.finish().into());
     }
     let wanted = if analyzes { Wanted::Analysis } else { Wanted::Value };
     let stats = form.get("stats").to_owned();
@@ -136,19 +138,22 @@ async fn run(
     let shared = api.clone();
     let work = move |context: &Context| {
         let clock = Stopwatch::start();
-        let of = |times| evaluate(&text, &expr, (times, wanted), &api.args, context, &*api.reader);
+        let of = |times, source: &dyn SeriesSource| evaluate(&text, &expr, (times, wanted), &api.args, context, source);
         let (mut evaluation, analysis) = match may_be_kept {
-            true => (api.cache.evaluate((&text, &expr), times, &*api.reader, &|times| Ok(of(times)?.0))?, None),
-            false => of(times)?,
+            true => {
+                let of = |times, source: &dyn SeriesSource| Ok(of(times, source)?.0);
+                (api.cache.evaluate((&text, &expr), times, &*api.reader, &context.cancel, &of)?, None)
+            }
+            false => of(times, &*api.reader)?,
         };
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
         let timings = Timings { waited: context.waited, evaluated: took };
         let beside = Beside { truncated, analysis, stats: &stats, timings };
-        answer(&api, context, evaluation, &beside)
+        Ok(answer(&api, evaluation, &beside))
     };
-    shared.executor.run(subject, timeout, work).await
+    stream::answer(shared, subject, timeout, form.accepted, work).await
 }
 
 struct Timings {
@@ -164,24 +169,23 @@ struct Beside<'a> {
     timings: Timings,
 }
 
-fn answer(api: &Api, context: &Context, evaluation: Evaluation, beside: &Beside) -> Result<Bytes, Error> {
+fn answer(api: &Api, evaluation: Evaluation, beside: &Beside) -> Text {
     let Beside { truncated, analysis, stats, timings } = beside;
-    let size = size_of_value(&evaluation.value) + analysis.as_ref().map_or(0, size_of_tree);
-    let mut answer = Answer::with_room(context, size)?;
-    write_value(&mut answer.out, &evaluation.value);
-    if !stats.is_empty() {
-        write_stats(&mut answer.out, &evaluation, timings);
-    }
-    if let Some(analysis) = analysis {
-        answer.out.extend_from_slice(b",\"analysis\":");
-        write_tree(&mut answer.out, analysis);
-    }
-    answer.out.push(b'}');
+    let size = size_of_value(&evaluation.value);
     api.metrics.series.inc_by(match &evaluation.value {
         Value::Vector(vector) => vector.len() as u64,
         Value::Matrix(matrix) => matrix.len() as u64,
         Value::Scalar(_) | Value::String(_) => 1,
     });
+    let (mut answer, mut after) = (Answer::new(), Vec::new());
+    if !stats.is_empty() {
+        write_stats(&mut after, &evaluation, timings);
+    }
+    if let Some(analysis) = analysis {
+        after.extend_from_slice(b",\"analysis\":");
+        write_tree(&mut after, analysis);
+    }
+    after.push(b'}');
     answer.warnings = evaluation.warnings;
     answer.infos = evaluation.infos;
     if *truncated {
@@ -192,7 +196,8 @@ fn answer(api: &Api, context: &Context, evaluation: Evaluation, beside: &Beside)
             "value {stats:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
         ));
     }
-    Ok(answer.finish())
+    let value = begin_value(&mut answer.out, evaluation.value);
+    answer.finish_with(value, size, after)
 }
 
 /// What is not measured apart is zero: results come sorted out of the evaluation, and preparing a query is part of it.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::http::{HeaderMap, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -40,8 +40,8 @@ pub(crate) fn active(api: &Api) -> Bytes {
 
 /// `DELETE /api/v1/status/active_queries/<id>`. Not for pages of other origins: a browser does not let them send this method, and what says that it comes from
 /// one is refused.
-pub(crate) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>, headers: HeaderMap) -> Response<Body> {
-    if is_of_other_origin(&headers) {
+pub(crate) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>, request: Request) -> Response<Body> {
+    if is_of_other_origin(request.headers(), request.uri()) {
         let message = "a page of another origin may not cancel queries";
         return error_response(StatusCode::FORBIDDEN, "forbidden", message);
     }
@@ -51,12 +51,15 @@ pub(crate) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>, 
     })
 }
 
-/// Whether a browser says that a page made the request which is not of this address.
-fn is_of_other_origin(headers: &HeaderMap) -> bool {
+/// Whether a browser says that a page made the request which is not of this address. HTTP/2 has the address in its URI, and no header for it.
+fn is_of_other_origin(headers: &HeaderMap, uri: &Uri) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let authority = |text: &str| text.parse::<Authority>().ok();
     let origin = origin.to_str().ok().and_then(|text| authority(text.split_once("://")?.1));
-    let host = headers.get(header::HOST).and_then(|host| authority(host.to_str().ok()?));
+    let host = match headers.get(header::HOST) {
+        Some(host) => host.to_str().ok().and_then(authority),
+        None => uri.authority().cloned(),
+    };
     origin.is_none() || origin != host
 }
 
@@ -132,7 +135,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             headers.insert(header::HOST, HeaderValue::from_static(host));
-            is_of_other_origin(&headers)
+            is_of_other_origin(&headers, &Uri::from_static("/x"))
         };
         assert!(!is("http://weir.example:9360", "weir.example:9360"));
         assert!(!is("https://Weir.example", "weir.example"));
@@ -140,6 +143,13 @@ mod tests {
         assert!(is("http://elsewhere.example", "weir.example"));
         assert!(is("null", "weir.example"));
         assert!(is("null", ""));
-        assert!(!is_of_other_origin(&HeaderMap::new()));
+        assert!(!is_of_other_origin(&HeaderMap::new(), &Uri::from_static("/x")));
+        let by_http2 = |origin: &'static str, uri: &'static str| {
+            let headers = HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
+            is_of_other_origin(&headers, &Uri::from_static(uri))
+        };
+        assert!(!by_http2("https://weir.example:9360", "https://weir.example:9360/x"));
+        assert!(by_http2("https://elsewhere.example", "https://weir.example:9360/x"));
+        assert!(by_http2("https://weir.example", "/x"));
     }
 }

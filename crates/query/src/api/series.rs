@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::{Labels, LabelsRequest, Listing, Matcher, SelectRequest, TimeRange, Want};
 use runtime::Form;
 use runtime::form::decode;
@@ -15,8 +14,10 @@ use crate::encode::{size_of_texts, write_labels};
 use crate::error::Error;
 use crate::execute::Context;
 use crate::number::write_string;
-use crate::respond::{Answer, TRUNCATED, write_list};
+use crate::parts::{List, Text};
+use crate::respond::{Answer, Reply, TRUNCATED};
 use crate::selectors;
+use crate::stream;
 use crate::time::parse_limit;
 
 /// How many `match[]` a request may have: each is a selection of its own. Grafana sends one, a large recording setup some tens.
@@ -31,7 +32,7 @@ struct Question {
 }
 
 /// `/api/v1/series`.
-pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
     if form.all("match[]").next().is_none() {
         return Err(Error::Request("no match[] parameter provided".to_owned()));
     }
@@ -54,18 +55,21 @@ pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
         }
         found.sort_unstable();
         found.dedup();
-        let mut answer = Answer::with_room(context, size_of_texts(found.iter().map(Labels::canonical)))?;
+        // Until they are written.
+        held.keep();
+        let mut answer = Answer::new();
         answer.warnings = warnings;
         cut(&mut found, question.limit, &mut answer);
         api.metrics.series.inc_by(found.len() as u64);
-        write_list(&mut answer.out, &found, |out, labels| write_labels(out, labels.as_ref()));
-        Ok(answer.finish())
+        let size = size_of_texts(found.iter().map(Labels::canonical));
+        let list = List::new(found, |out: &mut Vec<u8>, labels: Labels| write_labels(out, labels.as_ref()));
+        Ok(answer.finish_with(list, size, Vec::new()))
     };
-    shared.executor.run(subject, question.timeout, work).await
+    stream::answer(shared, subject, question.timeout, form.accepted, work).await
 }
 
 /// `/api/v1/labels`.
-pub(crate) async fn names(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn names(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
     let question = question(&form, Error::Request)?;
     let shared = api.clone();
     let work = move |context: &Context| {
@@ -73,11 +77,11 @@ pub(crate) async fn names(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
         strings(context, api.reader.label_names(&request)?, limit)
     };
     let timeout = timeout(&form)?;
-    shared.executor.run(form.subject_of_selectors("labels", ""), timeout, work).await
+    stream::answer(shared, form.subject_of_selectors("labels", ""), timeout, form.accepted, work).await
 }
 
 /// `/api/v1/label/<name>/values`; `segment` is the name as it stands in the path.
-pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Asked) -> Result<Reply, Error> {
     let name = decode(segment, false).unwrap_or_else(|| segment.to_vec());
     let name = String::from_utf8(name)
         .map_err(|e| Error::Request(format!("invalid label name: \"{}\"", e.as_bytes().escape_ascii())))?;
@@ -93,7 +97,7 @@ pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Asked) -> Result
         strings(context, api.reader.label_values(&name, &request)?, limit)
     };
     let timeout = timeout(&form)?;
-    shared.executor.run(subject, timeout, work).await
+    stream::answer(shared, subject, timeout, form.accepted, work).await
 }
 
 impl Question {
@@ -114,12 +118,15 @@ fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Quest
     Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
 }
 
-fn strings(context: &Context, mut found: Listing<String>, limit: Option<usize>) -> Result<Bytes, Error> {
-    let mut answer = Answer::with_room(context, size_of_texts(found.items.iter().map(String::as_str)))?;
+fn strings(context: &Context, mut found: Listing<String>, limit: Option<usize>) -> Result<Text, Error> {
+    let mut answer = Answer::new();
     answer.warnings = found.warnings;
     cut(&mut found.items, limit, &mut answer);
-    write_list(&mut answer.out, &found.items, |out, text| write_string(out, text));
-    Ok(answer.finish())
+    // Until they are written.
+    context.cancel.claim().take(found.items.iter().map(|text| text.len() + size_of::<String>()).sum())?;
+    let size = size_of_texts(found.items.iter().map(String::as_str));
+    let list = List::new(found.items, |out: &mut Vec<u8>, text: String| write_string(out, &text));
+    Ok(answer.finish_with(list, size, Vec::new()))
 }
 
 fn cut<T>(found: &mut Vec<T>, limit: Option<usize>, answer: &mut Answer) {

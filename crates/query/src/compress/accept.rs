@@ -4,18 +4,25 @@ use axum::http::{HeaderMap, header};
 
 /// How an answer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     Gzip,
     Zstd,
 }
 
 /// What a client takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     /// The one that it likes best; `None` where that is no coding.
-    pub(super) coding: Option<Coding>,
+    pub(crate) coding: Option<Coding>,
     /// Whether it takes an answer that is not compressed.
-    pub(super) identity: bool,
+    pub(crate) identity: bool,
+}
+
+/// What everybody takes.
+impl Default for Accepted {
+    fn default() -> Self {
+        Accepted { coding: None, identity: true }
+    }
 }
 
 /// Weights in thousandths.
@@ -28,7 +35,7 @@ struct Weights {
 }
 
 impl Coding {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Coding::Gzip => "gzip",
             Coding::Zstd => "zstd",
@@ -38,7 +45,7 @@ impl Coding {
 
 impl Accepted {
     /// Of these headers. An element that cannot be read is as good as none.
-    pub(super) fn of(headers: &HeaderMap) -> Accepted {
+    pub(crate) fn of(headers: &HeaderMap) -> Accepted {
         let mut weights = Weights::default();
         let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         for element in values.flat_map(|value| value.split(',')) {
@@ -48,7 +55,7 @@ impl Accepted {
     }
 
     /// Whether there is nothing that it takes.
-    pub(super) fn is_nothing(self) -> bool {
+    pub(crate) fn is_nothing(self) -> bool {
         self.coding.is_none() && !self.identity
     }
 }

@@ -39,6 +39,11 @@ impl Frames {
         Frames { queries: (0..).zip(queries).collect(), open: None, warnings: Vec::new() }
     }
 
+    /// Whether it is known that there are no more frames.
+    pub(super) fn is_done(&self) -> bool {
+        self.queries.is_empty() && self.open.as_ref().is_none_or(|open| open.series.as_slice().is_empty())
+    }
+
     /// The next frames, at least one; `None` where there are no more.
     pub(super) fn next(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error> {
         let (mut out, mut columns) = (Vec::new(), Columns::default());

@@ -1,7 +1,7 @@
 //! The flavour of samples: a message `prometheus.ReadResponse`, packed by Snappy.
 
 use bytes::Bytes;
-use model::{Columns, Counts, Held, HistogramSample, Mark, Span};
+use model::{Columns, Counts, Held, HistogramSample, Labels, Mark, Span};
 
 use super::Selected;
 use super::message::{put_bytes, put_double, put_labels, put_message, put_number, put_signed, put_varint};
@@ -41,6 +41,7 @@ impl Message {
             if has_samples {
                 series.data.read(range, &mut columns)?;
             }
+            own.grow_to(result.capacity() + columns.memory())?;
             number += columns.samples();
             if number > self.samples_max {
                 return Err(Error::Request(format!("exceeded sample limit ({})", self.samples_max)));
@@ -49,16 +50,19 @@ impl Message {
             if has_samples && columns.range(Mark::default()).is_none() {
                 continue;
             }
+            make_room(&mut result, size(&series.labels, &columns), columns.memory(), &mut own)?;
             put_message(&mut result, 1, |out| {
                 put_labels(out, 1, &series.labels);
                 put_points(out, &columns);
             });
+            // Where labels or histograms are longer than they mostly are.
             own.grow_to(result.capacity() + columns.memory())?;
         }
         self.samples += number as u64;
         drop(columns);
+        make_room(&mut self.out, result.len() + FIELD, 0, &mut self.held)?;
         put_bytes(&mut self.out, 1, &result);
-        Ok(self.held.grow_to(self.out.capacity())?)
+        Ok(())
     }
 
     /// Ends it, and packs it.
@@ -73,6 +77,36 @@ impl Message {
         drop(self);
         Ok(sent(&context.memory, packed))
     }
+}
+
+/// Bytes of a tag with a length.
+const FIELD: usize = 11;
+/// Most bytes of a float with its time.
+const FLOAT: usize = 2 + 9 + 11;
+
+/// How many bytes a series takes, and rather more; with histograms about.
+fn size(labels: &Labels, columns: &Columns) -> usize {
+    let names = 2 * FIELD * labels.iter().count() + labels.canonical().len();
+    // A bucket is a number of up to ten bytes; a span, two of them.
+    let histograms = columns.histograms.iter().map(|one| {
+        let layout = &one.histogram.layout;
+        let (positive, negative) = layout.buckets();
+        let spans = layout.positive.len() + layout.negative.len();
+        128 + 10 * (positive + negative + 2 * spans + layout.custom_values.len())
+    });
+    FIELD + names + columns.len() * FLOAT + histograms.sum::<usize>()
+}
+
+/// Room for so many bytes more, where what it takes can be held beside so many others.
+fn make_room(out: &mut Vec<u8>, more: usize, others: usize, held: &mut Held) -> Result<(), Error> {
+    let needed = out.len() + more;
+    if needed > out.capacity() {
+        let room = needed.max(2 * out.capacity());
+        // While it is moved both are there.
+        held.grow_to(out.capacity() + room + others)?;
+        out.reserve_exact(room - out.len());
+    }
+    Ok(())
 }
 
 /// Samples and histograms of a series.
@@ -152,4 +186,43 @@ fn put_doubles(out: &mut Vec<u8>, field: u64, values: &[f64]) {
         return;
     }
     put_message(out, field, |out| values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes())));
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Budget;
+
+    use super::*;
+
+    #[test]
+    fn room_that_is_refused_is_not_taken() {
+        let budget = Budget::new("queries", 1 << 20);
+        let mut held = budget.claim().hold();
+        let mut out = Vec::new();
+        make_room(&mut out, 100 << 10, 0, &mut held).expect("fits");
+        let room = out.capacity();
+        assert!(room >= 100 << 10 && held.bytes() >= room);
+        out.resize(room, 0);
+        make_room(&mut out, 1, 0, &mut held).expect("fits");
+        let room = out.capacity();
+        assert!(room >= 200 << 10, "it doubles, so that what is moved is a small part of what is written");
+        make_room(&mut out, 2 << 20, 0, &mut held).expect_err("there is not so much");
+        make_room(&mut out, 300 << 10, 800 << 10, &mut held)
+            .expect_err("with what is held beside there is not so much");
+        assert_eq!(out.capacity(), room);
+        drop((out, held));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn what_floats_take_is_known_before_they_are_written() {
+        let labels = Labels::new(&[("a", "b"), ("long", &"x".repeat(300))]).expect("valid");
+        let columns = Columns::floats(vec![i64::MIN, -1, 0, i64::MAX], vec![f64::NAN, 0.0, 1.0, f64::MAX]);
+        let mut out = Vec::new();
+        put_message(&mut out, 1, |out| {
+            put_labels(out, 1, &labels);
+            put_points(out, &columns);
+        });
+        assert!(out.len() <= size(&labels, &columns) && size(&labels, &columns) < out.len() + 100);
+    }
 }

@@ -12,7 +12,7 @@ use model::{
     SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, Tally, TimeRange,
 };
 use runtime::{Component, Shutdown, ShutdownTrigger};
-use storage::Reader;
+use storage::{Changes, ChangesRequest, Mark, Reader};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -50,6 +50,20 @@ pub(super) struct Memory {
     pub(super) backlog: AtomicU64,
     /// Whether storage cannot be reached at all.
     pub(super) unreachable: AtomicBool,
+    /// How it keeps account of what changes.
+    pub(super) account: Account,
+}
+
+/// What is told of changes, and how often it is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Whether it is kept at all, and whether a read tells it too.
+    pub(super) is_kept: AtomicBool,
+    pub(super) marks_reads: AtomicBool,
+    /// All changed when this does.
+    pub(super) version: AtomicU64,
+    pub(super) asked: AtomicU64,
+    pub(super) selects: AtomicU64,
 }
 
 struct Data(Columns);
@@ -91,6 +105,7 @@ impl Memory {
             caught_up: watch::Sender::new(true),
             backlog: AtomicU64::new(0),
             unreachable: AtomicBool::new(false),
+            account: Account::default(),
         };
         memory.add(
             &[("__name__", "up"), ("instance", "a:1"), ("job", "api")],
@@ -155,6 +170,7 @@ fn wait_until_cancelled(cancel: &Cancel) {
 
 impl SeriesSource for Memory {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
+        self.account.selects.fetch_add(1, Ordering::SeqCst);
         let mut warnings = Vec::new();
         let behaviour = std::mem::take(&mut *self.behaviour.lock().expect("no test panics here"));
         match behaviour {
@@ -221,6 +237,22 @@ impl Reader for Memory {
         self.backlog.load(Ordering::Relaxed)
     }
 
+    fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
+        let mark = self.marks_reads().then(|| self.mark());
+        Ok((self.select(request)?, mark))
+    }
+
+    fn marks_reads(&self) -> bool {
+        self.account.marks_reads.load(Ordering::SeqCst)
+    }
+
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        self.account.asked.fetch_add(1, Ordering::SeqCst);
+        let has_changed = request.since.as_ref().is_some_and(|since| *since != self.mark());
+        let mark = self.account.is_kept.load(Ordering::SeqCst).then(|| self.mark());
+        Changes { ranges: if has_changed || mark.is_none() { vec![request.range] } else { Vec::new() }, mark }
+    }
+
     fn cardinality(&self, request: &CardinalityRequest) -> Result<Cardinality, SourceError> {
         let (mut tally, mut all) = (Tally::default(), Cardinality::default());
         for labels in self.found(&request.matcher_sets, request.range) {
@@ -251,6 +283,10 @@ impl Reader for Memory {
 }
 
 impl Memory {
+    fn mark(&self) -> Mark {
+        vec![(7, self.account.version.load(Ordering::SeqCst))].into()
+    }
+
     /// A list, with a warning where the test wants one.
     fn listing<T>(&self, items: Vec<T>) -> Listing<T> {
         let behaviour = std::mem::take(&mut *self.behaviour.lock().expect("no test panics here"));

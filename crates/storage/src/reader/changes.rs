@@ -1,6 +1,6 @@
 //! What changed in a storage since it was looked at.
 
-use model::TimeRange;
+use model::{Cancel, TimeRange};
 
 /// How far a storage was when it was looked at: of each node which engine it has, and the version of what that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct ChangesRequest {
     pub names: Option<Vec<String>>,
     /// The times of the samples that matter.
     pub range: TimeRange,
+    /// Looked at while the answer is waited for: who is cancelled knows nothing.
+    pub cancel: Cancel,
 }
 
 /// What changed.
@@ -24,6 +26,21 @@ pub struct Changes {
     pub mark: Option<Mark>,
     /// The times of the samples that may have changed, ascending and apart, within what was asked for.
     pub ranges: Vec<TimeRange>,
+}
+
+impl From<Vec<(u64, u64)>> for Mark {
+    /// Of each node its engine and the version of that.
+    fn from(nodes: Vec<(u64, u64)>) -> Self {
+        Mark(nodes)
+    }
+}
+
+impl Mark {
+    /// The older of two looks at the same storage; `None` where a node began anew in between, or there are others.
+    pub fn older(&self, other: &Mark) -> Option<Mark> {
+        let is_same = self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.0 == b.0);
+        is_same.then(|| Mark(self.0.iter().zip(&other.0).map(|(a, b)| (a.0, a.1.min(b.1))).collect()))
+    }
 }
 
 impl Changes {
@@ -76,9 +93,18 @@ mod tests {
     }
 
     #[test]
+    fn the_older_of_two_marks_is_that_of_each_node_and_none_where_one_began_anew() {
+        let mark = |versions: &[(u64, u64)]| Mark(versions.to_vec());
+        let older = |a: &[(u64, u64)], b: &[(u64, u64)]| mark(a).older(&mark(b));
+        assert_eq!(older(&[(1, 5), (2, 6)], &[(1, 4), (2, 7)]), Some(mark(&[(1, 4), (2, 6)])));
+        assert_eq!(older(&[(1, 5), (2, 6)], &[(1, 5), (3, 6)]), None);
+        assert_eq!(older(&[(1, 5), (2, 6)], &[(1, 5)]), None);
+    }
+
+    #[test]
     fn a_node_is_asked_since_its_own_mark() {
         let mark = Mark(vec![(1, 5), (2, 6)]);
-        let request = ChangesRequest { since: Some(mark), names: None, range: range(0, 1) };
+        let request = ChangesRequest { since: Some(mark), names: None, range: range(0, 1), cancel: Cancel::default() };
         assert_eq!(request.of_node(1, 2).since, Some(Mark(vec![(2, 6)])));
         assert_eq!(request.of_node(1, 3).since, Some(Mark(Vec::new())));
     }

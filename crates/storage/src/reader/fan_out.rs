@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use model::{
-    Cancel, Cardinality, CardinalityRequest, Classes, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata,
-    Positions, SelectRequest, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Tally,
+    Cancel, Cardinality, CardinalityRequest, Classes, CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing,
+    Metadata, Positions, SelectRequest, SeriesCounts, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Tally,
 };
 use prometheus::{IntCounter, Registry};
 use queue::BoxFuture;
@@ -23,10 +23,10 @@ use super::freshness::Freshness;
 use super::metrics::Metrics;
 use super::node::{Fault, Node, block};
 use super::poll::Poll;
-use super::{Changes, ChangesRequest, Reader, merge, nodes};
+use super::{Changes, ChangesRequest, Mark, Reader, merge, nodes};
 use crate::Error;
 use crate::wire::answer::Answer;
-use crate::wire::question::Question;
+use crate::wire::question::{Counted, Question};
 
 /// How long a copy is waited for that has to answer for one which went away in the middle of a query.
 const LATE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub struct FanOut {
 
 /// What the nodes answered.
 struct Gathered {
-    /// By node. Those which count more in doubt come later.
+    /// By node, none where one of them does not know the question. Those which count more in doubt come later.
     answers: Vec<(usize, Answer)>,
     warnings: Vec<String>,
 }
@@ -56,6 +56,8 @@ struct Gathering {
     /// The nodes that are not there, and how.
     down: Vec<(usize, String)>,
     failed: Option<SourceError>,
+    /// A node does not know the question.
+    is_unknown: bool,
 }
 
 impl FanOut {
@@ -84,6 +86,7 @@ impl FanOut {
                     gathering.answers.push((at, answer));
                 }
                 Err(Fault::Unreachable(reason)) => gathering.down.push((at, reason)),
+                Err(Fault::Unknown(_)) => return Ok(Gathering { is_unknown: true, ..Gathering::default() }),
                 // It would be as wrong for the others.
                 Err(Fault::Failed(error)) if error.kind == Kind::Invalid => return Err(error),
                 Err(Fault::Failed(error)) => {
@@ -120,6 +123,9 @@ impl FanOut {
     /// Gathers; and once more where a copy that nobody waited for answers alone, after waiting for it.
     async fn answer(&self, question: Question<'_>) -> Result<Gathered, SourceError> {
         let gathering = self.gather(&question, true).await?;
+        if gathering.is_unknown {
+            return Ok(Gathered { answers: Vec::new(), warnings: Vec::new() });
+        }
         let answered = || gathering.answers.iter().map(|(at, _)| *at);
         if self.behind(&gathering, &self.missing(&gathering, answered())).is_empty() {
             return self.conclude(gathering);
@@ -194,6 +200,16 @@ impl FanOut {
         SourceError { kind: Kind::Unavailable, message }
     }
 
+    /// How far the nodes were before they answered; `None` where one did not tell.
+    fn mark(&self, gathered: &Gathered) -> Option<Mark> {
+        let of = |number: usize| {
+            let (_, answer) = gathered.answers.iter().find(|(at, _)| *at == number)?;
+            answer.changes.as_ref()?.mark.as_ref()
+        };
+        let all: Option<Vec<&Mark>> = (0..self.nodes.len()).map(of).collect();
+        Some(Mark(all?.into_iter().flat_map(|Mark(own)| own.iter().copied()).collect()))
+    }
+
     fn call(&self, question: Question<'_>, cancel: &Cancel) -> Result<Gathered, SourceError> {
         block(&self.handle, cancel, self.answer(question))
     }
@@ -215,14 +231,22 @@ impl FanOut {
 
 impl SeriesSource for FanOut {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let gathered = self.call(Question::Select(request), &request.cancel)?;
-        let resolution_ms = gathered.answers.iter().map(|(_, answer)| answer.resolution_ms).max().unwrap_or(0);
-        let series = merge::series(gathered.answers.into_iter().map(|(_, answer)| answer.series).collect());
-        if series.len() > request.series_max {
-            let message = format!("the selector finds more than {} series", request.series_max);
-            return Err(SourceError { kind: Kind::Invalid, message });
-        }
-        Ok(SeriesSet { series, warnings: gathered.warnings, resolution_ms })
+        Ok(self.select_marked(request)?.0)
+    }
+
+    /// Where each partition has one copy, each series is on one node, and numbers add up. With more a series is told apart by a hash of its labels, and counts
+    /// once, by the newest sample that any node has of it.
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        let counted = if self.copies > 1 { Counted::Newest } else { Counted::Numbers };
+        let gathered = self.call(Question::Count(request, counted), &request.cancel)?;
+        let told: Option<Vec<_>> =
+            gathered.answers.into_iter().map(|(_, answer)| Some((answer.counts?, answer.newest))).collect();
+        let Some(told) = told.filter(|told| !told.is_empty()) else { return Ok(None) };
+        let groups = match counted {
+            Counted::Numbers => merge::counts(told.into_iter().flat_map(|(counts, _)| counts)),
+            Counted::Newest => merge::newest(told, &request.cancel)?,
+        };
+        Ok(Some(SeriesCounts { groups, warnings: gathered.warnings }))
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
@@ -299,11 +323,29 @@ impl Reader for FanOut {
         Ok(Listing { items, warnings: gathered.warnings })
     }
 
+    fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
+        let gathered = self.call(Question::Select(request), &request.cancel)?;
+        let resolution_ms = gathered.answers.iter().map(|(_, answer)| answer.resolution_ms).max().unwrap_or(0);
+        let mark = if self.marks_reads() { self.mark(&gathered) } else { None };
+        let series = merge::series(gathered.answers.into_iter().map(|(_, answer)| answer.series).collect());
+        if series.len() > request.series_max {
+            let message = format!("the selector finds more than {} series", request.series_max);
+            return Err(SourceError { kind: Kind::Invalid, message });
+        }
+        Ok((SeriesSet { series, warnings: gathered.warnings, resolution_ms }, mark))
+    }
+
+    /// Where there are copies, not all of them are waited for.
+    fn marks_reads(&self) -> bool {
+        self.copies == 1
+    }
+
     /// Of every copy, since each answer is of all that were there.
     fn changes(&self, request: &ChangesRequest) -> Changes {
         let of = self.nodes.len();
         let ask = async |(at, node): (usize, &Arc<Node>)| node.changes(&request.of_node(at, of)).await;
-        let all = self.handle.block_on(join_all(self.nodes.iter().enumerate().map(ask)));
-        Changes::of_all(all, request.range)
+        let asked =
+            block(&self.handle, &request.cancel, async { Ok(join_all(self.nodes.iter().enumerate().map(ask)).await) });
+        asked.map_or_else(|_| Changes::unknown(request.range), |all| Changes::of_all(all, request.range))
     }
 }

@@ -1,9 +1,9 @@
 //! From the answers of several nodes to one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::{Columns, Exemplar, Labels, Series, SeriesData, SeriesExemplars, SourceError, TimeRange};
-use tsdb::merge_newer;
+use model::{Cancel, Columns, Exemplar, Labels, Series, SeriesData, SeriesExemplars, SourceError, TimeRange};
+use tsdb::{Newest, merge_newer};
 
 use crate::wire::answer::Encoded;
 
@@ -69,6 +69,47 @@ pub(super) fn exemplars(answers: impl Iterator<Item = Vec<SeriesExemplars>>) -> 
     all.into_iter().map(ordered).collect()
 }
 
+/// How many series have each value, of what is counted apart.
+pub(super) fn counts(counts: impl Iterator<Item = (String, u64)>) -> Vec<(String, u64)> {
+    let mut all: HashMap<String, u64> = HashMap::new();
+    for (value, series) in counts {
+        *all.entry(value).or_default() += series;
+    }
+    all.into_iter().filter(|(_, series)| *series > 0).collect()
+}
+
+/// Series between looks at whether anybody waits for the answer.
+const LOOK_EVERY: usize = 1 << 16;
+
+/// How many series have each value, each counted once, if its newest sample is no stale marker; of samples at the same time that of the later answer counts.
+pub(super) fn newest(
+    answers: Vec<(Vec<(String, u64)>, Vec<Newest>)>,
+    cancel: &Cancel,
+) -> Result<Vec<(String, u64)>, SourceError> {
+    let most = answers.iter().map(|(_, series)| series.len()).max().unwrap_or(0);
+    let mut held = cancel.claim().hold();
+    held.grow(2 * most * size_of::<(u64, (usize, Newest))>())?;
+    let mut all: HashMap<u64, (usize, Newest)> = HashMap::with_capacity(most);
+    for (at, (_, series)) in answers.iter().enumerate() {
+        for some in series.chunks(LOOK_EVERY) {
+            if cancel.is_cancelled() {
+                return Err(SourceError::cancelled());
+            }
+            for one in some {
+                let known = all.entry(one.hash).or_insert((at, *one));
+                if one.t >= known.1.t {
+                    *known = (at, *one);
+                }
+            }
+        }
+    }
+    let live = all.into_values().filter(|(_, one)| one.is_live);
+    let groups = |(at, one): (usize, Newest)| (answers[at].0[one.group as usize].0.as_str(), 1);
+    let mut numbers: HashMap<&str, u64> = HashMap::new();
+    live.map(groups).for_each(|(value, series)| *numbers.entry(value).or_default() += series);
+    Ok(numbers.into_iter().map(|(value, series)| (value.to_owned(), series)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use model::Aggregate;
@@ -111,5 +152,50 @@ mod tests {
         check(vec![thinned(), raw()], &[1, 2, 3, 4, 5, 9], &[0; 6]);
         check(vec![raw(), thinned()], &[1, 2, 3, 4, 5, 9], &[0; 6]);
         check(vec![thinned(), thinned()], &[1, 5, 9], &[3, 0, 0]);
+    }
+
+    #[test]
+    fn a_series_that_several_have_counts_once_by_the_newest_sample_of_any() {
+        let groups = |values: &[&str]| values.iter().map(|value| ((*value).to_owned(), 7)).collect::<Vec<_>>();
+        let one = |hash, t, group, is_live| Newest { hash, t, group, is_live };
+        let first = vec![
+            one(1, 10, 0, true),
+            one(2, 10, 1, true),
+            one(3, 10, 1, false),
+            one(4, 10, 1, true),
+            one(5, 9, 0, true),
+        ];
+        // The values are at other places there.
+        let second = vec![
+            one(1, 10, 2, true),
+            one(2, 11, 1, false),
+            one(3, 11, 1, true),
+            one(4, 10, 1, false),
+            one(6, 1, 0, true),
+        ];
+        let answers = vec![(groups(&["a", "b"]), first), (groups(&["c", "b", "a"]), second)];
+        let counted = |answers| {
+            let mut counted = newest(answers, &Cancel::default()).expect("counts");
+            counted.sort();
+            counted
+        };
+        let number = |value: &str, n| (value.to_owned(), n);
+        assert_eq!(counted(answers.clone()), [number("a", 2), number("b", 1), number("c", 1)]);
+        assert_eq!(counted(answers[..1].to_vec()), [number("a", 2), number("b", 2)]);
+        assert_eq!(counted(Vec::new()), []);
+        let cancel = Cancel::default();
+        cancel.cancel();
+        assert_eq!(newest(answers.clone(), &cancel).expect_err("cancelled").kind, model::Kind::Unavailable);
+        let budget = model::Budget::new("queries", 100);
+        let error = newest(answers, &Cancel::with(budget.claim())).expect_err("too little");
+        assert!(error.message.starts_with("too little memory"), "{error}");
+    }
+
+    #[test]
+    fn numbers_of_different_series_add_up() {
+        let told = [("a", 1), ("b", 2), ("a", 3), ("c", 0)].map(|(value, n)| (value.to_owned(), n));
+        let mut all = counts(told.into_iter());
+        all.sort();
+        assert_eq!(all, [("a".to_owned(), 4), ("b".to_owned(), 2)]);
     }
 }

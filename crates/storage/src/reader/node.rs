@@ -1,6 +1,7 @@
 //! One storage node over HTTP/2: a question, and its whole answer or why there is none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{Cancel, Claim, Exceeded, Held, Kind, SourceError};
@@ -9,6 +10,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode, Url};
 use runtime::Token;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::{Changes, ChangesRequest};
@@ -27,6 +29,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest time for what changed, which saves less than it.
 const CHANGES_TIMEOUT: Duration = Duration::from_millis(500);
+/// For how long a node that did not tell what changed is not asked for that again.
+const CHANGES_PAUSE: Duration = Duration::from_secs(5);
 /// Largest answer. It is held while it is evaluated: at two bytes a sample, five times what a query may hold decoded.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 /// Text of a refusal that is passed on.
@@ -41,6 +45,8 @@ pub(super) enum Fault {
     Unreachable(String),
     /// It answered with an error.
     Failed(SourceError),
+    /// It does not know the question: it is older than that. Only of questions without which the asker can do.
+    Unknown(String),
 }
 
 /// What one attempt came to.
@@ -61,6 +67,8 @@ pub(super) struct Node {
     token: Option<Token>,
     /// Whether it did not answer the last question.
     down: AtomicBool,
+    /// Until when it is not asked what changed.
+    changes_paused_until: Mutex<Option<Instant>>,
     up: IntGauge,
     failures: IntCounter,
 }
@@ -85,7 +93,8 @@ impl Node {
             .map_err(|e| wrong(&format!("cannot be connected to: {e}")))?;
         let up = metrics.up.with_label_values(&[&name]);
         let failures = metrics.failures.with_label_values(&[&name]);
-        Ok(Node { name, replica, base, client, token, down: AtomicBool::new(false), up, failures })
+        let (down, changes_paused_until) = (AtomicBool::new(false), Mutex::default());
+        Ok(Node { name, replica, base, client, token, down, changes_paused_until, up, failures })
     }
 
     /// Asks, once more where the connection breaks: no question changes anything.
@@ -96,6 +105,10 @@ impl Node {
         };
         let asked = tokio::time::timeout(timeout, self.attempts(question)).await;
         let answer = asked.unwrap_or_else(|_| Err(Fault::Unreachable(format!("no answer within {timeout:?}"))));
+        let answer = match answer {
+            Err(Fault::Unknown(reason)) if !matches!(question, Question::Count(..)) => Err(Fault::Unreachable(reason)),
+            answer => answer,
+        };
         match &answer {
             Err(Fault::Unreachable(reason)) => self.is_down(reason),
             _ => self.is_up(),
@@ -103,12 +116,29 @@ impl Node {
         answer
     }
 
-    /// What changed in it; unknown where it does not answer, which is no sign that it is down: it may be older than the question.
+    /// What changed in it; unknown where it does not answer, which is no sign that it is down: it may be older than the question. Then, and where it is down, it
+    /// is not asked for a while, since each query would wait for it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "spares a node that does not answer; nothing that is answered depends on it"
+    )]
     pub(super) async fn changes(&self, request: &ChangesRequest) -> Changes {
+        let now = Instant::now();
+        let is_paused = self.changes_paused().is_some_and(|until| now < until);
+        if is_paused || self.down.load(Ordering::Relaxed) {
+            return Changes::unknown(request.range);
+        }
         let question = Question::Changes(request);
         let asked = tokio::time::timeout(CHANGES_TIMEOUT, self.attempts(&question)).await;
-        let answer = asked.ok().and_then(Result::ok).and_then(|answer| answer.changes);
-        answer.unwrap_or_else(|| Changes::unknown(request.range))
+        if let Ok(Ok(answer)) = asked {
+            return answer.changes.unwrap_or_else(|| Changes::unknown(request.range));
+        }
+        *self.changes_paused() = Some(now + CHANGES_PAUSE);
+        Changes::unknown(request.range)
+    }
+
+    fn changes_paused(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.changes_paused_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn attempts(&self, question: &Question<'_>) -> Result<Answer, Fault> {
@@ -208,6 +238,7 @@ impl Node {
         let reason = text.trim();
         match kind.and_then(|kind| KINDS.into_iter().find(|k| kind == k.as_str())) {
             Some(kind) => self.failed(kind, reason),
+            None if status == StatusCode::NOT_FOUND => Fault::Unknown(format!("it answers {status}: {reason}")),
             // What answers before the routes do: a process that is starting, one that refuses the token, something else altogether.
             None => Fault::Unreachable(format!("it answers {status}: {reason}")),
         }

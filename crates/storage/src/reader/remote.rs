@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Cancel, Cardinality, CardinalityRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata, Positions,
-    SelectRequest, Series, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
+    Cancel, Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata,
+    Positions, SelectRequest, Series, SeriesCounts, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
@@ -15,10 +15,10 @@ use tokio::runtime::Handle;
 use super::metrics::Metrics;
 use super::node::{Fault, Node, block};
 use super::poll::Poll;
-use super::{Changes, ChangesRequest, Reader, nodes};
+use super::{Changes, ChangesRequest, Mark, Reader, nodes};
 use crate::Error;
 use crate::wire::answer::Answer;
-use crate::wire::question::Question;
+use crate::wire::question::{Counted, Question};
 
 /// A storage component over the network. Its calls block; see [`super::connect`].
 pub struct Remote {
@@ -38,9 +38,13 @@ impl Remote {
     }
 
     async fn ask(&self, question: Question<'_>) -> Result<Answer, SourceError> {
-        self.node.ask(&question).await.map_err(|fault| match fault {
+        self.answered(self.node.ask(&question).await)
+    }
+
+    fn answered(&self, answer: Result<Answer, Fault>) -> Result<Answer, SourceError> {
+        answer.map_err(|fault| match fault {
             Fault::Failed(error) => error,
-            Fault::Unreachable(reason) => {
+            Fault::Unreachable(reason) | Fault::Unknown(reason) => {
                 let message = format!("storage node {} is unreachable: {reason}", self.node.name);
                 SourceError { kind: Kind::Unavailable, message }
             }
@@ -54,9 +58,17 @@ impl Remote {
 
 impl SeriesSource for Remote {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let answer = self.call(Question::Select(request), &request.cancel)?;
-        let series = answer.series.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) });
-        Ok(SeriesSet { series: series.collect(), warnings: answer.warnings, resolution_ms: answer.resolution_ms })
+        Ok(self.select_marked(request)?.0)
+    }
+
+    fn count(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
+        let answer = block(&self.handle, &request.cancel, async {
+            match self.node.ask(&Question::Count(request, Counted::Numbers)).await {
+                Err(Fault::Unknown(_)) => Ok(Answer::default()),
+                answer => self.answered(answer),
+            }
+        })?;
+        Ok(answer.counts.map(|groups| SeriesCounts { groups, warnings: answer.warnings }))
     }
 
     fn label_names(&self, request: &LabelsRequest) -> Result<Listing<String>, SourceError> {
@@ -98,7 +110,19 @@ impl Reader for Remote {
         Ok(Listing { items: answer.exemplars, warnings: answer.warnings })
     }
 
+    fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
+        let Answer { series, warnings, resolution_ms, changes, .. } =
+            self.call(Question::Select(request), &request.cancel)?;
+        let series = series.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) }).collect();
+        Ok((SeriesSet { series, warnings, resolution_ms }, changes.and_then(|changes| changes.mark)))
+    }
+
+    fn marks_reads(&self) -> bool {
+        true
+    }
+
     fn changes(&self, request: &ChangesRequest) -> Changes {
-        self.handle.block_on(self.node.changes(request))
+        let asked = block(&self.handle, &request.cancel, async { Ok(self.node.changes(request).await) });
+        asked.unwrap_or_else(|_| Changes::unknown(request.range))
     }
 }

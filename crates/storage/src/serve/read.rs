@@ -4,15 +4,16 @@
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
 use model::{
-    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesExemplars, SeriesSet, SourceError, TimeRange,
-    Want,
+    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesCounts, SeriesExemplars, SeriesSet,
+    SourceError, TimeRange, Want,
 };
 use rayon::prelude::*;
+use tsdb::NewestSamples;
 
 use super::Server;
 use super::stream::{HungUp, Sink};
-use crate::Changes;
 use crate::wire::answer::{self, SeriesWriter};
+use crate::{Changes, Mark};
 
 /// Series of one task: enough to make up for starting it.
 const SERIES_A_TASK: usize = 64;
@@ -22,12 +23,21 @@ const TASK_BYTES: usize = 2 << 20;
 
 /// What a read found.
 pub(super) enum Reply {
-    Series { set: SeriesSet, range: TimeRange, want: Want },
+    Series {
+        set: SeriesSet,
+        mark: Option<Mark>,
+        range: TimeRange,
+        want: Want,
+    },
     Texts(Listing<String>),
     Metadata(Listing<Metadata>),
     Exemplars(Listing<SeriesExemplars>),
     Changes(Changes),
     Cardinality(Cardinality),
+    /// None where they have to be read.
+    Counts(Option<SeriesCounts>),
+    /// Of a range; none where they have to be read.
+    Newest(Option<NewestSamples>, TimeRange),
 }
 
 /// What a task encoded.
@@ -42,8 +52,9 @@ struct Encoded {
 pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Sink) -> Result<(), HungUp> {
     sink.push(&server.begin())?;
     let sent = match reply {
-        Reply::Series { mut set, range, want } => {
+        Reply::Series { mut set, mark, range, want } => {
             push_all(sink, answer::warnings(&set.warnings))?;
+            push_all(sink, mark.iter().map(|mark| answer::changes(mark, &[])))?;
             if set.resolution_ms > 0 {
                 sink.push(&answer::resolution(set.resolution_ms))?;
             }
@@ -78,6 +89,21 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             push_all(sink, answer::cardinality(&counted))?;
             let pairs = counted.tallies.values().flat_map(|tally| tally.labels.values());
             Ok((pairs.map(|values| values.len() as u64).sum(), 0))
+        }
+        // Where it cannot tell nothing is said.
+        Reply::Counts(None) | Reply::Newest(None, _) => Ok((0, 0)),
+        Reply::Counts(Some(counted)) => {
+            push_all(sink, answer::warnings(&counted.warnings))?;
+            push_all(sink, answer::counts(counted.groups.iter().map(|(value, series)| (value.as_str(), *series))))?;
+            Ok((counted.groups.len() as u64, 0))
+        }
+        Reply::Newest(Some(found), range) => {
+            push_all(sink, answer::warnings(&found.warnings))?;
+            let mut numbers = vec![0u64; found.groups.len()];
+            found.series.iter().for_each(|one| numbers[one.group as usize] += 1);
+            push_all(sink, answer::counts(found.groups.iter().map(String::as_str).zip(numbers)))?;
+            push_all(sink, answer::newest(&found.series, range.start_ms))?;
+            Ok(((found.groups.len() + found.series.len()) as u64, 0))
         }
     };
     match sent {

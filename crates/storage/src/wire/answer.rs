@@ -5,7 +5,7 @@ use model::{
     Cardinality, Columns, Exemplar, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SeriesExemplars,
     SourceError, Tally, TimeRange,
 };
-use tsdb::chunk;
+use tsdb::{Newest, chunk};
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 use super::frame::{Frame, FrameKind, TARGET, begin, finish, frame, payload_bytes};
@@ -189,6 +189,39 @@ pub(crate) fn cardinality(counted: &Cardinality) -> Vec<Bytes> {
     frames
 }
 
+/// Frames of series that were counted, at least one: the values of the label, with how many series have each.
+pub(crate) fn counts<'a>(groups: impl Iterator<Item = (&'a str, u64)>) -> Vec<Bytes> {
+    let groups: Vec<(&str, u64)> = groups.collect();
+    let frames = list(FrameKind::Counts, &groups, |out, (value, series)| {
+        put_bytes(out, value.as_bytes());
+        put_number(out, *series);
+    });
+    // Where there are none that is told too.
+    if frames.is_empty() { vec![frame(FrameKind::Counts, |_| {})] } else { frames }
+}
+
+/// Frames of the newest samples of series; `base_ms` is about when these are.
+pub(crate) fn newest(series: &[Newest], base_ms: i64) -> Vec<Bytes> {
+    let start = || {
+        let mut out = begin(FrameKind::Newest);
+        put_signed(&mut out, base_ms);
+        out
+    };
+    let (mut frames, mut open) = (Vec::new(), start());
+    for one in series {
+        if payload_bytes(&open) >= TARGET {
+            frames.push(finish(std::mem::replace(&mut open, start())));
+        }
+        open.extend_from_slice(&one.hash.to_le_bytes());
+        put_number(&mut open, u64::from(one.group) << 1 | u64::from(one.is_live));
+        put_signed(&mut open, one.t.wrapping_sub(base_ms));
+    }
+    if !series.is_empty() {
+        frames.push(finish(open));
+    }
+    frames
+}
+
 /// Records that are acknowledged and not visible yet.
 pub(crate) fn backlog(records: u64) -> Bytes {
     frame(FrameKind::Backlog, |out| put_number(out, records))
@@ -206,7 +239,8 @@ pub(crate) fn changes(mark: &Mark, ranges: &[TimeRange]) -> Bytes {
     })
 }
 
-/// The last frame of a whole answer: how many series, or elements of a list, or exemplars, or pairs of label and value, it had, and how many samples.
+/// The last frame of a whole answer: how many series, or elements of a list, or exemplars, or pairs of label and value, or values that were
+/// counted by and newest samples, it had, and how many samples.
 pub(crate) fn end(items: u64, samples: u64) -> Bytes {
     frame(FrameKind::End, |out| {
         put_number(out, items);
@@ -266,12 +300,18 @@ pub(crate) struct Answer {
     /// As in [`model::SeriesSet`].
     pub(crate) resolution_ms: i64,
     pub(crate) cardinality: Cardinality,
+    /// The values of the label that was counted by, each once, and how many series have each; `None` where the node cannot tell.
+    pub(crate) counts: Option<Vec<(String, u64)>>,
+    /// Of series that were counted; their groups are places in the counts.
+    pub(crate) newest: Vec<Newest>,
     samples: u64,
     /// Number of exemplars.
     examples: u64,
-    /// Bytes of what was counted, beside the text that came.
+    /// Bytes of what was counted, beside what came.
     pub(crate) tally_bytes: usize,
     pairs: u64,
+    /// Values that were counted by, and series that were counted.
+    counted: u64,
 }
 
 /// What a frame makes of an answer.
@@ -320,9 +360,19 @@ impl Answer {
             FrameKind::Resolution => self.resolution_ms = fields.signed()?,
             FrameKind::Tally => self.read_tally(&mut fields, &frame)?,
             FrameKind::Totals => self.read_totals(&mut fields, &frame)?,
+            FrameKind::Counts => {
+                let counts = self.counts.get_or_insert_default();
+                each(&mut fields, &frame, |fields| {
+                    counts.push((fields.text()?.to_owned(), fields.number()?));
+                    self.tally_bytes += size_of::<(String, u64)>();
+                    self.counted += 1;
+                    Ok(())
+                })?;
+            }
+            FrameKind::Newest => self.read_newest(&mut fields, &frame)?,
             FrameKind::End => {
                 let listed = (self.series.len() + self.texts.len() + self.metadata.len()) as u64;
-                let items = listed + self.examples + self.pairs;
+                let items = listed + self.examples + self.pairs + self.counted;
                 let told = (fields.number()?, fields.number()?);
                 return if told == (items, self.samples) { Ok(Step::Whole) } else { Err("a frame is missing") };
             }
@@ -367,6 +417,23 @@ impl Answer {
             let value = fields.text()?;
             self.tally_bytes += tally.add_pair(name, value, fields.number()?);
             self.pairs += 1;
+            Ok(())
+        })
+    }
+
+    fn read_newest(&mut self, fields: &mut Fields<'_>, frame: &Frame) -> Result<(), Malformed> {
+        let base_ms = fields.signed()?;
+        let groups = self.counts.as_ref().map_or(0, Vec::len);
+        each(fields, frame, |fields| {
+            let (hash, group) = (u64::from_le_bytes(fields.fixed()?), fields.number()?);
+            let is_live = group & 1 == 1;
+            let of_known = usize::try_from(group >> 1).ok().filter(|group| *group < groups);
+            let group =
+                of_known.and_then(|group| u32::try_from(group).ok()).ok_or("a series is of an unknown value")?;
+            let t = base_ms.wrapping_add(fields.signed()?);
+            self.newest.push(Newest { hash, t, group, is_live });
+            self.tally_bytes += size_of::<Newest>();
+            self.counted += 1;
             Ok(())
         })
     }

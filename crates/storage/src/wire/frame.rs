@@ -41,9 +41,13 @@ pub(crate) enum FrameKind {
     Totals,
     /// What changed.
     Changes,
+    /// How many series have each value of a label.
+    Counts,
+    /// The newest samples of series.
+    Newest,
 }
 
-const KINDS: [FrameKind; 13] = [
+const KINDS: [FrameKind; 15] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -57,6 +61,8 @@ const KINDS: [FrameKind; 13] = [
     FrameKind::Tally,
     FrameKind::Totals,
     FrameKind::Changes,
+    FrameKind::Counts,
+    FrameKind::Newest,
 ];
 
 /// A frame that was read.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    Cancel, CardinalityRequest, Claim, Classes, ExemplarsRequest, LabelsRequest, MatchOp, Matcher, Positions,
-    SelectRequest, TimeRange, Want,
+    Cancel, CardinalityRequest, Claim, Classes, CountRequest, ExemplarsRequest, LabelsRequest, MatchOp, Matcher,
+    Positions, SelectRequest, TimeRange, Want,
 };
 
 use crate::{ChangesRequest, Mark};
@@ -23,10 +23,20 @@ pub(crate) enum Question<'a> {
     Metadata(Option<&'a str>),
     Exemplars(&'a ExemplarsRequest),
     Cardinality(&'a CardinalityRequest),
+    Count(&'a CountRequest, Counted),
     Changes(&'a ChangesRequest),
     /// Within this time, and the records at these offsets too.
     CaughtUp(Duration, &'a Positions),
     Backlog,
+}
+
+/// What is told of series that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// How many there are.
+    Numbers,
+    /// The newest sample of each, with what tells it apart from others: for who asks several that may have the same ones.
+    Newest,
 }
 
 /// A question that cannot be read or met; the text says why.
@@ -42,6 +52,7 @@ impl Question<'_> {
             Question::Metadata(_) => "/metadata",
             Question::Exemplars(_) => "/exemplars",
             Question::Cardinality(_) => "/cardinality",
+            Question::Count(..) => "/count",
             Question::Changes(_) => "/changes",
             Question::CaughtUp(..) => "/caught-up",
             Question::Backlog => "/backlog",
@@ -55,6 +66,7 @@ impl Question<'_> {
             Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
             Question::Exemplars(request) => request.cancel.claim().clone(),
             Question::Cardinality(request) => request.cancel.claim().clone(),
+            Question::Count(request, _) => request.cancel.claim().clone(),
             Question::Metadata(_) | Question::Changes(_) | Question::CaughtUp(..) | Question::Backlog => {
                 Claim::default()
             }
@@ -90,6 +102,12 @@ impl Question<'_> {
                 put_number(&mut out, u64::from(request.classes.modulus));
                 put_range(&mut out, request.range);
                 put_sets(&mut out, &request.matcher_sets);
+            }
+            Question::Count(request, counted) => {
+                out.push(u8::from(*counted == Counted::Newest));
+                put_range(&mut out, request.range);
+                put_option(&mut out, request.by.as_ref(), |out, name| put_bytes(out, name.as_bytes()));
+                put_matchers(&mut out, &request.matchers);
             }
             Question::Changes(request) => {
                 put_range(&mut out, request.range);
@@ -213,13 +231,27 @@ pub(crate) fn cardinality(body: &[u8], partitions: u32, cancel: Cancel) -> Resul
     })
 }
 
+/// Reads a question how many series have a newest sample.
+pub(crate) fn count(body: &[u8], cancel: Cancel) -> Result<(CountRequest, Counted), Refused> {
+    read(body, |fields| {
+        let counted = match fields.byte()? {
+            0 => Counted::Numbers,
+            1 => Counted::Newest,
+            _ => return Err("what is told of the series that are counted is not known".into()),
+        };
+        let range = range(fields)?;
+        let by = option(fields, |fields| Ok(fields.text()?.to_owned()))?;
+        Ok((CountRequest { matchers: matchers(fields)?, range, by, cancel }, counted))
+    })
+}
+
 /// Reads a question for changes.
-pub(crate) fn changes(body: &[u8]) -> Result<ChangesRequest, Refused> {
+pub(crate) fn changes(body: &[u8], cancel: Cancel) -> Result<ChangesRequest, Refused> {
     read(body, |fields| {
         let range = range(fields)?;
         let since = option(fields, |fields| Ok(Mark(marks(fields)?)))?;
         let names = option(fields, |fields| fields.list(|fields| Ok(fields.text()?.to_owned())))?;
-        Ok(ChangesRequest { since, names, range })
+        Ok(ChangesRequest { since, names, range, cancel })
     })
 }
 

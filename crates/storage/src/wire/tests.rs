@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use model::{
-    Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, Counts, Exemplar, ExemplarsRequest, Histogram,
-    HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType, Positions, SelectRequest,
-    SeriesData, SeriesExemplars, SourceError, Tally, TimeRange, Want,
+    Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, CountRequest, Counts, Exemplar,
+    ExemplarsRequest, Histogram, HistogramSample, Kind, Labels, LabelsRequest, MatchOp, Matcher, Metadata, MetricType,
+    Positions, SelectRequest, SeriesData, SeriesExemplars, SourceError, Tally, TimeRange, Want,
 };
 use proptest::prelude::*;
+use tsdb::Newest;
 
 use super::answer::{self, Answer, Begin, SeriesWriter, Step};
 use super::frame::{Assembler, FrameKind, frame};
-use super::question::{self, Question};
+use super::question::{self, Counted, Question};
 use crate::replica::Replica;
 use crate::{Changes, ChangesRequest, Mark};
 
@@ -91,7 +92,8 @@ fn questions_are_golden() {
     check(&Question::CaughtUp(within, &Positions::default()), "/caught-up", "ac 02");
     let positions = [(3, 64), (1, 0)].into_iter().collect();
     check(&Question::CaughtUp(within, &positions), "/caught-up", "ac 02 02 01 00 03 80 01");
-    let mut request = ChangesRequest { since: None, names: None, range: TimeRange { start_ms: -1, end_ms: 64 } };
+    let range = TimeRange { start_ms: -1, end_ms: 64 };
+    let mut request = ChangesRequest { since: None, names: None, range, cancel: Cancel::default() };
     check(&Question::Changes(&request), "/changes", "01 80 01 00 00");
     request.since = Some(Mark(vec![(5, 300)]));
     request.names = Some(vec!["up".to_owned()]);
@@ -104,6 +106,15 @@ fn questions_are_golden() {
         cancel: Cancel::default(),
     };
     check(&Question::Cardinality(&request), "/cardinality", "ac 02 03 01 80 01 01 01 00 01 61 01 62");
+    let mut request = CountRequest {
+        matchers: vec![Matcher::equal("a", "b")],
+        range: TimeRange { start_ms: -1, end_ms: 64 },
+        by: None,
+        cancel: Cancel::default(),
+    };
+    check(&Question::Count(&request, Counted::Numbers), "/count", "00 01 80 01 00 01 00 01 61 01 62");
+    request.by = Some("l".to_owned());
+    check(&Question::Count(&request, Counted::Newest), "/count", "01 01 80 01 01 01 6c 01 00 01 61 01 62");
     check(&Question::Backlog, "/backlog", "");
 }
 
@@ -144,9 +155,17 @@ fn questions_are_read_as_they_were_asked() {
         assert_eq!(question::caught_up(&body), Ok((within, positions)));
     }
     let names = Some(vec!["up".to_owned(), String::new()]);
-    let asked = ChangesRequest { since: Some(Mark(vec![(u64::MAX, 1)])), names, range: TimeRange::ALL };
-    let read = question::changes(&Question::Changes(&asked).encode()).expect("reads");
+    let since = Some(Mark(vec![(u64::MAX, 1)]));
+    let asked = ChangesRequest { since, names, range: TimeRange::ALL, cancel: Cancel::default() };
+    let read = question::changes(&Question::Changes(&asked).encode(), Cancel::default()).expect("reads");
     assert_eq!((read.since, read.names, read.range), (asked.since, asked.names, asked.range));
+    for (by, counted) in [(None, Counted::Newest), (Some(String::new()), Counted::Numbers)] {
+        let asked = CountRequest { matchers: select().matchers, range: TimeRange::ALL, by, cancel: Cancel::default() };
+        let (read, as_asked) =
+            question::count(&Question::Count(&asked, counted).encode(), Cancel::default()).expect("reads");
+        assert_eq!((read.matchers, read.range, read.by), (asked.matchers, asked.range, asked.by));
+        assert_eq!(as_asked, counted);
+    }
 }
 
 #[test]
@@ -209,6 +228,12 @@ fn frames_are_golden() {
     check(frames.remove(1), "0a 02 01 61 01 62 01");
     check(frames.remove(0), "0b 01 01 80 01 02 01 ac 02");
     check(answer::cardinality(&Cardinality::default()).remove(0), "0b 00");
+    let frames = answer::counts([("a", 300), ("", 1)].into_iter());
+    check(frames[0].clone(), "0d 01 61 ac 02 00 01");
+    check(answer::counts(std::iter::empty()).remove(0), "0d");
+    let one = |t, is_live| Newest { hash: 0x0102_0304_0506_0708, t, group: 1, is_live };
+    let expect = "0e d0 0f 08 07 06 05 04 03 02 01 03 c8 01 08 07 06 05 04 03 02 01 02 01";
+    check(answer::newest(&[one(1100, true), one(999, false)], 1000).remove(0), expect);
     check(answer::end(2, 300), "06 02 ac 02");
     let error = SourceError { kind: Kind::Corrupt, message: "bad".to_owned() };
     check(answer::error(&error), "07 03 03 62 61 64");
@@ -363,6 +388,29 @@ fn what_was_counted_comes_in_several_frames_and_each_pair_is_counted() {
     assert_eq!(read(&whole(20_001), 10_000).expect_err("refused"), "a frame is missing");
     let untold = [vec![begin()], answer::cardinality(&all).split_off(1)].concat().concat();
     assert_eq!(read(&untold, 10_000).expect_err("refused"), "a class is counted of which nothing was told");
+}
+
+#[test]
+fn newest_samples_come_in_several_frames_and_are_counted() {
+    let groups: Vec<String> = (0..3_000).map(|n| format!("{n:060}")).collect();
+    let newest: Vec<Newest> = (0..30_000)
+        .map(|n| Newest { hash: n * n, t: 5 - n as i64, group: n as u32 % 3_000, is_live: n % 7 > 0 })
+        .collect();
+    let counts = || answer::counts(groups.iter().map(|value| (value.as_str(), 10)));
+    let frames = answer::newest(&newest, 0);
+    assert!(counts().len() > 1 && frames.len() > 2 && frames.iter().all(|frame| frame.len() < 256 << 10));
+    let whole = |n| [vec![begin()], counts(), answer::newest(&newest, 0), vec![answer::end(n, 0)]].concat().concat();
+    let read_whole = read(&whole(33_000), 10_000).expect("whole");
+    assert!(read_whole.newest == newest);
+    assert_eq!(read_whole.counts.map(|counts| counts.len()), Some(3_000));
+    assert!(read_whole.tally_bytes > 30_000 * size_of::<Newest>(), "what it takes is known");
+    assert_eq!(read(&whole(32_999), 10_000).expect_err("refused"), "a frame is missing");
+    let untold = [vec![begin()], answer::newest(&newest, 0)].concat().concat();
+    assert_eq!(read(&untold, 10_000).expect_err("refused"), "a series is of an unknown value");
+    let nothing = [begin(), answer::end(0, 0)].concat();
+    assert_eq!(read(&nothing, 100).expect("whole").counts, None, "it cannot tell");
+    let none = [vec![begin()], answer::counts(std::iter::empty()), vec![answer::end(0, 0)]].concat().concat();
+    assert_eq!(read(&none, 100).expect("whole").counts, Some(Vec::new()), "there are none");
 }
 
 fn any_series() -> impl Strategy<Value = Vec<(String, Vec<(i64, u64)>)>> {

@@ -1,14 +1,15 @@
 //! What every reader must do, run on each: in process, one node, several nodes, several copies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Cancel, CardinalityRequest, Classes, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp, Matcher, Metadata,
-    MetricType, Sample, Tally, TimeRange, Want, stale_nan,
+    Cancel, CardinalityRequest, Classes, CountRequest, Exemplar, ExemplarsRequest, Kind, LabelsRequest, MatchOp,
+    Matcher, Metadata, MetricType, Sample, Tally, TimeRange, Want, is_stale, stale_nan,
 };
-use storage::{Reader, Replica};
+use storage::{ChangesRequest, Mark, Reader, Replica};
 
-use crate::support::{Bed, Cluster, PATIENCE, Samples, blocking, labels, read, remote, request, serve};
+use crate::support::{Bed, Cluster, PATIENCE, Samples, blocking, everything, labels, read, remote, request, serve};
 
 fn metadata(family: &str, help: &str) -> Metadata {
     Metadata { family: family.into(), kind: MetricType::Counter, help: help.into(), unit: String::new() }
@@ -64,10 +65,12 @@ async fn conforms<R: Reader + ?Sized>(bed: &Bed, reader: Arc<R>) {
         selects(reader, &all);
         lists(reader);
         counts(reader, &all);
+        counts_newest(reader, &all);
         finds_exemplars(reader, &all);
     })
     .await;
     refuses(&reader).await;
+    tells_what_changed(bed, &reader).await;
     is_fresh(bed, &reader).await;
 }
 
@@ -156,6 +159,40 @@ fn counts<R: Reader + ?Sized>(reader: &R, all: &Samples) {
     assert!(error.message.ends_with("the selector finds more than 60 series"), "{error}");
 }
 
+/// How many series have a newest sample, which indexes know wherever the storage is.
+fn counts_newest<R: Reader + ?Sized>(reader: &R, all: &Samples) {
+    let check = |matchers: Vec<Matcher>, range: TimeRange, by: Option<&str>| {
+        let mut expect = BTreeMap::<String, u64>::new();
+        for (labels, samples) in
+            all.iter().filter(|(l, _)| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or(""))))
+        {
+            let newest = samples.iter().rfind(|(t, _)| range.contains(*t));
+            if newest.is_some_and(|(_, bits)| !is_stale(f64::from_bits(*bits))) {
+                let value = by.and_then(|name| labels.get(name)).unwrap_or("");
+                *expect.entry(value.to_owned()).or_default() += 1;
+            }
+        }
+        let by = by.map(str::to_owned);
+        let counted = reader.count(&CountRequest { matchers, range, by, cancel: Cancel::default() });
+        let counted = counted.expect("answers").expect("the index can tell");
+        assert_eq!(counted.warnings, [""; 0]);
+        let number = counted.groups.len();
+        let groups: BTreeMap<String, u64> = counted.groups.into_iter().collect();
+        assert_eq!((groups.len(), groups), (number, expect), "{range:?}");
+    };
+    let name = || Matcher::equal("__name__", "m");
+    for (start_ms, end_ms) in [(0, 100_000), (0, 0), (7_500, 8_500), (30_000, 45_000), (70_000, 80_000)] {
+        let range = TimeRange { start_ms, end_ms };
+        check(vec![name()], range, None);
+        check(vec![name()], range, Some("even"));
+        check(vec![name(), Matcher::equal("even", "no")], range, Some("n"));
+        check(vec![Matcher::equal("__name__", "absent")], range, Some("n"));
+    }
+    let request = CountRequest { matchers: vec![name()], range: TimeRange::ALL, by: None, cancel: Cancel::default() };
+    request.cancel.cancel();
+    assert_eq!(reader.count(&request).expect_err("cancelled").kind, Kind::Unavailable);
+}
+
 fn finds_exemplars<R: Reader + ?Sized>(reader: &R, all: &Samples) {
     let ask =
         |matcher_sets, range| ExemplarsRequest { matcher_sets, range, exemplars_max: 2_000, cancel: Cancel::default() };
@@ -202,6 +239,35 @@ async fn refuses<R: Reader + ?Sized>(reader: &Arc<R>) {
         assert_eq!(reader.select(&enough).expect_err("cancelled").kind, Kind::Unavailable);
     })
     .await;
+}
+
+/// What changed since a mark, and since a read where that tells a mark.
+async fn tells_what_changed<R: Reader + ?Sized>(bed: &Bed, reader: &Arc<R>) {
+    let ask = |since: Option<Mark>, name: &str| ChangesRequest {
+        since,
+        names: Some(vec![name.to_owned()]),
+        range: TimeRange { start_ms: 0, end_ms: 600_000 },
+        cancel: Cancel::default(),
+    };
+    let first = ask(None, "m");
+    let (of_changes, of_read) = blocking(reader, move |reader| {
+        let mark = reader.changes(&first).mark.expect("it keeps account");
+        let (set, of_read) = reader.select_marked(&everything()).expect("selects");
+        assert_eq!((set.series.len(), of_read.is_some()), (61, reader.marks_reads()));
+        (mark, of_read)
+    })
+    .await;
+    assert!(of_read.is_none() || of_read.as_ref() == Some(&of_changes), "nothing was written in between");
+    let changed = async |name: &str| {
+        let request = ask(Some(of_read.clone().unwrap_or(of_changes.clone())), name);
+        blocking(reader, move |reader| reader.changes(&request).ranges).await
+    };
+    // A copy that nobody waited for may still read what was written before.
+    assert!(of_read.is_none() || changed("m").await.is_empty());
+    bed.write(&labels(&[("__name__", "changed")]), &[Sample { t: 300_000, v: 1.0 }]).await;
+    reader.caught_up(PATIENCE).await.expect("catches up");
+    let ranges = changed("changed").await;
+    assert!(ranges.len() == 1 && ranges[0].contains(300_000), "{ranges:?}");
 }
 
 async fn is_fresh<R: Reader + ?Sized>(bed: &Bed, reader: &Arc<R>) {

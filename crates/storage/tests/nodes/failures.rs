@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::{
-    Budget, Cancel, CardinalityRequest, Classes, Kind, LabelsRequest, Sample, SelectRequest, SeriesSource, TimeRange,
+    Budget, Cancel, CardinalityRequest, Classes, CountRequest, Kind, LabelsRequest, Matcher, Sample, SelectRequest,
+    SeriesSource, TimeRange,
 };
 use runtime::Token;
 use storage::serve::Node;
-use storage::{Reader, Replica};
+use storage::{ChangesRequest, Reader, Replica};
 
 use crate::proxy::Proxy;
 use crate::support::{
@@ -48,6 +49,14 @@ async fn counted(reader: &Arc<storage::reader::FanOut>) -> (u64, Vec<String>) {
     (tally.series, counted.warnings)
 }
 
+/// How many series have a newest sample, where the indexes can tell, and what is said of that.
+async fn counted_newest<R: Reader + ?Sized>(reader: &Arc<R>) -> Option<(u64, Vec<String>)> {
+    let matchers = vec![Matcher::equal("__name__", "m")];
+    let ask = CountRequest { matchers, range: TimeRange::ALL, by: None, cancel: Cancel::default() };
+    let counted = blocking(reader, move |reader| reader.count(&ask).expect("answers")).await?;
+    Some((counted.groups.iter().map(|(_, series)| series).sum(), counted.warnings))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_down_makes_a_warning_in_every_answer() {
     let bed = Bed::new().await;
@@ -69,6 +78,7 @@ async fn a_node_that_is_down_makes_a_warning_in_every_answer() {
     assert_eq!((listed.items.len(), listed.warnings), (only(&all, |p| p == 1 || p == 2).len(), vec![lost.clone()]));
     let (series, warnings) = counted(&cluster.reader).await;
     assert_eq!((series, warnings), (only(&all, |p| p == 1 || p == 2).len() as u64, vec![lost.clone()]));
+    assert_eq!(counted_newest(&cluster.reader).await, Some((series, vec![lost.clone()])));
     cluster.take_down(1).await;
     let (got, warnings) = select(&cluster.reader).await.expect("answers");
     let more = format!("storage node {} is unreachable: partition 1 is missing from this answer", cluster.urls[1]);
@@ -94,9 +104,11 @@ async fn with_two_copies_a_node_that_is_down_is_not_missed_and_two_are() {
     for _ in 0..5 {
         assert_eq!(select(&cluster.reader).await.expect("answers"), (all.clone(), vec![]));
         assert_eq!(counted(&cluster.reader).await, (40, vec![]), "what two have counts once");
+        assert_eq!(counted_newest(&cluster.reader).await, Some((40, vec![])), "by its newest sample too");
     }
     cluster.take_down(2).await;
     assert_eq!(counted(&cluster.reader).await.0, only(&all, |p| p != 2).len() as u64);
+    let (number, mut of_count) = counted_newest(&cluster.reader).await.expect("told");
     let (got, mut warnings) = select(&cluster.reader).await.expect("answers");
     assert_eq!(got, only(&all, |p| p != 2), "both copies of partition 2 are gone");
     warnings.sort();
@@ -105,7 +117,77 @@ async fn with_two_copies_a_node_that_is_down_is_not_missed_and_two_are() {
         .map(|url| format!("storage node {url} is unreachable: partition 2 is missing from this answer"))
         .collect();
     expect.sort();
+    of_count.sort();
+    assert_eq!((number, of_count), (got.len() as u64, expect.clone()));
     assert_eq!(warnings, expect);
+}
+
+/// Serves a node as one of a version that knows no counts.
+async fn serve_older(node: Node) -> (String, tokio::task::JoinHandle<()>) {
+    let router = storage::serve::router(node, None, &prometheus::Registry::new()).expect("serves");
+    let refuse = async |request: axum::extract::Request, next: axum::middleware::Next| {
+        if request.uri().path().ends_with("/count") {
+            return axum::response::IntoResponse::into_response(axum::http::StatusCode::NOT_FOUND);
+        }
+        next.run(request).await
+    };
+    let router = router.layer(axum::middleware::from_fn(refuse));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    (url, tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_knows_no_counts_is_read_instead_and_not_taken_for_one_that_is_down() {
+    let bed = Bed::new().await;
+    let all = fill(&bed, 40, 3).await;
+    let first = bed.storage(Replica { number: 0, of: 2, copies: 1 }).await.expect("starts");
+    let second = bed.storage(Replica { number: 1, of: 2, copies: 1 }).await.expect("starts");
+    let (new, (old, serving)) = (serve(first.node.clone(), None).await, serve_older(second.node.clone()).await);
+    let reader = Arc::new(fan_out(&[new.url.clone(), old.clone()], 1));
+    assert_eq!(select(&reader).await.expect("answers"), (all, vec![]));
+    assert_eq!(counted_newest(&reader).await, None);
+    serving.abort();
+    let alone = bed.storage_in("alone", Replica::ALONE).await.expect("starts");
+    let (old, serving) = serve_older(alone.node.clone()).await;
+    let reader = Arc::new(remote(&old, None));
+    assert_eq!(select(&reader).await.expect("answers").0.len(), 40);
+    assert_eq!(counted_newest(&reader).await, None);
+    serving.abort();
+}
+
+/// Asks what changed since never, and tells whether that is known.
+async fn knows_changes<R: Reader + ?Sized>(reader: &Arc<R>, cancel: Cancel) -> bool {
+    let request = ChangesRequest { since: None, names: None, range: TimeRange::ALL, cancel };
+    blocking(reader, move |reader| reader.changes(&request).mark.is_some()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_tell_what_changed_is_not_asked_again_for_a_while() {
+    for of_several in [false, true] {
+        let fake = Arc::new(Fake::new(&[(1, 1.0)]));
+        let asked = || fake.asked_for_changes.load(Ordering::SeqCst);
+        let memory = Budget::default();
+        let node = Node { reader: fake.clone(), replica: Replica::ALONE, partitions: PARTITIONS, memory };
+        let served = serve(node, None).await;
+        let reader: Arc<dyn Reader> = match of_several {
+            true => Arc::new(fan_out(std::slice::from_ref(&served.url), 1)),
+            false => Arc::new(remote(&served.url, None)),
+        };
+        assert!(knows_changes(&reader, Cancel::default()).await);
+        let cancelled = Cancel::default();
+        cancelled.cancel();
+        assert!(!knows_changes(&reader, cancelled).await);
+        assert_eq!(asked(), 1, "who is cancelled does not wait for it");
+        fake.holds.store(true, Ordering::SeqCst);
+        assert!(!knows_changes(&reader, Cancel::default()).await);
+        fake.holds.store(false, Ordering::SeqCst);
+        let before = asked();
+        assert!(before > 1);
+        assert!(!knows_changes(&reader, Cancel::default()).await);
+        assert_eq!(asked(), before, "it was not asked");
+        served.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -20,7 +20,7 @@ use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, ShutdownTrigger, Token, listener};
 use storage::reader::{FanOut, Remote};
 use storage::serve::{self, Node};
-use storage::{Reader, Replica};
+use storage::{Changes, ChangesRequest, Reader, Replica};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -283,8 +283,10 @@ pub(crate) struct Fake {
     pub(crate) corrupt: AtomicBool,
     /// Reading the samples of the last series panics.
     pub(crate) panics: AtomicBool,
-    /// A select waits until it is cancelled.
+    /// A select waits until it is cancelled, and so does a question for changes.
     pub(crate) holds: AtomicBool,
+    /// How often it was asked what changed.
+    pub(crate) asked_for_changes: AtomicUsize,
     held: watch::Sender<usize>,
 }
 
@@ -327,6 +329,7 @@ impl Fake {
             corrupt: no(),
             panics: no(),
             holds: no(),
+            asked_for_changes: AtomicUsize::new(0),
             held: watch::Sender::new(0),
         }
     }
@@ -397,5 +400,13 @@ impl Reader for Fake {
 
     fn exemplars(&self, _: &ExemplarsRequest) -> Result<Listing<SeriesExemplars>, SourceError> {
         Ok(Vec::new().into())
+    }
+
+    fn changes(&self, request: &ChangesRequest) -> Changes {
+        self.asked_for_changes.fetch_add(1, Ordering::SeqCst);
+        while self.holds.load(Ordering::SeqCst) && !request.cancel.is_cancelled() {
+            std::thread::yield_now();
+        }
+        Changes { mark: Some(vec![(7, 1)].into()), ranges: Vec::new() }
     }
 }

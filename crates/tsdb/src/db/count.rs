@@ -2,7 +2,8 @@
 //!
 //! Where no series can be in two places that have samples in the range, the postings of each place are counted. Series of several blocks are told apart by
 //! their order ([`super::orders`]) where it is worth to have one; else, as those of the head are from those of blocks, by hashes of their labels, as in
-//! [`crate::tally`]. Of each its newest sample counts; only of those that ended in one of the places are times compared.
+//! [`crate::tally`]. Of each its newest sample counts; only of those that ended in one of the places are times compared. Whoever counts over several storages,
+//! of which more than one may have a series, is given these hashes and the newest samples ([`Db::newest`]) and does the same between them.
 
 use std::sync::Arc;
 
@@ -26,6 +27,30 @@ const SERIES_BYTES: usize = 2 * size_of::<(u64, Known)>();
 /// Series between looks at whether anybody waits for the answer.
 const LOOK_EVERY: usize = 1024;
 
+/// The newest samples of series that meet a count, each series once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewestSamples {
+    /// The values of the label by which it is counted, each once; empty for series without it.
+    pub groups: Vec<String>,
+    /// In no order.
+    pub series: Vec<Newest>,
+    /// As in [`model::SeriesSet::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// The newest sample of a series in the range of a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// The sum of the hashes of its labels, the same in every storage.
+    pub hash: u64,
+    /// Unix milliseconds.
+    pub t: i64,
+    /// The place of its value among the groups.
+    pub group: u32,
+    /// Whether it is no stale marker.
+    pub is_live: bool,
+}
+
 /// The newest sample of a series that is known.
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -34,6 +59,16 @@ struct Known {
     is_live: bool,
     /// What the head has was written later.
     is_of_head: bool,
+}
+
+/// Of which series it has to be known when their newest samples are, and not only that these are in the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Times {
+    /// Of none, unless some have ended. Where some series are in the head it was not looked yet whether blocks have an order.
+    WhereSeriesEnded {
+        in_head: bool,
+    },
+    OfAll,
 }
 
 /// The series that were met.
@@ -126,7 +161,7 @@ impl Apart<'_> {
         Ok(is_known)
     }
 
-    fn counts(self) -> HashMap<String, u64> {
+    fn counts(self) -> Vec<(String, u64)> {
         let mut counts = vec![0u64; self.groups.len()];
         for known in self.series.values().filter(|known| known.is_live) {
             counts[known.group as usize] += 1;
@@ -146,10 +181,7 @@ struct InBlock {
 impl Db {
     /// How many series have a newest sample in the range, as [`model::SeriesSource::count`]; `None` where they have to be read.
     pub(super) fn count_series(&self, request: &CountRequest) -> Result<Option<SeriesCounts>, SourceError> {
-        if !self.floors().is_one() {
-            return Ok(None);
-        }
-        let request = CountRequest { range: self.clamp(request.range), ..request.clone() };
+        let Some(request) = self.countable(request)? else { return Ok(None) };
         let mut counts = HashMap::new();
         let (view, in_head) = self.with_head(|frozen| self.head.count(frozen, &request, &mut counts))?;
         let Some(in_head) = in_head else { return Ok(None) };
@@ -179,32 +211,57 @@ impl Db {
         ordered.map_or(Ok(None), |ordered| in_one_block(blocks, &ordered, request))
     }
 
+    /// The newest samples in the range of the series that meet a count, told apart by hashes of their labels; `None` where [`model::SeriesSource::count`] is.
+    pub fn newest(&self, request: &CountRequest) -> Result<Option<NewestSamples>, SourceError> {
+        let Some(request) = self.countable(request)? else { return Ok(None) };
+        let Some((apart, warnings)) = self.apart(&request, Times::OfAll)? else { return Ok(None) };
+        let Apart { series, groups, held, .. } = apart;
+        // Until the answer is done with.
+        held.keep();
+        let newest = |(hash, Known { t, group, is_live, .. })| Newest { hash, t, group, is_live };
+        Ok(Some(NewestSamples { groups, series: series.into_iter().map(newest).collect(), warnings }))
+    }
+
+    /// The request over what has not expired; `None` where that is not the same for all series.
+    fn countable(&self, request: &CountRequest) -> Result<Option<CountRequest>, Error> {
+        if request.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let range = self.clamp(request.range);
+        Ok(self.floors().is_one().then(|| CountRequest { range, ..request.clone() }))
+    }
+
     /// Counts series that may be in several places, each once. Where some are in the head it is not known yet whether blocks have an order.
     fn count_apart(&self, request: &CountRequest, in_head: bool) -> Result<Option<SeriesCounts>, Error> {
+        let apart = self.apart(request, Times::WhereSeriesEnded { in_head })?;
+        Ok(apart.map(|(apart, warnings)| SeriesCounts { groups: apart.counts(), warnings }))
+    }
+
+    /// The series that may be in several places, and warnings.
+    fn apart<'a>(&self, request: &'a CountRequest, times: Times) -> Result<Option<(Apart<'a>, Vec<String>)>, Error> {
         let held = request.cancel.claim().hold();
         let (series, groups, numbers) = (HashMap::new(), Vec::new(), HashMap::new());
         let mut apart = Apart { request, series, groups, numbers, held };
-        let mut has_ended = false;
+        let mut is_exact = times == Times::OfAll;
         let (view, is_told) = self.with_head(|frozen| {
             self.head.newest(frozen, request, &mut |labels, t, is_live| {
-                has_ended |= !is_live;
+                is_exact |= !is_live;
                 apart.see_labels(labels, t, is_live)
             })
         })?;
         let Some(blocks) = in_blocks(&view, request)?.filter(|_| is_told) else { return Ok(None) };
         let mut blocks = blocks;
-        has_ended |= blocks.iter().any(|own| !own.ended.is_empty());
-        if in_head && !has_ended {
+        is_exact |= blocks.iter().any(|own| !own.ended.is_empty());
+        if times == (Times::WhereSeriesEnded { in_head: true }) && !is_exact {
             let Some(lives) = unless_damaged(self.each_once(&blocks, request))? else { return Ok(None) };
             blocks.iter_mut().zip(lives.into_iter().flatten()).for_each(|(own, live)| own.live = live);
         }
         for own in blocks {
-            if unless_damaged(apart.block(&own, has_ended))? != Some(true) {
+            if unless_damaged(apart.block(&own, is_exact))? != Some(true) {
                 return Ok(None);
             }
         }
-        let groups = apart.counts().into_iter().collect();
-        Ok(Some(SeriesCounts { groups, warnings: view.warnings() }))
+        Ok(Some((apart, view.warnings())))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use alerting::unit;
 use anyhow::Context as _;
@@ -17,6 +19,7 @@ pub(crate) fn rules(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
         run: unit::pattern(&args.run)?,
         diff: args.diff,
         ignore_unknown_fields: args.ignore_unknown_fields,
+        debug: args.debug.then_some(elapsed),
     };
     let mut reports = Vec::with_capacity(args.files.len());
     for file in &args.files {
@@ -34,9 +37,19 @@ pub(crate) fn rules(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// The time since it was asked for first.
+#[expect(clippy::disallowed_methods, reason = "measures how long a test takes; nothing depends on it")]
+fn elapsed() -> Duration {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
+}
+
 fn show(report: &unit::Report) -> io::Result<()> {
     for warning in &report.warnings {
         writeln!(io::stderr(), "  WARNING: {warning}")?;
+    }
+    for told in report.cases.iter().flat_map(|case| &case.debug) {
+        writeln!(io::stderr(), "DEBUG: {told}")?;
     }
     let mut failures = report.failures().peekable();
     if failures.peek().is_none() {

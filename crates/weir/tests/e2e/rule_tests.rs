@@ -148,7 +148,8 @@ fn tests_of_rules_have_the_results_of_promtool() {
     let test = "tests_of_rules_have_the_results_of_promtool";
     let Some(promtool) = program(test, "PROMTOOL_BIN") else { return };
     let files = files();
-    for args in [&[][..], &["--diff"], &["--run", "passes", "--run", "^unnamed"], &["--ignore-unknown-fields"]] {
+    let run = &["--run", "passes", "--run", "^unnamed"];
+    for args in [&[][..], &["--diff"], run, &["--ignore-unknown-fields"], &["--debug"]] {
         let (ours, own) = tested(&weir_bin(), args, &files);
         let (theirs, other) = tested(&promtool, args, &files);
         assert_eq!(ours.status.code(), theirs.status.code(), "{args:?}");
@@ -176,8 +177,18 @@ fn tests_of_rules_have_the_results_of_promtool() {
         let alike: Vec<String> = alike.iter().map(|path| path.display().to_string()).collect();
         let (ours, _) = tested(&weir_bin(), args, &alike);
         let (theirs, _) = tested(&promtool, args, &alike);
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        // How long a test took is another time each time.
+        let untimed = |line: &str| line.split_once(" finished, took ").map_or(line, |(before, _)| before).to_owned();
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+            text.lines().map(untimed).collect::<Vec<_>>().join("\n")
+        };
         assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{args:?}");
-        assert_eq!(text(&ours.stderr), text(&theirs.stderr), "{args:?}");
+        let (ours, theirs) = (text(&ours.stderr), text(&theirs.stderr));
+        for (at, (own, other)) in ours.lines().zip(theirs.lines()).enumerate() {
+            assert_eq!(own, other, "line {at} {args:?}");
+        }
+        assert_eq!(ours, theirs, "{args:?}");
+        assert_eq!(ours.contains("DEBUG: Dump of all data"), args == ["--debug"]);
     }
 }

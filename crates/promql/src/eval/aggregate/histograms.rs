@@ -7,7 +7,7 @@ use model::ResetHint;
 use super::{Group, reduce_group};
 use crate::FloatHistogram;
 use crate::ast::AggregateOp;
-use crate::eval::matrix::{ABSENT, Cell, Matrix, is_float, is_histogram, is_present};
+use crate::eval::matrix::{ABSENT, Cell, Matrix, is_histogram, is_present};
 use crate::eval::notes::{self, Operation};
 use crate::eval::{Context, EvalError};
 use crate::histogram::{Incompatible, Mean, Noted, Total};
@@ -51,7 +51,8 @@ fn floats(context: &Context, matrix: &Matrix, rows: &[usize]) -> Result<Matrix, 
     Ok(matrix.pick(context, rows)?.floats())
 }
 
-/// The sum or the mean of histograms at a step that has some.
+/// The sum or the mean of histograms at a step that has some. As in Prometheus what cannot be added is told of in the order of the series: where a float comes
+/// first no histogram is added, and after two histograms that cannot be added nothing is looked at any more.
 fn at_step(
     context: &Context,
     group: &Group,
@@ -60,36 +61,47 @@ fn at_step(
     step: usize,
 ) -> Option<Arc<FloatHistogram>> {
     let span = group.inner.span;
-    let values = rows.iter().filter(|row| is_present(matrix.row(**row)[step]));
-    if values.clone().any(|row| is_float(matrix.row(*row)[step])) {
-        context.notes.warn(notes::mixed_in_group(), span);
-        return None;
-    }
-    let mut histograms = values.filter_map(|row| matrix.histogram(*row, step).map(|histogram| (*row, histogram)));
-    let (_, first) = histograms.next()?;
-    let mut sum = match group.op {
-        AggregateOp::Avg => Running::Mean(Box::new(Mean::at(first.as_ref().clone()))),
-        _ => Running::Sum(Box::new(Total::at(first.as_ref().clone()))),
-    };
-    let (mut noted, mut hints) = (Noted::default(), vec![first.hint]);
-    for (row, histogram) in histograms {
+    let (mut sum, mut noted, mut hints) = (None, Noted::default(), Vec::new());
+    let (mut has_float, mut is_incompatible) = (false, false);
+    for row in rows.iter().filter(|row| is_present(matrix.row(**row)[step])) {
+        let Some(histogram) = matrix.histogram(*row, step) else {
+            has_float = true;
+            continue;
+        };
+        let Some(sum) = &mut sum else {
+            if has_float {
+                break;
+            }
+            hints.push(histogram.hint);
+            sum = Some(match group.op {
+                AggregateOp::Avg => Running::Mean(Box::new(Mean::at(histogram.as_ref().clone()))),
+                _ => Running::Sum(Box::new(Total::at(histogram.as_ref().clone()))),
+            });
+            continue;
+        };
         hints.push(histogram.hint);
         match sum.add(histogram) {
             Ok(one) => noted.join(one),
             Err(Incompatible) => {
-                let metric = matrix.labels(row).metric_name();
-                context.notes.warn(notes::mixed_schemas(metric), span);
-                return None;
+                context.notes.warn(notes::mixed_schemas(matrix.labels(*row).metric_name()), span);
+                is_incompatible = true;
+                break;
             }
         }
     }
     if noted.reconciled {
         context.notes.inform(notes::reconciled(Operation::Aggregation), span);
     }
+    if has_float {
+        context.notes.warn(notes::mixed_in_group(), span);
+    }
+    if has_float || is_incompatible {
+        return None;
+    }
     if hints.contains(&ResetHint::Reset) && hints.contains(&ResetHint::NotReset) {
         context.notes.warn(notes::collision(Operation::Aggregation), span);
     }
-    let mut value = sum.finish();
+    let mut value = sum?.finish();
     value.compact();
     Some(Arc::new(value))
 }

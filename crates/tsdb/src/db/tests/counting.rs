@@ -5,26 +5,51 @@ use model::{CountRequest, is_stale};
 use super::*;
 use crate::RetentionRule;
 
-/// The newest sample of each series in the range, and of those that are no stale markers how many there are of each half.
-fn counted_by_reading(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> BTreeMap<String, u64> {
-    let mut out = BTreeMap::new();
-    for series in db.select(&request(matchers.to_vec(), range)).expect("selects").series {
-        let mut samples = Columns::default();
-        series.data.read(range, &mut samples).expect("reads");
-        if samples.v.last().is_some_and(|v| !is_stale(*v)) {
-            let value = by.and_then(|name| series.labels.get(name)).unwrap_or("");
-            *out.entry(value.to_owned()).or_default() += 1;
-        }
-    }
-    out
-}
-
 fn counted(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Option<BTreeMap<String, u64>> {
     let by = by.map(str::to_owned);
     let request = CountRequest { matchers: matchers.to_vec(), range, by, cancel: Cancel::default() };
     let counts = db.count(&request).expect("counts")?;
     assert!(counts.groups.iter().all(|(_, count)| *count > 0));
     Some(counts.groups.into_iter().collect())
+}
+
+/// The times of the newest samples in the range, whether each is no stale marker, and the value of the label; ascending.
+type Found = Vec<(i64, bool, String)>;
+
+fn newest_by_reading(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Found {
+    let mut out = Vec::new();
+    for series in db.select(&request(matchers.to_vec(), range)).expect("selects").series {
+        let mut samples = Columns::default();
+        series.data.read(range, &mut samples).expect("reads");
+        if let Some((t, v)) = samples.t.last().zip(samples.v.last()) {
+            let value = by.and_then(|name| series.labels.get(name)).unwrap_or("");
+            out.push((*t, !is_stale(*v), value.to_owned()));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Of those that are no stale markers how many there are of each value.
+fn numbers(found: &Found) -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for (_, _, value) in found.iter().filter(|(_, is_live, _)| *is_live) {
+        *out.entry(value.clone()).or_default() += 1;
+    }
+    out
+}
+
+/// The same by the index, which also tells series apart.
+fn newest(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> Option<Found> {
+    let by = by.map(str::to_owned);
+    let request = CountRequest { matchers: matchers.to_vec(), range, by, cancel: Cancel::default() };
+    let found = db.newest(&request).expect("counts")?;
+    let hashes: std::collections::BTreeSet<u64> = found.series.iter().map(|one| one.hash).collect();
+    assert_eq!(hashes.len(), found.series.len(), "each series once");
+    let mut out: Found =
+        found.series.iter().map(|one| (one.t, one.is_live, found.groups[one.group as usize].clone())).collect();
+    out.sort();
+    Some(out)
 }
 
 /// Compares over random ranges and matchers; how many the index could tell.
@@ -40,8 +65,10 @@ fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
         matchers.extend(random.bool().then(|| some.clone()));
         let by = [None, Some("half"), Some("series"), Some("absent")][random.usize(0..4)];
         if let Some(counts) = counted(db, &matchers, range, by) {
-            let expect = counted_by_reading(db, &matchers, range, by);
-            assert_eq!(counts, expect, "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
+            let expect = newest_by_reading(db, &matchers, range, by);
+            assert_eq!(counts, numbers(&expect), "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
+            let newest = newest(db, &matchers, range, by).expect("it can tell these too");
+            assert!(newest == expect, "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
             told += 1;
         }
     }
@@ -100,7 +127,7 @@ fn series_that_expire_at_different_times_are_read() {
     fill(&db, &mut fastrand::Rng::with_seed(1), 0, 1);
     db.expire(20_000).expect("expires");
     let all = [Matcher::equal("__name__", "m")];
-    let left = counted_by_reading(&db, &all, TimeRange::ALL, Some("half"));
+    let left = numbers(&newest_by_reading(&db, &all, TimeRange::ALL, Some("half")));
     assert!(left.contains_key("even") && !left.contains_key("odd"), "{left:?}");
     assert_eq!(counted(&db, &all, TimeRange::ALL, Some("half")), None);
 }

@@ -1,0 +1,223 @@
+//! Answers that are made while they are sent.
+//!
+//! A large answer is made in pieces, each when the connection has room for it, on the threads of queries: so its first byte comes early, what is encoded ahead
+//! of the client is a few pieces, and a client that is slow holds no place of a query while it reads. What it was worked out from stays in memory, counted
+//! for the query, until it is written. Status and headers are there before the first piece; the price is that what fails after it has no status: the
+//! connection is cut, which no client takes for an end. An answer that is written with the first piece is sent as it is, with its length.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use model::Held;
+use tokio::sync::mpsc;
+
+use crate::api::Api;
+use crate::asked::Subject;
+use crate::compress::{Accepted, Coder};
+use crate::error::Error;
+use crate::execute::{Context, Job};
+use crate::parts::{Parts, Text};
+use crate::respond::{Reply, sent};
+
+/// Bytes of a piece before it is compressed: a millisecond or two of work, beside which the way to a thread of queries and back is little.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
+/// Room for what a piece is longer by: most heads of series and most histograms.
+const PIECE_ROOM: usize = PIECE_BYTES + (4 << 10);
+
+/// What makes an answer, one piece at a time.
+pub(crate) trait Pieces: Send + 'static {
+    /// The next piece; `None` where there are no more.
+    fn next(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error>;
+
+    /// Whether it is known that there are no more.
+    fn is_done(&self) -> bool;
+}
+
+/// Runs `work`, as [`crate::execute::Executor::run`] does, and answers with the text that it comes to.
+pub(crate) async fn answer<W>(
+    api: Arc<Api>,
+    subject: Subject,
+    timeout: Option<Duration>,
+    accepted: Accepted,
+    work: W,
+) -> Result<Reply, Error>
+where
+    W: FnOnce(&Context) -> Result<Text, Error> + Send + 'static,
+{
+    let mut job = api.executor.begin(subject);
+    let shared = api.clone();
+    let first = move |context: &Context| Begun::of(work(context)?, accepted, &shared, context);
+    match api.executor.first(&mut job, timeout, first).await {
+        Ok(Begun::Whole(bytes)) => {
+            job.has_ended();
+            Ok(Reply::Whole(bytes))
+        }
+        Ok(Begun::First(bytes, rest)) => {
+            let coding = rest.coder.as_ref().map(Coder::coding);
+            Ok(Reply::Stream(body(api, job, bytes, rest), coding))
+        }
+        Err(error) => {
+            job.has_failed(&error);
+            Err(error)
+        }
+    }
+}
+
+/// What the first step of an answer comes to.
+enum Begun {
+    /// All of it.
+    Whole(Bytes),
+    /// Its beginning, and what makes the rest.
+    First(Bytes, Box<Encoding>),
+}
+
+impl Begun {
+    fn of(mut text: Text, accepted: Accepted, api: &Api, context: &Context) -> Result<Begun, Error> {
+        let room = text.size().min(PIECE_ROOM);
+        let mut held = context.cancel.claim().hold();
+        held.grow(room)?;
+        let mut plain = Vec::with_capacity(room);
+        if text.write(&mut plain, PIECE_BYTES) {
+            drop(held);
+            return Ok(Begun::Whole(sent(&context.memory, plain)));
+        }
+        let mut coding_held = context.cancel.claim().hold();
+        // Who has no room for it sends it as it is.
+        let coding = accepted.coding.filter(|coding| coding_held.grow(Coder::memory(*coding)).is_ok());
+        let coder = coding.and_then(|coding| Coder::new(coding, None).ok());
+        held.join(coding_held);
+        let mut rest = Box::new(Encoding { text, is_written: false, coder, plain, held });
+        let first = rest.pack(api, context)?;
+        let first = if first.is_none() { rest.next(api, context)? } else { first };
+        Ok(Begun::First(first.unwrap_or_default(), rest))
+    }
+}
+
+/// A text on its way, in a coding or in none.
+struct Encoding {
+    text: Text,
+    /// Whether all of it is in `plain` or on its way.
+    is_written: bool,
+    coder: Option<Coder>,
+    /// What goes next; with a coding its room is kept.
+    plain: Vec<u8>,
+    /// Memory of the room and the coding.
+    held: Held,
+}
+
+impl Pieces for Box<Encoding> {
+    fn next(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error> {
+        while !self.is_written {
+            if context.cancel.is_cancelled() {
+                return Err(Error::Canceled("nobody waits for it"));
+            }
+            self.hold(PIECE_ROOM)?;
+            self.plain.reserve(PIECE_ROOM);
+            self.is_written = self.text.write(&mut self.plain, PIECE_BYTES);
+            self.hold(self.plain.capacity())?;
+            if let Some(piece) = self.pack(api, context)? {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_written
+    }
+}
+
+impl Encoding {
+    /// Holds the memory of so much room, beside that of the coding.
+    fn hold(&mut self, room: usize) -> Result<(), Error> {
+        let coding = self.coder.as_ref().map_or(0, |coder| Coder::memory(coder.coding()));
+        Ok(self.held.grow_to(coding + room)?)
+    }
+
+    /// What becomes of the text that was written; `None` where it comes out later.
+    fn pack(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error> {
+        let failed = |e: std::io::Error| Error::Internal(format!("the answer cannot be compressed: {e}"));
+        let (coding, piece) = match self.coder.take() {
+            None => {
+                self.held.shrink_to(0);
+                ("identity", std::mem::take(&mut self.plain))
+            }
+            Some(mut coder) => {
+                let coding = coder.coding().name();
+                coder.write(&self.plain).map_err(failed)?;
+                self.plain.clear();
+                (coding, if self.is_written { coder.finish().map_err(failed)? } else { self.taken(coder) })
+            }
+        };
+        api.metrics.answer_bytes.with_label_values(&[coding]).inc_by(piece.len() as u64);
+        Ok((!piece.is_empty()).then(|| sent(&context.memory, piece)))
+    }
+
+    /// What has come out of the coding, which goes on.
+    fn taken(&mut self, mut coder: Coder) -> Vec<u8> {
+        let out = coder.take();
+        self.coder = Some(coder);
+        out
+    }
+}
+
+/// What is on its way to the connection.
+enum Piece {
+    Bytes(Bytes),
+    /// There are no more. A stream without it was cut off.
+    End,
+}
+
+/// The pieces as a body, each made when the one before was taken. Another task makes them, so that a client that takes none any more, or whose query somebody asks
+/// to stop, loses its place after as long as a query may take; who only waits for the connection would keep it.
+pub(crate) fn body(api: Arc<Api>, job: Job, first: Bytes, pieces: impl Pieces) -> Body {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(feed(api, job, first, pieces, sender));
+    Body::from_stream(stream::try_unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Some(Piece::Bytes(bytes)) => Ok(Some((bytes, receiver))),
+            Some(Piece::End) => Ok(None),
+            None => Err(Error::Canceled("the stream was cut off")),
+        }
+    }))
+}
+
+async fn feed<P: Pieces>(api: Arc<Api>, mut job: Job, first: Bytes, pieces: P, sender: mpsc::Sender<Piece>) {
+    let (mut next, mut pieces) = (Some(first), Some(pieces));
+    loop {
+        let piece = next.take().map_or(Piece::End, Piece::Bytes);
+        let is_last = matches!(piece, Piece::End);
+        let taken = api.executor.wait(&job, async {
+            // Nobody receives any more: then there is nobody to tell.
+            sender.send(piece).await.map_err(|_| Error::Canceled("its client went away"))
+        });
+        if let Err(error) = taken.await {
+            job.has_failed(&error);
+            return tracing::debug!(%error, "an answer was not taken to its end");
+        }
+        if is_last {
+            return job.has_ended();
+        }
+        // What it is made from goes with it, before the client hears of the end.
+        let Some(mut own) = pieces.take().filter(|pieces| !pieces.is_done()) else { continue };
+        let shared = api.clone();
+        let step = move |context: &Context| {
+            let next = own.next(&shared, context)?;
+            Ok((next, own))
+        };
+        let made = tokio::select! {
+            made = api.executor.next(&job, step) => made,
+            () = sender.closed() => return,
+        };
+        match made {
+            Ok((bytes, own)) => (next, pieces) = (bytes, Some(own)),
+            Err(error) => {
+                tracing::warn!(%error, "an answer failed after its first piece; its connection is cut");
+                return job.has_failed(&error);
+            }
+        }
+    }
+}
