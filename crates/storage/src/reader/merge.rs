@@ -81,11 +81,11 @@ pub(super) fn counts(counts: impl Iterator<Item = (String, u64)>) -> Vec<(String
 /// Series between looks at whether anybody waits for the answer.
 const LOOK_EVERY: usize = 1 << 16;
 
+/// What a node tells of series that are counted: the values of the label with how many have each, and the newest samples, whose groups are places in these.
+type Told = (Vec<(String, u64)>, Vec<Newest>);
+
 /// How many series have each value, each counted once, if its newest sample is no stale marker; of samples at the same time that of the later answer counts.
-pub(super) fn newest(
-    answers: Vec<(Vec<(String, u64)>, Vec<Newest>)>,
-    cancel: &Cancel,
-) -> Result<Vec<(String, u64)>, SourceError> {
+pub(super) fn newest(answers: Vec<Told>, cancel: &Cancel) -> Result<Vec<(String, u64)>, SourceError> {
     let most = answers.iter().map(|(_, series)| series.len()).max().unwrap_or(0);
     let mut held = cancel.claim().hold();
     held.grow(2 * most * size_of::<(u64, (usize, Newest))>())?;
