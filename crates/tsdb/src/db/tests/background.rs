@@ -1,5 +1,5 @@
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where threads that stand back tell that they are there, and wait.
 struct Gate {
-    arrived: Sender<(Background, ThreadId)>,
+    arrived: SyncSender<(Background, ThreadId)>,
     released: Mutex<Receiver<()>>,
 }
 
@@ -24,8 +24,8 @@ fn wait_at_the_gate(what: Background) {
 
 #[test]
 fn appends_and_queries_wait_for_no_thread_that_stands_back() {
-    let (arrived, arrivals) = channel();
-    let (release, released) = channel();
+    let (arrived, arrivals) = sync_channel(1);
+    let (release, released) = sync_channel(1);
     assert!(GATE.set(Gate { arrived, released: Mutex::new(released) }).is_ok());
     let dir = tempfile::tempdir().expect("directory");
     let options = Options { stand_back: Some(wait_at_the_gate), ..options() };
@@ -40,7 +40,7 @@ fn appends_and_queries_wait_for_no_thread_that_stands_back() {
         let (what, stands_back) = arrivals.recv_timeout(PATIENCE).expect("begins");
         assert_eq!(what, if is_merge { Background::Merge } else { Background::Flush });
         assert_ne!(stands_back, work.thread().id(), "who asked has locks to take");
-        let (own, (done, is_done)) = (db.clone(), channel());
+        let (own, (done, is_done)) = (db.clone(), sync_channel(1));
         thread::spawn(move || {
             append(&own, turn, &[Sample { t: turn as i64, v: 0.0 }][..], turn as i64 + 1);
             own.stats();
