@@ -19,6 +19,7 @@ impl PartialEq for Sample {
 }
 
 /// Whether a value is the marker of staleness, which differs from every other NaN.
+#[inline]
 pub fn is_stale(v: f64) -> bool {
     v.to_bits() == STALE_NAN_BITS
 }

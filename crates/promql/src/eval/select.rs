@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use fearless_simd::{Level, dispatch};
 use model::{
     Columns, Held, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange,
     Want, is_stale,
@@ -318,13 +319,18 @@ fn tell_aggregates(context: &Context, columns: &Columns) {
     }
 }
 
+/// Whether there is a stale marker. Of some at a time all are looked at: for many there is one instruction.
+#[inline(always)]
+fn any_stale(v: &[f64]) -> bool {
+    v.chunks(64).any(|some| some.iter().fold(false, |any, v| any | is_stale(*v)))
+}
+
 /// Takes stale markers out, which no window contains.
 pub(super) fn drop_stale(columns: &mut Columns) {
     if !columns.histograms.is_empty() {
         columns.histograms.retain(|sample| !sample.histogram.is_stale());
     }
-    // Some at a time, of which all are looked at: for many there is one instruction.
-    if !columns.v.chunks(64).any(|some| some.iter().fold(false, |any, v| any | is_stale(*v))) {
+    if !dispatch!(Level::new(), _simd => any_stale(&columns.v)) {
         return;
     }
     let mut to = 0;

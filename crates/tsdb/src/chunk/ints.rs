@@ -88,7 +88,36 @@ fn encode_block(block: &[i64], out: &mut Vec<u8>) {
 /// Appends `count` numbers, at least one, to `out`.
 pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), &'static str> {
     out.reserve(count);
+    let mut ahead = *at;
+    let Head { first, kind, divisor } = Head::read(bytes, &mut ahead)?;
+    if kind & UNIFORM != 0 {
+        // Most columns of times.
+        let step = unzigzag(varint(bytes, &mut ahead)?).wrapping_mul(divisor);
+        *at = ahead;
+        out.extend((0..count as i64).map(|place| first.wrapping_add(step.wrapping_mul(place))));
+        return Ok(());
+    }
     decode_to(bytes, at, count, |numbers| out.extend_from_slice(numbers))
+}
+
+/// What a column begins with.
+struct Head {
+    first: i64,
+    kind: u8,
+    divisor: i64,
+}
+
+impl Head {
+    fn read(bytes: &[u8], at: &mut usize) -> Result<Head, &'static str> {
+        let first = unzigzag(varint(bytes, at)?);
+        let kind = *bytes.get(*at).ok_or("ends too early")?;
+        *at += 1;
+        if kind & ORDER > 2 || kind > (ORDER | DIVIDED | UNIFORM) {
+            return Err("order of the differences");
+        }
+        let divisor = if kind & DIVIDED != 0 { varint(bytes, at)? as i64 } else { 1 };
+        Ok(Head { first, kind, divisor })
+    }
 }
 
 /// Hands on `count` numbers, at least one, some at a time.
@@ -98,14 +127,8 @@ pub(crate) fn decode_to(
     count: usize,
     mut each: impl FnMut(&[i64]),
 ) -> Result<(), &'static str> {
-    let first = unzigzag(varint(bytes, at)?);
-    let kind = *bytes.get(*at).ok_or("ends too early")?;
-    *at += 1;
+    let Head { first, kind, divisor } = Head::read(bytes, at)?;
     let order = kind & ORDER;
-    if order > 2 || kind > (ORDER | DIVIDED | UNIFORM) {
-        return Err("order of the differences");
-    }
-    let divisor = if kind & DIVIDED != 0 { varint(bytes, at)? as i64 } else { 1 };
     let mut numbers = [0i64; BLOCK];
     if kind & UNIFORM != 0 {
         let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
