@@ -1,10 +1,10 @@
 //! Pages of blocks that were read from object storage, in memory, with a bound.
 //!
 //! A read takes whole pages: the series of one metric lie together in a block, so what the next of them needs is there already. Pages that lie together and are
-//! missing are one request; who needs a page that another one is fetching waits for it. Reads that go on where the last request ended take twice as many pages each
-//! time, so a query over much of a block is a few requests.
+//! missing are one request; who needs a page that another one is fetching waits for it. Reads that go on where an earlier request ended take twice as many pages each
+//! time, so a query over much of a block is a few requests; the threads of a query read at a place of their own each, so some of such ends are known of a block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +19,10 @@ pub(super) const RUN_MAX: u64 = 32;
 /// Memory of all pages: two of each of the sixteen blocks that one merge reads at once, and as many for four queries beside.
 pub(super) const BYTES_MAX: usize = 64 << 20;
 
-/// Objects of which it is known where the last request ended. One that is not known begins with a page again.
+/// Objects of which it is known where requests ended. One that is not known begins with a page again.
 const LAST_MAX: usize = 1024;
+/// Requests of an object of which it is known: as many as threads read it at once, on most machines.
+const ENDS_MAX: usize = 8;
 
 /// An object and the number of a page of it.
 type Key = (String, u64);
@@ -39,8 +41,8 @@ struct State {
     bytes: usize,
     /// Counts uses.
     now: u64,
-    /// Of each object the page after the last request for it, and how many pages that had.
-    last: HashMap<String, (u64, u64)>,
+    /// Of each object the pages after the last requests for it, and how many pages each had, the newest at the end.
+    last: HashMap<String, VecDeque<(u64, u64)>>,
 }
 
 /// The pages in memory.
@@ -139,7 +141,8 @@ impl Pages {
     fn claim<'a>(&'a self, key: &'a str, numbers: Range<u64>, count: u64) -> Fetching<'a> {
         let mut state = self.lock();
         let mut end = numbers.start;
-        let ahead = state.last.get(key).filter(|(next, _)| *next == numbers.start).map_or(0, |(_, pages)| 2 * pages);
+        let ends = state.last.get(key).into_iter().flatten();
+        let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max().unwrap_or(0);
         let last = numbers.end.max(numbers.start + ahead).min(numbers.start + RUN_MAX).min(count);
         while end < last && !state.pages.contains_key(&(key.to_owned(), end)) {
             state.pages.insert((key.to_owned(), end), Page::Coming);
@@ -148,7 +151,13 @@ impl Pages {
         if state.last.len() >= LAST_MAX {
             state.last.clear();
         }
-        state.last.insert(key.to_owned(), (end, end - numbers.start));
+        let ends = state.last.entry(key.to_owned()).or_default();
+        // The one that it goes on from, else the one that was longest ago.
+        ends.retain(|(next, _)| *next != numbers.start && *next != end);
+        if ends.len() == ENDS_MAX {
+            ends.pop_front();
+        }
+        ends.push_back((end, end - numbers.start));
         self.metrics.page_misses.inc_by(end - numbers.start);
         Fetching { pages: self, key, numbers: numbers.start..end }
     }
@@ -257,6 +266,23 @@ mod tests {
         read.check(2 * P - 1..3 * P + 1, &[3 * P..7 * P]);
         read.check(6 * P..7 * P, &[]);
         read.check(7 * P..8 * P - 5, &[7 * P..8 * P - 5]);
+    }
+
+    #[test]
+    fn reads_that_go_on_at_several_places_take_more_each_time_at_each_of_them() {
+        let (pages, object) = (pages(1000 * P), object(400 * P));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        let places = (0..ENDS_MAX as u64).map(|n| n * 20);
+        for (from, taken) in [(0, 1), (1, 2), (3, 4), (7, 8)] {
+            for at in places.clone().map(|place| place + from) {
+                read.check(at * P..at * P + 1, &[at * P..(at + taken) * P]);
+            }
+        }
+        // Nothing is known any more of the first, after as many others.
+        for at in places.map(|place| 200 + place) {
+            read.check(at * P..at * P + 1, &[at * P..(at + 1) * P]);
+        }
+        read.check(15 * P..15 * P + 1, &[15 * P..16 * P]);
     }
 
     #[test]
