@@ -184,6 +184,20 @@ impl Claim {
         })
     }
 
+    /// Holds so many bytes more whether they fit or not: for what has another bound, and cannot be done without any more.
+    pub fn take_anyway(&self, bytes: usize) {
+        let own = &*self.0;
+        let _changing = own.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = own.held.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        let taken = own.taken.load(Ordering::SeqCst);
+        if let Some(budget) = &own.of
+            && held > taken
+        {
+            budget.take_anyway(held - taken);
+            own.taken.store(held, Ordering::SeqCst);
+        }
+    }
+
     /// Holds so many bytes, no more and no less: for what has another bound, and of which others have to know.
     pub fn set(&self, bytes: usize) {
         let own = &*self.0;
@@ -252,6 +266,13 @@ impl Held {
         if bytes > self.bytes { self.grow(bytes - self.bytes) } else { Ok(()) }
     }
 
+    /// Holds at least so many bytes, whether they fit or not, as [`Claim::take_anyway`].
+    pub fn grow_to_anyway(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.claim.take_anyway(more);
+        self.bytes += more;
+    }
+
     /// Holds what another of the same claim held too.
     pub fn join(&mut self, mut other: Held) {
         self.bytes += std::mem::take(&mut other.bytes);
@@ -287,6 +308,23 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_cannot_be_done_without_is_held_beyond_the_bound_and_others_have_less() {
+        let budget = Budget::new("queries", 10 * MIB);
+        let (a, b) = (budget.claim(), budget.claim());
+        a.take(6 * MIB).expect("fits");
+        let mut held = a.hold();
+        held.grow_to_anyway(5 * MIB);
+        held.grow_to_anyway(MIB);
+        assert_eq!((a.held(), held.bytes(), budget.held(), budget.refused()), (11 * MIB, 5 * MIB, 11 * MIB, 0));
+        b.take(1).expect_err("there is less than nothing");
+        drop(held);
+        assert_eq!(a.held(), 6 * MIB);
+        b.take(MIB).expect("fits");
+        drop((a, b));
+        assert_eq!(budget.held(), 0);
+    }
 
     #[test]
     fn bytes_are_held_up_to_the_bound_and_given_back() {

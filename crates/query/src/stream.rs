@@ -84,6 +84,8 @@ impl Begun {
             drop(held);
             return Ok(Begun::Whole(sent(&context.memory, plain)));
         }
+        // For all pieces, so that none that comes later fails for want of memory: there would be no status to say so.
+        held.grow_to(PIECE_ROOM)?;
         let mut coding_held = context.cancel.claim().hold();
         // Who has no room for it sends it as it is.
         let coding = accepted.coding.filter(|coding| coding_held.grow(Coder::memory(*coding)).is_ok());
@@ -114,10 +116,10 @@ impl Pieces for Box<Encoding> {
             if context.cancel.is_cancelled() {
                 return Err(Error::Canceled("nobody waits for it"));
             }
-            self.hold(PIECE_ROOM)?;
             self.plain.reserve(PIECE_ROOM);
             self.is_written = self.text.write(&mut self.plain, PIECE_BYTES);
-            self.hold(self.plain.capacity())?;
+            // More than the room by an element at the most, which is there already.
+            self.held.grow_to_anyway(self.coding_bytes() + self.plain.capacity());
             if let Some(piece) = self.pack(api, context)? {
                 return Ok(Some(piece));
             }
@@ -131,10 +133,9 @@ impl Pieces for Box<Encoding> {
 }
 
 impl Encoding {
-    /// Holds the memory of so much room, beside that of the coding.
-    fn hold(&mut self, room: usize) -> Result<(), Error> {
-        let coding = self.coder.as_ref().map_or(0, |coder| Coder::memory(coder.coding()));
-        Ok(self.held.grow_to(coding + room)?)
+    /// Memory of the coding.
+    fn coding_bytes(&self) -> usize {
+        self.coder.as_ref().map_or(0, |coder| Coder::memory(coder.coding()))
     }
 
     /// What becomes of the text that was written; `None` where it comes out later.
@@ -142,7 +143,7 @@ impl Encoding {
         let failed = |e: std::io::Error| Error::Internal(format!("the answer cannot be compressed: {e}"));
         let (coding, piece) = match self.coder.take() {
             None => {
-                self.held.shrink_to(0);
+                self.held.shrink_to(PIECE_ROOM);
                 ("identity", std::mem::take(&mut self.plain))
             }
             Some(mut coder) => {
