@@ -27,6 +27,9 @@ pub(crate) const PIECE_BYTES: usize = 256 << 10;
 /// Room for what a piece is longer by: most heads of series and most histograms.
 const PIECE_ROOM: usize = PIECE_BYTES + (4 << 10);
 
+/// Pieces that are there at once at the most: one that is made, one that waits, and one that the connection has.
+const PIECES_MAX: usize = 3;
+
 /// What makes an answer, one piece at a time.
 pub(crate) trait Pieces: Send + 'static {
     /// The next piece; `None` where there are no more.
@@ -85,14 +88,14 @@ impl Begun {
             return Ok(Begun::Whole(sent(&context.memory, plain)));
         }
         // For all pieces, so that none that comes later fails for want of memory: there would be no status to say so.
-        held.grow_to(PIECE_ROOM)?;
+        held.grow_to(PIECES_MAX * PIECE_ROOM)?;
         let mut coding_held = context.cancel.claim().hold();
         // Who has no room for it sends it as it is.
         let coding = accepted.coding.filter(|coding| coding_held.grow(Coder::memory(*coding)).is_ok());
         let coder = coding.and_then(|coding| Coder::new(coding, None).ok());
         held.join(coding_held);
         let mut rest = Box::new(Encoding { text, is_written: false, coder, plain, held });
-        let first = rest.pack(api, context)?;
+        let first = rest.pack(api)?;
         let first = if first.is_none() { rest.next(api, context)? } else { first };
         Ok(Begun::First(first.unwrap_or_default(), rest))
     }
@@ -118,9 +121,10 @@ impl Pieces for Box<Encoding> {
             }
             self.plain.reserve(PIECE_ROOM);
             self.is_written = self.text.write(&mut self.plain, PIECE_BYTES);
-            // More than the room by an element at the most, which is there already.
-            self.held.grow_to_anyway(self.coding_bytes() + self.plain.capacity());
-            if let Some(piece) = self.pack(api, context)? {
+            // Longer than its room by an element at the most, which is there already.
+            let longer = self.plain.capacity().saturating_sub(PIECE_ROOM);
+            self.held.grow_to_anyway(self.coding_bytes() + PIECES_MAX * (PIECE_ROOM + longer));
+            if let Some(piece) = self.pack(api)? {
                 return Ok(Some(piece));
             }
         }
@@ -139,13 +143,10 @@ impl Encoding {
     }
 
     /// What becomes of the text that was written; `None` where it comes out later.
-    fn pack(&mut self, api: &Api, context: &Context) -> Result<Option<Bytes>, Error> {
+    fn pack(&mut self, api: &Api) -> Result<Option<Bytes>, Error> {
         let failed = |e: std::io::Error| Error::Internal(format!("the answer cannot be compressed: {e}"));
         let (coding, piece) = match self.coder.take() {
-            None => {
-                self.held.shrink_to(PIECE_ROOM);
-                ("identity", std::mem::take(&mut self.plain))
-            }
+            None => ("identity", std::mem::take(&mut self.plain)),
             Some(mut coder) => {
                 let coding = coder.coding().name();
                 coder.write(&self.plain).map_err(failed)?;
@@ -154,7 +155,8 @@ impl Encoding {
             }
         };
         api.metrics.answer_bytes.with_label_values(&[coding]).inc_by(piece.len() as u64);
-        Ok((!piece.is_empty()).then(|| sent(&context.memory, piece)))
+        // Its memory is that of the room, which is held as long as pieces are on their way.
+        Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
     }
 
     /// What has come out of the coding, which goes on.
