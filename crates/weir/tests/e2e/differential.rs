@@ -3,9 +3,13 @@
 //!
 //! `WEIR_QUERIES=N` asks so many, and `WEIR_SEED=S` draws others. A query whose answers differ is cut down to its smallest part of which they still do.
 
+#[path = "differential/draw.rs"]
 mod draw;
+#[path = "differential/mutate.rs"]
 mod mutate;
+#[path = "differential/samples.rs"]
 mod samples;
+#[path = "differential/syntax.rs"]
 mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +17,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::prometheus::Prometheus;
+use crate::prometheus::{Prometheus, prometheus};
 use crate::support::{encode_form, program};
-use crate::tsdb::prometheus;
 use crate::weir::{Launch, Weir};
 use draw::{Draw, Tree};
 

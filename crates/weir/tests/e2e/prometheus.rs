@@ -1,6 +1,7 @@
 //! A real Prometheus scrapes and writes into Weir; both are asked the same.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -64,6 +65,30 @@ pub(crate) fn start(
         .stdout(Stdio::null())
         .spawn()
         .expect("prometheus starts");
+    Prometheus { child, address }
+}
+
+/// A Prometheus over a directory, with an admin API, that scrapes itself if it is told to.
+pub(crate) async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str, flags: &[&str]) -> Prometheus {
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = dir.join("prometheus.yml");
+    std::fs::write(&config, scrape.replace("ADDRESS", &address)).expect("written");
+    let child = Command::new(bin)
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", data.display()))
+        .arg(format!("--web.listen-address={address}"))
+        .args(["--web.enable-admin-api", "--storage.tsdb.retention.time=100y", "--log.level=error"])
+        .args(flags)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("prometheus starts");
+    crate::support::install_tls();
+    let http = reqwest::Client::new();
+    until(async || match http.get(format!("http://{address}/-/ready")).send().await {
+        Ok(answer) if answer.status() == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     Prometheus { child, address }
 }
 

@@ -9,8 +9,8 @@ use model::{Labels, Sample};
 use serde_json::{Value, json};
 
 use crate::exemplars::{exemplar, send};
-use crate::prometheus::{Prometheus, ask, sorted};
-use crate::support::{free_port, labels, program, run, until, weir_bin};
+use crate::prometheus::{Prometheus, ask, prometheus, sorted};
+use crate::support::{labels, program, run, until, weir_bin};
 use crate::weir::{Launch, Weir};
 
 /// A time that is long ago, at the begin of a day.
@@ -82,29 +82,6 @@ async fn stopped_with(data: &Path, series: &[(Labels, Vec<Sample>)]) {
         assert_eq!(weir.remote_write(std::slice::from_ref(one)).await.expect("answered"), 204);
     }
     weir.stop();
-}
-
-/// A Prometheus over a directory, with an admin API, that scrapes itself if it is told to.
-pub(crate) async fn prometheus(bin: &Path, dir: &Path, data: &Path, scrape: &str, flags: &[&str]) -> Prometheus {
-    let address = format!("127.0.0.1:{}", free_port());
-    let config = dir.join("prometheus.yml");
-    fs::write(&config, scrape.replace("ADDRESS", &address)).expect("written");
-    let child = Command::new(bin)
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", data.display()))
-        .arg(format!("--web.listen-address={address}"))
-        .args(["--web.enable-admin-api", "--storage.tsdb.retention.time=100y", "--log.level=error"])
-        .args(flags)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("prometheus starts");
-    let http = client();
-    until(async || match http.get(format!("http://{address}/-/ready")).send().await {
-        Ok(answer) if answer.status() == 200 => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
-    Prometheus { child, address }
 }
 
 fn client() -> reqwest::Client {

@@ -2,7 +2,9 @@
 //! processes only.
 //!
 //! The binaries are those that `cargo test --workspace` builds: of the components without optimization, of the command line as `WEIR_BIN`
-//! says. Not here: `../e2e/chart.rs` and `../e2e/rule_tests.rs`, which read files and start no server, and `../e2e/tsdb.rs`, which is of directories on which none runs.
+//! says. Not here: `../e2e/chart.rs` and `../e2e/rule_tests.rs`, which read files and start no server, and `../e2e/tsdb.rs`, which is of directories on which none
+//! runs; `../e2e/memory.rs`, whose limit is that of one process; and `../e2e/promql.rs`, which starts a server by one command line for each block of Prometheus'
+//! tests: what the processes make of queries is in `../e2e/differential.rs`.
 
 #![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
 
@@ -15,6 +17,8 @@ mod cached;
 mod components;
 #[path = "../e2e/crash.rs"]
 mod crash;
+#[path = "../e2e/differential.rs"]
+mod differential;
 #[path = "../e2e/downsampling.rs"]
 mod downsampling;
 #[path = "../e2e/exemplars.rs"]
