@@ -158,6 +158,15 @@ struct Own {
 impl Claim {
     /// Holds so many bytes more, or none where they do not fit.
     pub fn take(&self, bytes: usize) -> Result<(), Exceeded> {
+        self.take_free(bytes).inspect_err(|_| {
+            if let Some(budget) = &self.0.of {
+                budget.0.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    }
+
+    /// As [`Claim::take`], for what can be done without: that it does not fit is nothing that people have to be told of.
+    fn take_free(&self, bytes: usize) -> Result<(), Exceeded> {
         let own = &*self.0;
         let before = own.held.fetch_add(bytes, Ordering::SeqCst);
         match &own.of {
@@ -179,7 +188,6 @@ impl Claim {
         let (step, result) = if in_step.is_ok() { (step, in_step) } else { (needed, budget.take(needed)) };
         result.map(|()| own.taken.store(taken + step, Ordering::SeqCst)).map_err(|(all, bytes_max)| {
             own.held.fetch_sub(bytes, Ordering::SeqCst);
-            budget.0.refused.fetch_add(1, Ordering::Relaxed);
             Exceeded { what: budget.0.what, own: before, more: bytes, others: all.saturating_sub(taken), bytes_max }
         })
     }
@@ -261,6 +269,13 @@ impl Held {
         Ok(())
     }
 
+    /// Holds so many bytes more if they fit, for what can be done without; that they do not is not counted as refused.
+    pub fn grow_if_free(&mut self, bytes: usize) -> bool {
+        let is_free = self.claim.take_free(bytes).is_ok();
+        self.bytes += if is_free { bytes } else { 0 };
+        is_free
+    }
+
     /// Holds at least so many bytes.
     pub fn grow_to(&mut self, bytes: usize) -> Result<(), Exceeded> {
         if bytes > self.bytes { self.grow(bytes - self.bytes) } else { Ok(()) }
@@ -319,7 +334,12 @@ mod tests {
         held.grow_to_anyway(MIB);
         assert_eq!((a.held(), held.bytes(), budget.held(), budget.refused()), (11 * MIB, 5 * MIB, 11 * MIB, 0));
         b.take(1).expect_err("there is less than nothing");
+        assert!(!b.hold().grow_if_free(1), "nor for what can be done without");
+        assert_eq!(budget.refused(), 1, "which is not told of");
         drop(held);
+        let mut free = b.hold();
+        assert!(free.grow_if_free(MIB) && b.held() == MIB);
+        drop(free);
         assert_eq!(a.held(), 6 * MIB);
         b.take(MIB).expect("fits");
         drop((a, b));

@@ -229,14 +229,13 @@ impl Cache {
         let Of { mark, steps, matrix, infos } = of;
         let bytes = EXTENT_BYTES + key.bytes() + bytes_of(matrix);
         let mut held = claim.hold();
-        // Else the one that it takes the place of would count as one that had to go.
-        store.remove(&key);
-        if bytes as u64 > store.capacity() || held.grow(bytes).is_err() {
-            self.told(store);
+        if bytes as u64 > store.capacity() || !held.grow_if_free(bytes) {
             return;
         }
         let extent = Extent { mark, steps, series: matrix.to_vec(), infos: infos.to_vec() };
         drop(held);
+        // Else the one that it takes the place of would count as one that had to go.
+        store.remove(&key);
         store.insert(key, Arc::new(extent));
         self.told(store);
     }

@@ -125,7 +125,10 @@ fn pack(coding: Coding, plain: &[u8], cancel: &Cancel, memory: &Budget) -> Optio
             return None;
         }
         coder.write(piece).ok()?;
-        held.grow_to(coder.out().capacity()).ok()?;
+        let more = coder.out().capacity().saturating_sub(held.bytes());
+        if !held.grow_if_free(more) {
+            return None;
+        }
     }
     Some(sent(memory, coder.finish().ok()?))
 }

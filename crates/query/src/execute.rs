@@ -251,12 +251,13 @@ impl Executor {
                 done.unwrap_or_else(|panic| Err(panicked(&*panic)))
             };
             entry.reach(Progress::Answer);
-            // Its memory too, and its place in the list, before anybody hears that it has ended.
-            drop((running, context, entry, listed, place));
-            // Nobody waits any more: then there is nobody to tell.
-            let _ = sender.send(result);
+            // Its memory too, before anybody hears that it has ended.
+            drop((running, context, entry, place));
+            // Nobody waits any more: then there is nobody to tell, and it leaves the list after what it came to is gone.
+            let _ = sender.send((result, listed));
         });
-        receiver.await.unwrap_or_else(|_| Err(Error::Internal("the query ended without an answer".to_owned())))
+        let ended = |_| Err(Error::Internal("the query ended without an answer".to_owned()));
+        receiver.await.map_or_else(ended, |(result, _listed)| result)
     }
 
     /// Waits until everything that was acknowledged can be seen, and the records that the query names.

@@ -5,7 +5,7 @@
 //! for the query, until it is written. Status and headers are there before the first piece; the price is that what fails after it has no status: the
 //! connection is cut, which no client takes for an end. An answer that is written with the first piece is sent as it is, with its length.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -27,8 +27,8 @@ pub(crate) const PIECE_BYTES: usize = 256 << 10;
 /// Room for what a piece is longer by: most heads of series and most histograms.
 const PIECE_ROOM: usize = PIECE_BYTES + (4 << 10);
 
-/// Pieces that are there at once at the most: one that is made, one that waits, and one that the connection has.
-const PIECES_MAX: usize = 3;
+/// Pieces that are there at once at the most: one that is made, one that waits, and two that the connection has before it is full.
+const PIECES_MAX: usize = 4;
 
 /// What makes an answer, one piece at a time.
 pub(crate) trait Pieces: Send + 'static {
@@ -80,7 +80,8 @@ enum Begun {
 impl Begun {
     fn of(mut text: Text, accepted: Accepted, api: &Api, context: &Context) -> Result<Begun, Error> {
         let room = text.size().min(PIECE_ROOM);
-        let mut held = context.cancel.claim().hold();
+        // Not of the query's claim, which gives all of its memory back when the query has ended: the connection can have pieces after that.
+        let mut held = context.memory.claim().hold();
         held.grow(room)?;
         let mut plain = Vec::with_capacity(room);
         if text.write(&mut plain, PIECE_BYTES) {
@@ -89,12 +90,11 @@ impl Begun {
         }
         // For all pieces, so that none that comes later fails for want of memory: there would be no status to say so.
         held.grow_to(PIECES_MAX * PIECE_ROOM)?;
-        let mut coding_held = context.cancel.claim().hold();
         // Who has no room for it sends it as it is.
-        let coding = accepted.coding.filter(|coding| coding_held.grow(Coder::memory(*coding)).is_ok());
+        let coding = accepted.coding.filter(|coding| held.grow_if_free(Coder::memory(*coding)));
         let coder = coding.and_then(|coding| Coder::new(coding, None).ok());
-        held.join(coding_held);
-        let mut rest = Box::new(Encoding { text, is_written: false, coder, plain, held });
+        let room = Arc::new(Mutex::new(held));
+        let mut rest = Box::new(Encoding { text, is_written: false, coder, plain, room });
         let first = rest.pack(api)?;
         let first = if first.is_none() { rest.next(api, context)? } else { first };
         Ok(Begun::First(first.unwrap_or_default(), rest))
@@ -109,8 +109,20 @@ struct Encoding {
     coder: Option<Coder>,
     /// What goes next; with a coding its room is kept.
     plain: Vec<u8>,
-    /// Memory of the room and the coding.
-    held: Held,
+    /// Memory of all pieces and of the coding, held until the last piece is gone.
+    room: Arc<Mutex<Held>>,
+}
+
+/// A piece on its way.
+struct Part {
+    bytes: Vec<u8>,
+    _room: Arc<Mutex<Held>>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Pieces for Box<Encoding> {
@@ -123,7 +135,10 @@ impl Pieces for Box<Encoding> {
             self.is_written = self.text.write(&mut self.plain, PIECE_BYTES);
             // Longer than its room by an element at the most, which is there already.
             let longer = self.plain.capacity().saturating_sub(PIECE_ROOM);
-            self.held.grow_to_anyway(self.coding_bytes() + PIECES_MAX * (PIECE_ROOM + longer));
+            let coding = self.coder.as_ref().map_or(0, |coder| Coder::memory(coder.coding()));
+            let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+            room.grow_to_anyway(coding + PIECES_MAX * (PIECE_ROOM + longer));
+            drop(room);
             if let Some(piece) = self.pack(api)? {
                 return Ok(Some(piece));
             }
@@ -137,11 +152,6 @@ impl Pieces for Box<Encoding> {
 }
 
 impl Encoding {
-    /// Memory of the coding.
-    fn coding_bytes(&self) -> usize {
-        self.coder.as_ref().map_or(0, |coder| Coder::memory(coder.coding()))
-    }
-
     /// What becomes of the text that was written; `None` where it comes out later.
     fn pack(&mut self, api: &Api) -> Result<Option<Bytes>, Error> {
         let failed = |e: std::io::Error| Error::Internal(format!("the answer cannot be compressed: {e}"));
@@ -155,8 +165,8 @@ impl Encoding {
             }
         };
         api.metrics.answer_bytes.with_label_values(&[coding]).inc_by(piece.len() as u64);
-        // Its memory is that of the room, which is held as long as pieces are on their way.
-        Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
+        let part = |bytes| Bytes::from_owner(Part { bytes, _room: self.room.clone() });
+        Ok((!piece.is_empty()).then(|| part(piece)))
     }
 
     /// What has come out of the coding, which goes on.

@@ -93,11 +93,11 @@ async fn copies_of_what_is_kept_are_counted_for_the_query_that_takes_them() {
     assert_eq!(memory.held(), kept, "that and nothing else");
     let others = memory.claim();
     // Room for the pieces of the answer, and for half of the copy.
-    others.set((16 << 20) - kept - (800 << 10) - kept / 2);
+    others.set((16 << 20) - kept - (1100 << 10) - kept / 2);
     let (status, answer) = server.get(RANGE).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     assert!(answer.contains("too little memory for queries"), "{answer}");
-    others.set((16 << 20) - kept - (1000 << 10) - kept);
+    others.set((16 << 20) - kept - (1300 << 10) - kept);
     let (again, selects, _) = ask(&server, RANGE).await;
     assert_eq!((again == first, selects), (true, 0));
     drop(others);

@@ -249,3 +249,50 @@ async fn an_answer_that_is_on_its_way_needs_no_more_memory_than_it_has() {
         assert_eq!((memory.held(), memory.refused()), (0, 0), "{coding}");
     }
 }
+
+#[tokio::test]
+async fn pieces_are_counted_until_the_last_one_is_gone() {
+    let memory = Budget::new("queries", 100 << 20);
+    let server = Server::with_memory(&["--query-cache-bytes", "0"], memory.clone());
+    fill(&server);
+    let mut body = begin(&server, RANGE, "identity").await.into_body();
+    let mut kept = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // What the connection has: the two that came last.
+        kept.push(frame.expect("whole").into_data().expect("data"));
+        kept.drain(..kept.len().saturating_sub(2));
+    }
+    drop(body);
+    no_query_is_left(&server).await;
+    assert!(kept[0].len() >= PIECE_BYTES);
+    let bytes: usize = kept.iter().map(|piece| piece.len()).sum();
+    assert!((bytes..bytes + 4 * PIECE_BYTES).contains(&memory.held()), "{bytes}: {}", memory.held());
+    kept.pop();
+    assert!(memory.held() >= kept[0].len());
+    kept.pop();
+    assert_eq!(memory.held(), 0);
+}
+
+#[tokio::test]
+async fn an_element_that_is_longer_than_a_piece_is_counted_though_there_is_no_room() {
+    let memory = Budget::new("queries", 100 << 20);
+    let server = Server::with_memory(&["--query-cache-bytes", "0"], memory.clone());
+    let long = "x".repeat(2 * PIECE_BYTES);
+    for host in ["a", "b", "c"] {
+        server.memory.add(&[("__name__", "long"), ("host", host), ("text", &long)], &[(NOW_MS - 1, 1.0)]);
+    }
+    let mut body = begin(&server, "/api/v1/query?query=long", "identity").await.into_body();
+    let first = body.frame().await.expect("a piece").expect("whole").into_data().expect("data");
+    let others = memory.claim();
+    others.set(100 << 20);
+    let mut pieces = vec![first];
+    while let Some(frame) = body.frame().await {
+        pieces.push(frame.expect("whole").into_data().expect("data"));
+    }
+    let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+    assert!(bytes > 6 * PIECE_BYTES, "{bytes}");
+    assert!(memory.held() - (100 << 20) >= bytes, "{} held of {bytes}", memory.held() - (100 << 20));
+    drop((others, pieces, body));
+    no_query_is_left(&server).await;
+    assert_eq!(memory.held(), 0);
+}
