@@ -227,17 +227,17 @@ impl Engine {
         let source: &dyn SeriesSource = if kept { self.windows.head() } else { storage };
         let began = clock();
         let found = evaluate::evaluate(&entry.rule, at_ms - entry.rule.query_offset_ms, source, &self.setting);
+        entry.took_seconds = clock() - began;
         let found = found.and_then(|found| {
             let limit = entry.rule.limit;
-            state::check_limit(&entry.alerts, &alerting, at_ms, &found.active, limit).map(|()| found)
+            let (changes, within) = state::advance_within(&mut entry.alerts, &alerting, at_ms, found.active, limit);
+            round.changes.extend(changes.into_iter().map(|c| (Arc::clone(&entry.origin), c)));
+            within.map(|()| found.no_data)
         });
-        entry.took_seconds = clock() - began;
         match found {
-            Ok(found) => {
-                (entry.health, entry.no_data) = ("ok", found.no_data);
+            Ok(no_data) => {
+                (entry.health, entry.no_data) = ("ok", no_data);
                 entry.last_error.clear();
-                let changes = state::advance(&mut entry.alerts, &alerting, at_ms, found.active);
-                round.changes.extend(changes.into_iter().map(|c| (Arc::clone(&entry.origin), c)));
             }
             Err(error) => {
                 if entry.health != "err" {

@@ -115,6 +115,22 @@ pub(crate) fn advance(alerts: &mut Alerts, rule: &Alerting, at_ms: i64, active: 
     changes
 }
 
+/// As [`advance`], of a rule with a limit. Over it nothing begins, as in Prometheus: what waits is forgotten. But what fires stays until its condition ends, since
+/// somebody was told of it and is owed the end; the error says how many there would be.
+pub(crate) fn advance_within(
+    alerts: &mut Alerts,
+    rule: &Alerting,
+    at_ms: i64,
+    mut active: Vec<Active>,
+    limit: usize,
+) -> (Vec<Change>, Result<(), String>) {
+    let within = check_limit(alerts, rule, at_ms, &active, limit);
+    if within.is_err() {
+        active.retain(|one| alerts.get(&one.series).is_some_and(|alert| alert.state != State::Pending));
+    }
+    (advance(alerts, rule, at_ms, active), within)
+}
+
 /// Whether an evaluation at a time leaves more alerts than a limit, of which 0 is none; the error says how many. Those that are kept firing count too.
 pub(crate) fn check_limit(
     alerts: &Alerts,

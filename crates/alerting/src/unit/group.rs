@@ -94,12 +94,10 @@ impl Entry<'_> {
         let rule = self.rule;
         let Some(alerting) = rule.alerting() else { return Ok(Vec::new()) };
         let found = evaluate::evaluate(rule, at_ms - rule.query_offset_ms, bench.head(), setting)?;
+        let within = state::check_limit(&self.alerts, alerting, at_ms, &found.active, rule.limit);
+        // As in Prometheus, where nobody is owed the end of what fires.
+        within.inspect_err(|_| self.alerts.clear())?;
         state::advance(&mut self.alerts, alerting, at_ms, found.active);
-        let (limit, count) = (rule.limit, self.alerts.len());
-        if limit > 0 && count > limit {
-            self.alerts.clear();
-            return Err(format!("exceeded limit of {limit} with {count} alerts"));
-        }
         let mut series = Vec::with_capacity(2 * self.alerts.len());
         for alert in self.alerts.values() {
             // The labels of the rule as they are written, where the alert has none of that name.
