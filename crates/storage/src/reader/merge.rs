@@ -86,15 +86,15 @@ type Told = (Vec<(String, u64)>, Vec<Newest>);
 
 /// How many series have each value, each counted once, if its newest sample is no stale marker; of samples at the same time that of the later answer counts.
 pub(super) fn newest(answers: Vec<Told>, cancel: &Cancel) -> Result<Vec<(String, u64)>, SourceError> {
-    let most = answers.iter().map(|(_, series)| series.len()).max().unwrap_or(0);
     let mut held = cancel.claim().hold();
-    held.grow(2 * most * size_of::<(u64, (usize, Newest))>())?;
-    let mut all: HashMap<u64, (usize, Newest)> = HashMap::with_capacity(most);
+    let mut all: HashMap<u64, (usize, Newest)> = HashMap::new();
     for (at, (_, series)) in answers.iter().enumerate() {
         for some in series.chunks(LOOK_EVERY) {
             if cancel.is_cancelled() {
                 return Err(SourceError::cancelled());
             }
+            // A table is up to twice as large as what is in it, and is there twice for as long as it grows.
+            held.grow_to(4 * (all.len() + some.len()) * size_of::<(u64, (usize, Newest))>())?;
             for one in some {
                 let known = all.entry(one.hash).or_insert((at, *one));
                 if one.t >= known.1.t {

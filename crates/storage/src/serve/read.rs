@@ -99,9 +99,8 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
         }
         Reply::Newest(Some(found), range) => {
             push_all(sink, answer::warnings(&found.warnings))?;
-            let mut numbers = vec![0u64; found.groups.len()];
-            found.series.iter().for_each(|one| numbers[one.group as usize] += 1);
-            push_all(sink, answer::counts(found.groups.iter().map(String::as_str).zip(numbers)))?;
+            // How many have each value is counted by who knows the samples of all nodes.
+            push_all(sink, answer::counts(found.groups.iter().map(|value| (value.as_str(), 0))))?;
             push_all(sink, answer::newest(&found.series, range.start_ms))?;
             Ok(((found.groups.len() + found.series.len()) as u64, 0))
         }

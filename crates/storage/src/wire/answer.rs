@@ -200,26 +200,22 @@ pub(crate) fn counts<'a>(groups: impl Iterator<Item = (&'a str, u64)>) -> Vec<By
     if frames.is_empty() { vec![frame(FrameKind::Counts, |_| {})] } else { frames }
 }
 
-/// Frames of the newest samples of series; `base_ms` is about when these are.
-pub(crate) fn newest(series: &[Newest], base_ms: i64) -> Vec<Bytes> {
-    let start = || {
-        let mut out = begin(FrameKind::Newest);
-        put_signed(&mut out, base_ms);
-        out
-    };
-    let (mut frames, mut open) = (Vec::new(), start());
-    for one in series {
-        if payload_bytes(&open) >= TARGET {
-            frames.push(finish(std::mem::replace(&mut open, start())));
+/// Frames of the newest samples of series, each made when it is asked for; `base_ms` is about when these are.
+pub(crate) fn newest(series: &[Newest], base_ms: i64) -> impl Iterator<Item = Bytes> {
+    let mut series = series.iter().peekable();
+    std::iter::from_fn(move || {
+        series.peek()?;
+        let mut open = begin(FrameKind::Newest);
+        put_signed(&mut open, base_ms);
+        while payload_bytes(&open) < TARGET
+            && let Some(one) = series.next()
+        {
+            open.extend_from_slice(&one.hash.to_le_bytes());
+            put_number(&mut open, u64::from(one.group) << 1 | u64::from(one.is_live));
+            put_signed(&mut open, one.t.wrapping_sub(base_ms));
         }
-        open.extend_from_slice(&one.hash.to_le_bytes());
-        put_number(&mut open, u64::from(one.group) << 1 | u64::from(one.is_live));
-        put_signed(&mut open, one.t.wrapping_sub(base_ms));
-    }
-    if !series.is_empty() {
-        frames.push(finish(open));
-    }
-    frames
+        Some(finish(open))
+    })
 }
 
 /// Records that are acknowledged and not visible yet.

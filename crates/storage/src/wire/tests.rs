@@ -233,7 +233,7 @@ fn frames_are_golden() {
     check(answer::counts(std::iter::empty()).remove(0), "0d");
     let one = |t, is_live| Newest { hash: 0x0102_0304_0506_0708, t, group: 1, is_live };
     let expect = "0e d0 0f 08 07 06 05 04 03 02 01 03 c8 01 08 07 06 05 04 03 02 01 02 01";
-    check(answer::newest(&[one(1100, true), one(999, false)], 1000).remove(0), expect);
+    check(newest(&[one(1100, true), one(999, false)], 1000).remove(0), expect);
     check(answer::end(2, 300), "06 02 ac 02");
     let error = SourceError { kind: Kind::Corrupt, message: "bad".to_owned() };
     check(answer::error(&error), "07 03 03 62 61 64");
@@ -393,19 +393,19 @@ fn what_was_counted_comes_in_several_frames_and_each_pair_is_counted() {
 #[test]
 fn newest_samples_come_in_several_frames_and_are_counted() {
     let groups: Vec<String> = (0..3_000).map(|n| format!("{n:060}")).collect();
-    let newest: Vec<Newest> = (0..30_000)
+    let samples: Vec<Newest> = (0..30_000)
         .map(|n| Newest { hash: n * n, t: 5 - n as i64, group: n as u32 % 3_000, is_live: n % 7 > 0 })
         .collect();
     let counts = || answer::counts(groups.iter().map(|value| (value.as_str(), 10)));
-    let frames = answer::newest(&newest, 0);
+    let frames = newest(&samples, 0);
     assert!(counts().len() > 1 && frames.len() > 2 && frames.iter().all(|frame| frame.len() < 256 << 10));
-    let whole = |n| [vec![begin()], counts(), answer::newest(&newest, 0), vec![answer::end(n, 0)]].concat().concat();
+    let whole = |n| [vec![begin()], counts(), newest(&samples, 0), vec![answer::end(n, 0)]].concat().concat();
     let read_whole = read(&whole(33_000), 10_000).expect("whole");
-    assert!(read_whole.newest == newest);
+    assert!(read_whole.newest == samples);
     assert_eq!(read_whole.counts.map(|counts| counts.len()), Some(3_000));
     assert!(read_whole.tally_bytes > 30_000 * size_of::<Newest>(), "what it takes is known");
     assert_eq!(read(&whole(32_999), 10_000).expect_err("refused"), "a frame is missing");
-    let untold = [vec![begin()], answer::newest(&newest, 0)].concat().concat();
+    let untold = [vec![begin()], newest(&samples, 0)].concat().concat();
     assert_eq!(read(&untold, 10_000).expect_err("refused"), "a series is of an unknown value");
     let nothing = [begin(), answer::end(0, 0)].concat();
     assert_eq!(read(&nothing, 100).expect("whole").counts, None, "it cannot tell");
@@ -450,4 +450,8 @@ proptest! {
             let _ = read(&[begin(), frame(kind, |out| out.extend_from_slice(&bytes))].concat(), 50);
         }
     }
+}
+
+fn newest(series: &[Newest], base_ms: i64) -> Vec<Bytes> {
+    answer::newest(series, base_ms).collect()
 }
