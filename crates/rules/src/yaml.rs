@@ -65,9 +65,22 @@ pub fn from_str_with_merges<T: DeserializeOwned>(text: &str, is_text: &dyn Fn(&s
         return from_str(text);
     }
     let mut tree: Value = serde_yaml::from_str(text).map_err(error)?;
-    tree.apply_merge().map_err(error)?;
+    merge(&mut tree)?;
     as_texts(&mut tree, is_text);
     from_value(tree, "")
+}
+
+/// Takes the keys of merged maps, which are whole before they are merged themselves.
+fn merge(tree: &mut Value) -> Result<(), Error> {
+    match tree {
+        Value::Mapping(map) => {
+            map.values_mut().try_for_each(merge)?;
+            // Below there are none any more.
+            if map.contains_key("<<") { tree.apply_merge().map_err(error) } else { Ok(()) }
+        }
+        Value::Sequence(list) => list.iter_mut().try_for_each(merge),
+        _ => Ok(()),
+    }
 }
 
 /// Makes texts of numbers and truth values, as they are where a text is read straight from the document.
@@ -78,6 +91,13 @@ fn as_texts(tree: &mut Value, is_text: &dyn Fn(&str) -> bool) {
                 match value {
                     Value::Number(n) if key.as_str().is_some_and(is_text) => *value = Value::String(n.to_string()),
                     Value::Bool(b) if key.as_str().is_some_and(is_text) => *value = Value::String(b.to_string()),
+                    Value::Sequence(list) if key.as_str().is_some_and(is_text) => {
+                        list.iter_mut().for_each(|one| match one {
+                            Value::Number(n) => *one = Value::String(n.to_string()),
+                            Value::Bool(b) => *one = Value::String(b.to_string()),
+                            other => as_texts(other, is_text),
+                        })
+                    }
                     other => as_texts(other, is_text),
                 }
             }
@@ -249,6 +269,13 @@ mod tests {
             ("c".to_owned(), map(&[("x", "1"), ("y", "4"), ("z", "true")])),
         ];
         assert_eq!(read(text).expect("reads"), expect.into());
+        let chained = "a: &a {x: '1', y: '2'}\nb: &b {<<: *a, y: '3'}\nc: {<<: *b}\nd: {<<: [{<<: *b, x: '5'}, {<<: *a, z: '6'}]}\n";
+        let read_chained = read(chained).expect("reads");
+        assert_eq!(read_chained["c"], map(&[("x", "1"), ("y", "3")]));
+        assert_eq!(read_chained["d"], map(&[("x", "5"), ("y", "3"), ("z", "6")]));
+        let lists: BTreeMap<String, Vec<String>> =
+            from_str_with_merges("<<: {a: [1, true, x]}", &|_| true).expect("reads");
+        assert_eq!(lists["a"], ["1", "true", "x"]);
         assert!(read("a: {<<: {n: 1}}").is_err(), "a number where a text is wanted");
         for bad in ["a: {<<: 5}", "a: {<<: [{x: '1'}, 3]}", "a: {x: '1', x: '2', <<: {}}"] {
             assert!(read(bad).is_err(), "{bad}");
