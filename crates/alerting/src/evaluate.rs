@@ -90,7 +90,7 @@ pub(crate) fn samples(
         let floats = columns.t.iter().zip(&columns.v).filter(|(_, v)| !is_stale(**v));
         let (t, v): (Vec<i64>, Vec<f64>) = floats.map(|(t, v)| (*t, *v)).unzip();
         let mut histograms = columns.histograms;
-        histograms.retain(|one| !is_stale(one.histogram.sum));
+        histograms.retain(|one| !one.histogram.is_stale());
         if !t.is_empty() || !histograms.is_empty() {
             all.push((series.labels, Columns { histograms, ..Columns::floats(t, v) }));
         }

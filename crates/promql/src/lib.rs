@@ -19,6 +19,7 @@ mod work;
 
 pub use confine::confine;
 pub use error::ParseError;
+pub use eval::format::plain;
 pub use eval::{
     Element, EvalError, Evaluation, Explanation, Measured, Params, Point, Stats, Text, Value, analyze, evaluate,
     evaluate_text, explain,

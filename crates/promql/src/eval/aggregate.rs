@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::format::{general, plain};
 use super::grid::Grid;
-use super::kahan::Mean;
+use super::kahan::{Mean, Sum};
 use super::labels::{Key, Numbering};
 use super::matrix::{ABSENT, Matrix, is_present};
 use super::node::{scalar, text, vector};
@@ -121,9 +121,12 @@ fn reduce(
 }
 
 fn reduce_group(op: AggregateOp, matrix: &Matrix, rows: &[usize], param: &[f64], cells: &mut [f64]) {
+    let all = || rows.iter().map(|row| matrix.row(*row));
     match op {
-        AggregateOp::Sum => sums::sum(matrix, rows, cells),
-        AggregateOp::Avg if sums::mean(matrix, rows, cells) => {}
+        // Few steps are too few to be worked on together.
+        AggregateOp::Sum if cells.len() < sums::STEPS_MIN => fold(matrix, rows, cells, Sum::at, Sum::add, Sum::total),
+        AggregateOp::Sum => sums::sum(all(), cells),
+        AggregateOp::Avg if cells.len() >= sums::STEPS_MIN && sums::mean(all(), cells) => {}
         AggregateOp::Avg => {
             let add = |mut mean: Mean, v| {
                 mean.add(v);

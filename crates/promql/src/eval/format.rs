@@ -16,7 +16,7 @@ pub(crate) fn two_digits(v: f64) -> String {
 }
 
 /// `FormatFloat(v, 'f', -1, 64)`: the shortest digits without an exponent.
-pub(crate) fn plain(v: f64) -> String {
+pub fn plain(v: f64) -> String {
     if v.is_nan() {
         "NaN".to_owned()
     } else if v.is_infinite() {

@@ -92,24 +92,31 @@ fn side_by_side<S: Simd>(simd: S, values: &[f64]) -> Option<f64> {
     (!total.is_nan()).then_some(total)
 }
 
-/// The exact sums of the first values of a column, as a float and what it lacks.
+/// The exact sums of the first values of a column, as a float and what it lacks, in memory that is used again.
+#[derive(Debug, Default)]
 pub(crate) struct Prefixes(Vec<Sum>);
 
 impl Prefixes {
-    /// `None` where these are not known to be exact.
-    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+    /// Takes the values of another column; `false` where their sums are not known to be exact.
+    pub(crate) fn take(&mut self, values: &[f64]) -> bool {
+        self.0.clear();
         let spread = values.iter().fold(Spread::default(), |spread, v| spread.with(*v));
         // Twice as many, since the difference of two is looked at.
         if !spread.is_exact(2 * values.len() + LANES) {
-            return None;
+            return false;
         }
         let mut sum = Sum::default();
-        let sums = values.iter().map(|v| {
+        self.0.push(sum);
+        self.0.extend(values.iter().map(|v| {
             sum = sum.add(*v);
             sum
-        });
-        let sums: Vec<Sum> = std::iter::once(Sum::default()).chain(sums).collect();
-        (!sum.total().is_nan()).then_some(Prefixes(sums))
+        }));
+        !sum.total().is_nan()
+    }
+
+    /// Memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Sum>()
     }
 
     /// What [`total`] is of the values in a range.
@@ -275,11 +282,13 @@ mod tests {
 
     #[test]
     fn a_difference_of_prefixes_is_the_total_of_what_is_between() {
-        let mut known = 0;
+        let (mut known, mut prefixes) = (0, Prefixes::default());
         for seed in 0..60 {
             for kind in 0..7 {
                 let values = drawn(seed * 7 + kind, 300, kind);
-                let Some(prefixes) = Prefixes::of(&values) else { continue };
+                if !prefixes.take(&values) {
+                    continue;
+                }
                 known += 1;
                 for from in (0..300).step_by(7) {
                     for to in (from..=300).step_by(11) {

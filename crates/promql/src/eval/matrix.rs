@@ -98,6 +98,16 @@ impl Matrix {
         Ok(matrix)
     }
 
+    /// Gives back the room of series that turned out to have no value, where these are many.
+    pub(super) fn give_room_back(&mut self) {
+        let room = self.cells.capacity();
+        if self.cells.len() < room / 2 {
+            self.cells.shrink_to_fit();
+            let less = (room - self.cells.capacity()) * size_of::<f64>();
+            self.held.shrink_to(self.held.bytes() - less);
+        }
+    }
+
     /// Number of series.
     pub(super) fn len(&self) -> usize {
         self.labels.len()

@@ -109,7 +109,7 @@ pub(super) struct Selector {
 }
 
 /// Moves the time of evaluation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct When {
     offset: i64,
     at: Option<i64>,

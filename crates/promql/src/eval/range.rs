@@ -17,6 +17,7 @@ pub(super) use inputs::{samples, subquery_grid};
 use model::Labels;
 
 use super::grid::Grid;
+use super::kahan::Prefixes;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::scalar;
 use super::plan::{Kind, Plan, Range, RangeOf, When};
@@ -74,6 +75,20 @@ pub(super) struct Windows<'a> {
     pub(super) starts: bool,
     /// Whether of histograms only numbers and sums are asked for.
     pub(super) stats: bool,
+}
+
+/// Memory that is used again for the next series.
+#[derive(Debug, Default)]
+struct Scratch {
+    rates: rates::Columns,
+    prefixes: Prefixes,
+}
+
+impl Scratch {
+    /// How much it is, in bytes.
+    fn bytes(&self) -> usize {
+        self.rates.bytes() + self.prefixes.bytes()
+    }
 }
 
 /// One window.
@@ -183,7 +198,7 @@ pub(super) fn eval(
             let parts = each(
                 context,
                 &series,
-                |chunk, out, (memory, scratch): &mut (Memory, rates::Scratch), held| {
+                |chunk, out, (memory, scratch): &mut (Memory, Scratch), held| {
                     for series in chunk {
                         let samples = reader.read(series, memory, held)?;
                         let own = samples.columns.memory();
@@ -198,7 +213,7 @@ pub(super) fn eval(
             Matrix::concat(context, grid.n, parts)?
         }
         RangeOf::Subquery { inner, step } => {
-            let (mut out, mut scratch) = (Matrix::new(context, grid.n), rates::Scratch::default());
+            let (mut out, mut scratch) = (Matrix::new(context, grid.n), Scratch::default());
             let inner = context.measured(plan, || subquery(context, range, inner, *step, grid))?;
             if let Some((inner, inner_grid)) = inner {
                 for (labels, drop_name, columns) in inner.columns(inner_grid) {
@@ -237,7 +252,7 @@ impl Reduction<'_> {
         drop_name: bool,
         samples: Samples<'_>,
         out: &mut Matrix,
-        scratch: &mut rates::Scratch,
+        scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         let Reduction { context, function, windows, beyond, span } = self;
         let cells = out.add(labels.clone(), drop_name)?;
@@ -283,7 +298,7 @@ fn reduce(
     windows: &Windows,
     samples: Samples<'_>,
     cells: &mut [f64],
-    (overlap, scratch): (impl FnMut(), &mut rates::Scratch),
+    (overlap, scratch): (impl FnMut(), &mut Scratch),
 ) {
     let columns = samples.columns;
     let since = windows.starts && !columns.starts.is_empty();
@@ -292,9 +307,9 @@ fn reduce(
         RangeFn::Increase if since => {
             counters::extrapolated_since(windows, columns, cells, Of::Increase, overlap);
         }
-        RangeFn::Rate => rates::extrapolated(windows, samples, cells, Of::Rate, scratch),
-        RangeFn::Increase => rates::extrapolated(windows, samples, cells, Of::Increase, scratch),
-        RangeFn::Delta => rates::extrapolated(windows, samples, cells, Of::Delta, scratch),
+        RangeFn::Rate => rates::extrapolated(windows, samples, cells, Of::Rate, &mut scratch.rates),
+        RangeFn::Increase => rates::extrapolated(windows, samples, cells, Of::Increase, &mut scratch.rates),
+        RangeFn::Delta => rates::extrapolated(windows, samples, cells, Of::Delta, &mut scratch.rates),
         RangeFn::Irate => counters::last_two(windows, columns, cells, true),
         RangeFn::Idelta => counters::last_two(windows, columns, cells, false),
         RangeFn::Resets => counters::resets(windows, columns, cells),
@@ -302,7 +317,7 @@ fn reduce(
         RangeFn::Deriv => trend::deriv(windows, columns, cells),
         RangeFn::PredictLinear => trend::predict_linear(windows, columns, cells),
         RangeFn::Smooth => trend::smooth(windows, columns, cells),
-        _ => over_time::reduce(function, windows, samples, cells),
+        _ => over_time::reduce(function, windows, samples, cells, &mut scratch.prefixes),
     }
 }
 

@@ -258,6 +258,7 @@ pub(super) fn each<M: Default>(
         .map(|chunk| {
             let mut out = Matrix::with_room(context, n, chunk.len())?;
             work(chunk, &mut out, &mut M::default(), &mut context.hold())?;
+            out.give_room_back();
             Ok(out)
         })
         .collect()

@@ -6,7 +6,10 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch, f64x4, mask64x4, u64x4};
 use model::STALE_NAN_BITS;
 
-use crate::eval::matrix::{ABSENT, Matrix, is_present};
+use crate::eval::matrix::{ABSENT, is_present};
+
+/// Steps below which this is slower than one after the other.
+pub(super) const STEPS_MIN: usize = 4;
 
 /// What was added up at each step.
 struct Sums {
@@ -21,14 +24,16 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(matrix: &Matrix, rows: &[usize], steps: usize) -> Self {
+    fn of<'a>(rows: impl Iterator<Item = &'a [f64]>, steps: usize) -> Self {
         let none = || vec![0.0; steps];
         let mut sums = Sums { sum: vec![ABSENT; steps], lost: none(), count: none(), overflows: false };
-        let level = Level::new();
-        for row in rows {
-            dispatch!(level, simd => sums.add(simd, matrix.row(*row)));
-        }
+        dispatch!(Level::new(), simd => sums.add_all(simd, rows));
         sums
+    }
+
+    #[inline(always)]
+    fn add_all<'a, S: Simd>(&mut self, simd: S, rows: impl Iterator<Item = &'a [f64]>) {
+        rows.for_each(|row| self.add(simd, row));
     }
 
     /// Adds the values of a series.
@@ -89,16 +94,16 @@ fn add<S: Simd>(
 }
 
 /// Writes the sum of the rows at each step.
-pub(super) fn sum(matrix: &Matrix, rows: &[usize], cells: &mut [f64]) {
-    let sums = Sums::of(matrix, rows, cells.len());
+pub(super) fn sum<'a>(rows: impl Iterator<Item = &'a [f64]>, cells: &mut [f64]) {
+    let sums = Sums::of(rows, cells.len());
     for ((cell, sum), lost) in cells.iter_mut().zip(&sums.sum).zip(&sums.lost) {
         *cell = if is_present(*sum) { sum + lost } else { ABSENT };
     }
 }
 
 /// Writes the mean of the rows at each step; `false` if that of some step is none of a sum, which overflows, and nothing is written.
-pub(super) fn mean(matrix: &Matrix, rows: &[usize], cells: &mut [f64]) -> bool {
-    let sums = Sums::of(matrix, rows, cells.len());
+pub(super) fn mean<'a>(rows: impl Iterator<Item = &'a [f64]>, cells: &mut [f64]) -> bool {
+    let sums = Sums::of(rows, cells.len());
     if sums.overflows {
         return false;
     }
@@ -106,4 +111,71 @@ pub(super) fn mean(matrix: &Matrix, rows: &[usize], cells: &mut [f64]) -> bool {
         *cell = if is_present(*sum) { sum / count + lost / count } else { ABSENT };
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::kahan::{Mean, Sum};
+
+    #[test]
+    fn sums_and_means_are_to_the_last_bit_those_of_one_value_after_the_other() {
+        let mut state = 3u64;
+        let mut draw = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let (mut absent, mut overflown, mut lost) = (0, 0, 0);
+        for turn in 0..4000 {
+            let (steps, series) = (1 + draw(11) as usize, draw(9));
+            let mut value = || match draw(40 + turn % 40) {
+                0 => f64::INFINITY,
+                1 => f64::NAN,
+                2 => f64::MAX,
+                3 => -0.0,
+                4 => 1e100,
+                5 => -1e100,
+                6..20 => ABSENT,
+                n => n as f64 / 10.0 - 3.0,
+            };
+            let rows: Vec<Vec<f64>> = (0..series).map(|_| (0..steps).map(|_| value()).collect()).collect();
+            let rows = || rows.iter().map(Vec::as_slice);
+            let of_step = |k: usize| rows().map(move |row| row[k]).filter(|v| is_present(*v));
+            let same = |a: f64, b: f64| {
+                a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() && is_present(a) == is_present(b)
+            };
+            let (mut sums, mut means) = (vec![0.5; steps], vec![0.5; steps]);
+            sum(rows(), &mut sums);
+            let is_mean = mean(rows(), &mut means);
+            let mut overflows = false;
+            for k in 0..steps {
+                let added = of_step(k).map(Sum::at).reduce(|sum, one| sum.add(one.sum));
+                let expect = added.map_or(ABSENT, Sum::total);
+                assert!(same(sums[k], expect), "{turn}: {} instead of {expect} at {k}", sums[k]);
+                absent += usize::from(added.is_none());
+                lost += usize::from(added.is_some_and(|sum| sum.c != 0.0 && sum.c.is_finite()));
+                let mut partial: Option<Sum> = None;
+                for v in of_step(k) {
+                    let next = partial.map(|sum| sum.add(v));
+                    overflows |= next.is_some_and(|sum| sum.sum.is_infinite());
+                    partial = Some(next.unwrap_or(Sum::at(v)));
+                }
+                let averaged = of_step(k).fold(None, |mean: Option<Mean>, v| match mean {
+                    Some(mut mean) => {
+                        mean.add(v);
+                        Some(mean)
+                    }
+                    None => Some(Mean::at(v)),
+                });
+                let expect = averaged.map_or(ABSENT, Mean::value);
+                assert!(!is_mean || same(means[k], expect), "{turn}: {} instead of {expect} at {k}", means[k]);
+            }
+            assert!(is_mean || means.iter().all(|v| *v == 0.5), "nothing is written");
+            assert_eq!(!is_mean, overflows, "{turn}");
+            overflown += usize::from(overflows);
+        }
+        assert!(absent > 100 && overflown > 100 && lost > 100, "{absent} {overflown} {lost}");
+    }
 }

@@ -3,11 +3,17 @@
 use super::outline::Samples;
 use super::slide::{self, Best};
 use super::{RangeFn, Windows};
-use crate::eval::kahan::{Mean, Sum};
+use crate::eval::kahan::{Mean, Prefixes, Sum};
 use crate::eval::quantile::{median_deviation, quantile};
 
 /// Evaluates a function whose name ends in `_over_time`.
-pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>, cells: &mut [f64]) {
+pub(super) fn reduce(
+    function: RangeFn,
+    windows: &Windows,
+    samples: Samples<'_>,
+    cells: &mut [f64],
+    prefixes: &mut Prefixes,
+) {
     let (t, v) = (samples.columns.t.as_slice(), samples.columns.v.as_slice());
     let seconds = |at: usize| Some(t[at] as f64 / 1000.0);
     let mut scratch = Vec::new();
@@ -18,7 +24,7 @@ pub(super) fn reduce(function: RangeFn, windows: &Windows, samples: Samples<'_>,
         RangeFn::First => windows.slide(t, cells, |w| Some(v[w.from])),
         RangeFn::TimeOfFirst => windows.slide(t, cells, |w| seconds(w.from)),
         RangeFn::TimeOfLast => windows.slide(t, cells, |w| seconds(w.to - 1)),
-        RangeFn::Sum if samples.columns.aggregates.is_empty() => slide::sums(windows, t, v, cells),
+        RangeFn::Sum if samples.columns.aggregates.is_empty() => slide::sums(windows, t, v, cells, prefixes),
         RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(samples, w.from, w.to))),
         RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(samples, w.from, w.to))),
         RangeFn::Min => {

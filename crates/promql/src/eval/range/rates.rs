@@ -9,14 +9,12 @@ use fearless_simd::{Level, dispatch};
 use super::Windows;
 use super::counters::{Of, Reach, places, seconds};
 use super::outline::Samples;
-use crate::eval::grid::Grid;
 use crate::eval::matrix::ABSENT;
-use crate::eval::plan::When;
 
-/// Columns that are used again for the next series, each with a place for each window.
+/// Columns that are used again for the next series over the same windows, each with a place for each of these.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
-    shape: Option<Shape>,
+pub(super) struct Columns {
+    shape: Shape,
     first: Vec<f64>,
     difference: Vec<f64>,
 }
@@ -24,8 +22,6 @@ pub(super) struct Scratch {
 /// What times say of windows.
 #[derive(Debug, Default)]
 struct Shape {
-    /// Of which windows: steps, where they look, and their range.
-    of: Option<(Grid, When, i64)>,
     t: Vec<i64>,
     /// As of [`Samples::before`].
     before: Vec<u64>,
@@ -37,26 +33,22 @@ struct Shape {
     to_end: Vec<f64>,
 }
 
-impl Scratch {
+impl Columns {
     /// Its memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let shape = self.shape.as_ref().map_or(0, |shape| {
-            let times = shape.t.capacity() + shape.before.capacity();
-            8 * (times + shape.from.capacity() + 3 * shape.sampled.capacity())
-        });
-        shape + 8 * (self.first.capacity() + self.difference.capacity())
+        let Shape { t, before, from, sampled, .. } = &self.shape;
+        let shape = t.capacity() + before.capacity() + from.capacity() + 3 * sampled.capacity();
+        8 * (shape + self.first.capacity() + self.difference.capacity())
     }
 }
 
 impl Shape {
-    fn is_of(&self, windows: &Windows, samples: &Samples<'_>) -> bool {
-        let of = Some((windows.grid, windows.when, windows.range));
-        self.of == of && self.t == samples.columns.t && self.before == samples.before
+    fn is_of(&self, samples: &Samples<'_>) -> bool {
+        self.t == samples.columns.t && self.before == samples.before
     }
 
     fn find(&mut self, windows: &Windows, samples: &Samples<'_>, number: usize) {
         let t = samples.columns.t.as_slice();
-        self.of = Some((windows.grid, windows.when, windows.range));
         self.t.clear();
         self.t.extend_from_slice(t);
         self.before.clear();
@@ -91,20 +83,15 @@ impl Shape {
 }
 
 /// Writes what there is of each window that has two samples.
-pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut [f64], of: Of, scratch: &mut Scratch) {
+pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut [f64], of: Of, scratch: &mut Columns) {
     let v = samples.columns.v.as_slice();
     if v.is_empty() {
         return;
     }
-    let Scratch { shape, first, difference } = scratch;
-    let shape = match shape {
-        Some(shape) if shape.is_of(windows, &samples) => shape,
-        other => {
-            let shape = other.get_or_insert_default();
-            shape.find(windows, &samples, cells.len());
-            shape
-        }
-    };
+    let Columns { shape, first, difference } = scratch;
+    if !shape.is_of(&samples) {
+        shape.find(windows, &samples, cells.len());
+    }
     first.clear();
     first.extend(shape.from.iter().map(|at| v[*at as usize]));
     difference.clear();
@@ -149,14 +136,13 @@ fn multiply(shape: &Shape, first: &[f64], difference: &[f64], (of, range): (Of, 
 
 #[cfg(test)]
 mod tests {
-    use model::Columns;
-
     use super::*;
+    use crate::eval::grid::Grid;
+    use crate::eval::plan::When;
     use crate::eval::range::counters::extrapolated_since;
 
     #[test]
     fn many_windows_at_once_are_what_each_is_by_itself() {
-        let mut scratch = Scratch::default();
         let mut state = 1u64;
         let mut draw = move |below: u64| {
             state ^= state << 13;
@@ -165,6 +151,7 @@ mod tests {
             state % below
         };
         let (mut resets, mut absent) = (0, 0);
+        let (mut grid, mut range, mut scratch) = (Grid::between(0, 1, 1), 1, super::Columns::default());
         let mut t: Vec<i64> = Vec::new();
         for turn in 0..3000 {
             // Times are mostly those of the series before.
@@ -179,10 +166,12 @@ mod tests {
                 value = if draw(falls) == 0 { draw(5) as f64 } else { value + draw(9) as f64 / 8.0 };
                 value
             });
-            let columns = Columns::floats(t.clone(), v.collect());
-            let grid = Grid::between(-20, 800, 1 + draw(70) as i64);
-            let range = 1 + draw(200) as i64;
-            let windows = Windows { grid, when: When::default(), range, args: &[], starts: false, stats: false };
+            let columns = model::Columns::floats(t.clone(), v.collect());
+            if turn % 30 == 0 {
+                (grid, range) = (Grid::between(-20, 800, 1 + draw(70) as i64), 1 + draw(200) as i64);
+                scratch = super::Columns::default();
+            }
+            let windows = Windows { grid, when: When::now(), range, args: &[], starts: false, stats: false };
             for of in [Of::Rate, Of::Increase] {
                 let (mut at_once, mut alone) = (vec![ABSENT; grid.n], vec![ABSENT; grid.n]);
                 extrapolated(&windows, Samples::all(&columns), &mut at_once, of, &mut scratch);

@@ -5,26 +5,16 @@ use std::collections::VecDeque;
 use super::Windows;
 use crate::eval::kahan::{Prefixes, total};
 
-/// Whether windows have so many samples in common that it pays to carry over what is known: at least this many times as many as there are.
-const SHARED_MIN: usize = 4;
-
-/// Whether windows share most samples.
-fn is_shared(windows: &Windows, t: &[i64], number: usize) -> bool {
-    let (mut all, enough) = (0, t.len().saturating_mul(SHARED_MIN));
-    let mut any = false;
-    windows.each(t, number, |w| {
-        all += w.to - w.from;
-        any |= all > enough;
-    });
-    any
-}
+/// Windows that have a sample in common, from which on it pays to carry over what is known.
+const SHARED_MIN: i64 = 4;
 
 /// The sum of each window, to the last bit that of adding one sample after the other.
-pub(super) fn sums(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64]) {
-    let prefixes = if is_shared(windows, t, cells.len()) { Prefixes::of(v) } else { None };
-    match prefixes {
-        Some(prefixes) => windows.slide(t, cells, |w| Some(prefixes.total(w.from, w.to))),
-        None => windows.slide(t, cells, |w| Some(total(&v[w.from..w.to]))),
+pub(super) fn sums(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64], prefixes: &mut Prefixes) {
+    let shared = (windows.range / windows.grid.step).min(cells.len() as i64);
+    if shared >= SHARED_MIN && prefixes.take(v) {
+        windows.slide(t, cells, |w| Some(prefixes.total(w.from, w.to)));
+    } else {
+        windows.slide(t, cells, |w| Some(total(&v[w.from..w.to])));
     }
 }
 
