@@ -19,6 +19,7 @@ mod write;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{Cancel, Columns, Held, Labels, SelectRequest, SeriesData, SourceError, TimeRange, is_stale};
 use rayon::prelude::*;
@@ -192,10 +193,14 @@ impl Block {
         if ids.len() < 2 * TOGETHER as u64 || rayon::current_thread_index().is_none() {
             return self.pieces_of(ids.iter(), request, cuts, held);
         }
-        let ids: Vec<u32> = ids.iter().collect();
+        let (ids, found): (Vec<u32>, _) = (ids.iter().collect(), AtomicUsize::new(0));
         let parts = ids.par_chunks(TOGETHER).map(|ids| {
             let mut held = request.cancel.claim().hold();
             let pieces = self.pieces_of(ids.iter().copied(), request, cuts, &mut held)?;
+            // Those of other threads count: what is too much is not looked for to its end.
+            if found.fetch_add(pieces.len(), Ordering::Relaxed) + pieces.len() > request.series_max {
+                return Err(too_many(request.series_max));
+            }
             Ok::<_, Error>((pieces, held))
         });
         let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
@@ -204,7 +209,7 @@ impl Block {
             out.append(&mut pieces);
             held.join(own);
         }
-        if out.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(out) }
+        Ok(out)
     }
 
     fn pieces_of(
@@ -295,6 +300,24 @@ impl Block {
 
     /// Decodes chunks in the order in which they lie, and keeps the samples in the range.
     pub(crate) fn read(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+        self.read_by(chunks, range, out, |place, rest, run| {
+            self.index.times(place, || self.read_times(place, rest, run))
+        })
+    }
+
+    /// As [`Block::read`], for who goes through a whole block once: what it needs is not kept, where it would drive out what queries need again.
+    pub(crate) fn read_once(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+        self.read_by(chunks, range, out, |place, rest, run| self.read_times(place, rest, run).map(Arc::new))
+    }
+
+    /// Decodes chunks, with times that `times` has for the first of some.
+    fn read_by(
+        &self,
+        chunks: &[ChunkRef],
+        range: TimeRange,
+        out: &mut Columns,
+        times: impl Fn(Place, &[ChunkRef], &mut Run) -> Result<Arc<Vec<i64>>, Error>,
+    ) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let end = last.at.saturating_add(u64::from(last.bytes));
         near::with_bytes(&self.file, first.at, end.saturating_sub(first.at), |bytes| {
@@ -302,11 +325,8 @@ impl Block {
             for (n, reference) in chunks.iter().enumerate() {
                 let chunk = self.checked(bytes, first.at, Place { at: reference.at, bytes: reference.bytes })?;
                 let before = out.mark();
-                let times = reference
-                    .times
-                    .map(|place| self.index.times(place, || self.read_times(place, &chunks[n..], &mut run)));
-                let times = times.transpose()?;
-                let times = times.as_ref().map_or(Times::Within, |times| Times::Beside(times));
+                let shared = reference.times.map(|place| times(place, &chunks[n..], &mut run)).transpose()?;
+                let times = shared.as_ref().map_or(Times::Within, |times| Times::Beside(times));
                 let decoded = chunk::decode_beside(chunk, times, out);
                 decoded.map_err(|reason| self.corrupt(reference.at, reason))?;
                 out.clip(before, range);

@@ -112,7 +112,7 @@ pub(crate) fn merge(
             let cuts = cuts.of(at[n]);
             is_whole &= cuts.is_empty() && chunks.first().is_none_or(|first| keep.contains(first.range.start_ms));
             piece.clear();
-            block.read(&chunks, keep, &mut piece)?;
+            block.read_once(&chunks, keep, &mut piece)?;
             deletes::apply(&cuts, Mark::default(), &mut piece);
             merge_newer(&mut samples, Mark::default(), &piece);
             at[n] += 1;

@@ -4,7 +4,6 @@
 //! the page where there is none. Two who need a page at once both read it. A page of more than an eighth of the memory is not kept, so that none drives out
 //! all others. Columns of times have a quarter of the memory to themselves: queries over long ranges go through many of them, and would drive out the pages.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
@@ -16,54 +15,53 @@ use crate::Error;
 const PAGE_BYTES: usize = 128;
 /// The largest share of the memory that one page may have.
 const SHARE: usize = 8;
-
 /// The share of the memory that columns of times have.
 const TIMES_SHARE: usize = 4;
 
-/// A page of an index, or times that chunks share.
+/// A page of an index.
 #[derive(Debug, Clone)]
 pub(super) enum Page {
     /// Columns, of which each number is read where it lies.
     Columns(Arc<Vec<u8>>),
     /// Values of a label.
     Values(Arc<Values>),
-    /// A column of times.
-    Times(Arc<Vec<i64>>),
 }
 
-/// Which block, by the number that it has here, and where in its file.
+/// Times that chunks share.
+type Times = Arc<Vec<i64>>;
+
+/// Which file, by its number, and where in it.
 type Key = (u64, u64);
 
 /// The pages in memory.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    pages: Mutex<State>,
-    times: Mutex<State>,
-    next_block: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    evictions: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Places in the list.
-    by_key: HashMap<Key, usize>,
-    pages: Vec<Kept>,
-    hand: usize,
-    bytes: usize,
-    bytes_max: usize,
+    pages: Mutex<State<Page>>,
+    times: Mutex<State<Times>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct State<T> {
+    /// Places in the list.
+    by_key: HashMap<Key, usize>,
+    pages: Vec<Kept<T>>,
+    hand: usize,
+    bytes: usize,
+    bytes_max: usize,
+    hits: u64,
+    misses: u64,
+    evictions: u64,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
     key: Key,
-    page: Page,
+    page: T,
     bytes: usize,
     used: bool,
 }
 
-/// Figures of a cache.
+/// Figures of a cache; but for the bytes they are of pages alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) bytes: usize,
@@ -72,14 +70,24 @@ pub(crate) struct Figures {
     pub(crate) evictions: u64,
 }
 
-impl Page {
-    fn bytes(&self) -> usize {
-        let content = match self {
+/// What is kept has a size.
+trait Weighed {
+    /// Memory of its content.
+    fn heap_bytes(&self) -> usize;
+}
+
+impl Weighed for Page {
+    fn heap_bytes(&self) -> usize {
+        match self {
             Page::Columns(columns) => columns.capacity(),
             Page::Values(values) => values.heap_bytes(),
-            Page::Times(times) => times.capacity() * size_of::<i64>(),
-        };
-        content + PAGE_BYTES
+        }
+    }
+}
+
+impl Weighed for Times {
+    fn heap_bytes(&self) -> usize {
+        self.capacity() * size_of::<i64>()
     }
 }
 
@@ -89,100 +97,81 @@ impl Cache {
 
     /// An empty one, for so many bytes.
     pub(crate) fn new(bytes_max: usize) -> Arc<Cache> {
-        let of = |bytes_max| Mutex::new(State { bytes_max, ..State::default() });
         let times = bytes_max / TIMES_SHARE;
-        Arc::new(Cache {
-            pages: of(bytes_max - times),
-            times: of(times),
-            next_block: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            evictions: AtomicU64::new(0),
-        })
+        Arc::new(Cache { pages: Mutex::new(State::new(bytes_max - times)), times: Mutex::new(State::new(times)) })
     }
 
-    /// A number for a block, which no other has.
-    pub(super) fn number(&self) -> u64 {
-        self.next_block.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The page at a place of a block, which is read if it is not here.
-    pub(super) fn get(&self, block: u64, at: u64, read: impl FnOnce() -> Result<Page, Error>) -> Result<Page, Error> {
-        self.get_of(&self.pages, (block, at), read)
+    /// The page at a place of a file, which is read if it is not here.
+    pub(super) fn get(&self, file: u64, at: u64, read: impl FnOnce() -> Result<Page, Error>) -> Result<Page, Error> {
+        get(&self.pages, (file, at), read)
     }
 
     /// As [`Cache::get`], of a column of times.
     pub(super) fn times(
         &self,
-        block: u64,
+        file: u64,
         at: u64,
         read: impl FnOnce() -> Result<Vec<i64>, Error>,
-    ) -> Result<Arc<Vec<i64>>, Error> {
-        let read = || Ok(Page::Times(Arc::new(read()?)));
-        match self.get_of(&self.times, (block, at), read)? {
-            Page::Times(times) => Ok(times),
-            // Nothing else is kept there.
-            Page::Columns(_) | Page::Values(_) => Ok(Arc::default()),
-        }
+    ) -> Result<Times, Error> {
+        get(&self.times, (file, at), || read().map(Arc::new))
     }
 
-    fn get_of(
-        &self,
-        state: &Mutex<State>,
-        key: Key,
-        read: impl FnOnce() -> Result<Page, Error>,
-    ) -> Result<Page, Error> {
-        if let Some(page) = lock(state).get(key) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(page);
-        }
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let page = read()?;
-        let bytes = page.bytes();
-        let mut state = lock(state);
-        if bytes <= state.bytes_max / SHARE {
-            state.keep(Kept { key, page: page.clone(), bytes, used: false });
-            while state.bytes > state.bytes_max && state.evict() {
-                self.evictions.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(page)
-    }
-
-    /// Forgets what there is of a block.
-    pub(super) fn forget(&self, block: u64) {
-        for state in [&self.pages, &self.times] {
-            let mut state = lock(state);
-            let mut at = 0;
-            while at < state.pages.len() {
-                if state.pages[at].key.0 == block { state.remove(at) } else { at += 1 }
-            }
-        }
+    /// Forgets what there is of a file.
+    pub(super) fn forget(&self, file: u64) {
+        lock(&self.pages).forget(file);
+        lock(&self.times).forget(file);
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        Figures {
-            bytes: lock(&self.pages).bytes + lock(&self.times).bytes,
-            hits: count(&self.hits),
-            misses: count(&self.misses),
-            evictions: count(&self.evictions),
-        }
+        let times = lock(&self.times).bytes;
+        let pages = lock(&self.pages);
+        let State { bytes, hits, misses, evictions, .. } = *pages;
+        Figures { bytes: bytes + times, hits, misses, evictions }
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl State {
-    fn get(&mut self, key: Key) -> Option<Page> {
-        let kept = &mut self.pages[*self.by_key.get(&key)?];
+fn get<T: Clone + Weighed>(
+    state: &Mutex<State<T>>,
+    key: Key,
+    read: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    if let Some(page) = lock(state).get(key) {
+        return Ok(page);
+    }
+    let page = read()?;
+    let bytes = page.heap_bytes() + PAGE_BYTES;
+    let mut state = lock(state);
+    if bytes <= state.bytes_max / SHARE {
+        state.keep(Kept { key, page: page.clone(), bytes, used: false });
+        while state.bytes > state.bytes_max && state.evict() {
+            state.evictions += 1;
+        }
+    }
+    Ok(page)
+}
+
+impl<T: Clone> State<T> {
+    fn new(bytes_max: usize) -> Self {
+        let (by_key, pages) = (HashMap::new(), Vec::new());
+        State { by_key, pages, hand: 0, bytes: 0, bytes_max, hits: 0, misses: 0, evictions: 0 }
+    }
+
+    fn get(&mut self, key: Key) -> Option<T> {
+        let Some(at) = self.by_key.get(&key) else {
+            self.misses += 1;
+            return None;
+        };
+        self.hits += 1;
+        let kept = &mut self.pages[*at];
         kept.used = true;
         Some(kept.page.clone())
     }
 
-    fn keep(&mut self, kept: Kept) {
+    fn keep(&mut self, kept: Kept<T>) {
         // Another one may have read it meanwhile.
         if let Some(at) = self.by_key.get(&kept.key) {
             return self.pages[*at].used = true;
@@ -214,6 +203,13 @@ impl State {
         self.by_key.remove(&gone.key);
         if let Some(moved) = self.pages.get(at) {
             self.by_key.insert(moved.key, at);
+        }
+    }
+
+    fn forget(&mut self, file: u64) {
+        let mut at = 0;
+        while at < self.pages.len() {
+            if self.pages[at].key.0 == file { self.remove(at) } else { at += 1 }
         }
     }
 }

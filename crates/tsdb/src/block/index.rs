@@ -47,8 +47,6 @@ const IDS_MAX: usize = 1 << 20;
 pub(crate) struct Index {
     file: Arc<File>,
     cache: Arc<Cache>,
-    /// The number of the block in the cache.
-    number: u64,
     top: Top,
 }
 
@@ -91,7 +89,7 @@ impl std::fmt::Debug for Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        self.cache.forget(self.number);
+        self.cache.forget(self.file.number);
     }
 }
 
@@ -99,7 +97,7 @@ impl Index {
     /// Opens an index of which the top is given as it lies in the file, its checksum right; its pages begin at `at`.
     pub(crate) fn open(file: &Arc<File>, cache: &Arc<Cache>, at: u64, top: &[u8]) -> Result<Index, &'static str> {
         let top = Top::read(&page::unpack(top)?, at)?;
-        Ok(Index { file: file.clone(), cache: cache.clone(), number: cache.number(), top })
+        Ok(Index { file: file.clone(), cache: cache.clone(), top })
     }
 
     pub(crate) fn series(&self) -> usize {
@@ -112,7 +110,7 @@ impl Index {
         place: Place,
         read: impl FnOnce() -> Result<Vec<i64>, Error>,
     ) -> Result<Arc<Vec<i64>>, Error> {
-        self.cache.times(self.number, place.at, read)
+        self.cache.times(self.file.number, place.at, read)
     }
 
     /// Memory that it takes beside the cache, about.
@@ -244,9 +242,9 @@ impl Index {
 
     fn columns(&self, place: Place) -> Result<Arc<Vec<u8>>, Error> {
         let read = || Ok(Page::Columns(Arc::new(page::read(&self.file, place)?)));
-        match self.cache.get(self.number, place.at, read)? {
+        match self.cache.get(self.file.number, place.at, read)? {
             Page::Columns(columns) => Ok(columns),
-            _ => Err(self.file.corrupt(place.at, "two pages at the same place")),
+            Page::Values(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 
@@ -257,9 +255,9 @@ impl Index {
             let values = Values::read(&content, name.count(page));
             Ok(Page::Values(Arc::new(values.map_err(|reason| self.file.corrupt(place.at, reason))?)))
         };
-        match self.cache.get(self.number, place.at, read)? {
+        match self.cache.get(self.file.number, place.at, read)? {
             Page::Values(values) => Ok(values),
-            _ => Err(self.file.corrupt(place.at, "two pages at the same place")),
+            Page::Columns(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),
         }
     }
 

@@ -202,8 +202,8 @@ impl Db {
 
     /// Of each block the series that are live, each of them of one block only; `None` where that is not known.
     fn each_once(&self, blocks: &[InBlock], request: &CountRequest) -> Result<Option<Vec<RoaringBitmap>>, Error> {
-        if let [own] = blocks {
-            return Ok(Some(vec![own.live.clone()]));
+        if blocks.len() < 2 {
+            return Ok(Some(blocks.iter().map(|own| own.live.clone()).collect()));
         }
         let asked = blocks.iter().map(|own| own.live.len() + own.ended.len()).sum();
         let of: Vec<(u64, &Block)> = blocks.iter().map(|own| (own.number, &*own.block)).collect();

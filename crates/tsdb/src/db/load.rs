@@ -95,7 +95,7 @@ impl Loader<'_> {
             let from = chunks.partition_point(|chunk| chunk.range.end_ms < range.start_ms);
             let to = chunks.partition_point(|chunk| chunk.range.start_ms <= range.end_ms);
             piece.clear();
-            block.read(chunks.get(from..to).unwrap_or(&[]), range, piece)?;
+            block.read_once(chunks.get(from..to).unwrap_or(&[]), range, piece)?;
             deletes::apply(&follower.deleted(), Mark::default(), piece);
             merge_newer(known, Mark::default(), piece);
         }

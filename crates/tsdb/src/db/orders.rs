@@ -5,7 +5,7 @@
 //! for longest ago makes room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use model::Cancel;
 
@@ -132,7 +132,12 @@ impl Orders {
             self.too_large.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
-        let _one = lock(&self.making);
+        // Whoever comes while another one is made does without, as before there was any.
+        let _one = match self.making.try_lock() {
+            Ok(one) => one,
+            Err(TryLockError::Poisoned(one)) => one.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
         if let Some(ordered) = find() {
             return Ok(Some(ordered));
         }

@@ -149,19 +149,14 @@ impl Db {
             Ok(found)
         })?;
         let mut out: Vec<Assembled> = Vec::with_capacity(in_head.len());
-        if in_head.is_empty() && view.readable(request.range).nth(1).is_none() {
-            // What is in one place only needs not be put together.
-            for (entry, block) in view.readable(request.range) {
-                let cuts = Cuts::new(&view.deletes, entry.number(), block);
-                let pieces = unless_damaged(cuts.and_then(|cuts| block.pieces(request, &cuts, &mut held)))?;
-                let pieces = pieces.unwrap_or_default();
-                held.grow(SERIES_BYTES * pieces.len())?;
-                out.extend(pieces.into_iter().map(|(labels, piece)| (labels, vec![Part::Block(piece)])));
-            }
-            return Ok((view, out, held));
-        }
+        // What is in one place only needs not be put together.
+        let is_one_place = in_head.is_empty() && view.readable(request.range).nth(1).is_none();
         let mut known: HashMap<Labels, usize> = HashMap::with_capacity(in_head.len());
         let mut add = |labels: Labels, part: Part| {
+            if is_one_place {
+                out.push((labels, vec![part]));
+                return Ok(());
+            }
             match known.entry(labels) {
                 Entry::Occupied(at) => out[*at.get()].1.push(part),
                 Entry::Vacant(slot) => {
