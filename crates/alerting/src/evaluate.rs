@@ -61,6 +61,7 @@ pub(crate) fn elements(
         cancel: Cancel::with(setting.memory.claim()),
         features: setting.features,
         default_subquery_step_ms: setting.subquery_step_ms,
+        reads_all_samples: false,
     };
     let evaluation = promql::evaluate_text(text, expr, &params, source).map_err(|e| e.to_string())?;
     let no_data = evaluation.stats.series == 0;

@@ -65,6 +65,8 @@ pub struct Params {
     pub features: Features,
     /// The step of a subquery that names none, in milliseconds.
     pub default_subquery_step_ms: i64,
+    /// Whether every sample is read, also where what is known of chunks is enough: the values are the same bits. For comparing.
+    pub reads_all_samples: bool,
 }
 
 /// A text with the time at which it was asked for.

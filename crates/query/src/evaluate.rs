@@ -41,16 +41,21 @@ pub(crate) fn parse(query: &str, args: &Args, range: bool) -> Result<Expr, Error
 
 /// What of a query is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// Its value.
-    Value,
-    /// Its value, and what each part of it took.
-    Analysis,
+pub(crate) struct Wanted {
+    /// Beside its value what each part of it took.
+    pub(crate) analysis: bool,
+    /// Worked out from every sample.
+    pub(crate) all_samples: bool,
 }
 
 /// How a query would be evaluated.
-pub(crate) fn explain(text: &str, expr: &Expr, times: Times, args: &Args) -> Result<Explanation, Error> {
-    promql::explain(text, expr, &params(times, args, Cancel::default()))
+pub(crate) fn explain(
+    text: &str,
+    expr: &Expr,
+    (times, wanted): (Times, Wanted),
+    args: &Args,
+) -> Result<Explanation, Error> {
+    promql::explain(text, expr, &params(times, wanted, args, Cancel::default()))
         .map_err(|e| Error::Execution { kind: e.kind(), message: e.to_string() })
 }
 
@@ -63,14 +68,13 @@ pub(crate) fn evaluate(
     context: &Context,
     source: &dyn SeriesSource,
 ) -> Result<(Evaluation, Option<Explanation>), Error> {
-    let params = params(times, args, context.cancel.clone());
-    let evaluated = match wanted {
-        Wanted::Value => promql::evaluate_text(text, expr, &params, source).map(|evaluation| (evaluation, None)),
-        Wanted::Analysis => {
-            let clock = Stopwatch::start();
-            promql::analyze(text, expr, &params, source, &|| clock.elapsed())
-                .map(|(evaluation, analysis)| (evaluation, Some(analysis)))
-        }
+    let params = params(times, wanted, args, context.cancel.clone());
+    let evaluated = if wanted.analysis {
+        let clock = Stopwatch::start();
+        promql::analyze(text, expr, &params, source, &|| clock.elapsed())
+            .map(|(evaluation, analysis)| (evaluation, Some(analysis)))
+    } else {
+        promql::evaluate_text(text, expr, &params, source).map(|evaluation| (evaluation, None))
     };
     evaluated.map_err(|e| match e.kind() {
         Kind::Unavailable if context.cancel.is_cancelled() => Error::Timeout(Stage::Evaluation),
@@ -78,7 +82,7 @@ pub(crate) fn evaluate(
     })
 }
 
-fn params(times: Times, args: &Args, cancel: Cancel) -> Params {
+fn params(times: Times, wanted: Wanted, args: &Args, cancel: Cancel) -> Params {
     Params {
         start_ms: times.start_ms,
         end_ms: times.end_ms,
@@ -89,5 +93,6 @@ fn params(times: Times, args: &Args, cancel: Cancel) -> Params {
         cancel,
         features: args.features,
         default_subquery_step_ms: SUBQUERY_STEP_MS,
+        reads_all_samples: wanted.all_samples,
     }
 }

@@ -61,6 +61,7 @@ fn evaluate(text: &str, source: &dyn SeriesSource) -> promql::Evaluation {
         cancel: Cancel::default(),
         features: Features::default(),
         default_subquery_step_ms: 60_000,
+        reads_all_samples: false,
     };
     let expr = promql::parse(text, &Features::default()).expect("parses");
     promql::evaluate(&expr, &params, source).expect("evaluates")

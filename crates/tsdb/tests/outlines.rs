@@ -44,6 +44,16 @@ type Bits = BTreeMap<(Labels, i64), u64>;
 
 /// What an expression is worth from `start_ms` on, and how many samples were looked at.
 fn evaluate(text: &str, times: [i64; 3], source: &dyn SeriesSource) -> (Bits, Vec<String>, u64) {
+    evaluate_of(text, times, false, source)
+}
+
+/// As [`evaluate`], which takes what is known of chunks; or from all samples.
+fn evaluate_of(
+    text: &str,
+    times: [i64; 3],
+    reads_all_samples: bool,
+    source: &dyn SeriesSource,
+) -> (Bits, Vec<String>, u64) {
     let [start_ms, end_ms, step_ms] = times;
     let params = Params {
         start_ms,
@@ -56,6 +66,7 @@ fn evaluate(text: &str, times: [i64; 3], source: &dyn SeriesSource) -> (Bits, Ve
         // Where it is looked at when counting began, all samples are read.
         features: Features { use_start_timestamps: false, ..Features::all() },
         default_subquery_step_ms: 60_000,
+        reads_all_samples,
     };
     let expr = promql::parse(text, &Features::all()).expect("parses");
     let evaluation = promql::evaluate(&expr, &params, source).expect("evaluates");
@@ -224,8 +235,11 @@ fn a_long_window_of_whole_chunks_looks_at_some_samples_a_chunk() {
         ("changes", 5760),
         ("stddev_over_time", 5760),
     ] {
-        let (values, _, looked_at) = evaluate(&format!("{function}(m_total[2d])"), [end, 0, 0], &db);
+        let text = format!("{function}(m_total[2d])");
+        let (values, notes, looked_at) = evaluate(&text, [end, 0, 0], &db);
         assert_eq!((values.len(), looked_at), (1, expect), "{function}");
+        let all = evaluate_of(&text, [end, 0, 0], true, &db);
+        assert_eq!(all, (values, notes, 5760), "{function}");
     }
     // A window that begins within the second of six chunks.
     let (_, _, looked_at) = evaluate("max_over_time(m_total[72000s])", [end, 0, 0], &db);

@@ -203,7 +203,7 @@ impl Explainer<'_> {
         };
         let starts = self.params.features.use_start_timestamps && looks_at_starts(*function);
         let windows = Windows { grid, when: range.when, range: range.range, args: &[], starts, stats };
-        let what = match enough(*function, &windows, mode) {
+        let what = match enough(self.params, *function, &windows, mode) {
             Some((aspect, _)) => {
                 format!("what is known of chunks where it is enough ({}), else their samples", of_aspect(aspect))
             }

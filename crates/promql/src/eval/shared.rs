@@ -202,6 +202,7 @@ mod tests {
             cancel: Default::default(),
             features: Features::all(),
             default_subquery_step_ms: 60_000,
+            reads_all_samples: false,
         };
         let plan = Planner::new(&params).plan(&parse(text, &Features::all()).expect("valid")).expect("a plan");
         let grid = Grid::of(&params).expect("a grid");

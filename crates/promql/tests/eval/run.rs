@@ -29,6 +29,7 @@ pub(crate) fn params(start_ms: i64, end_ms: i64, step_ms: i64) -> Params {
         // With types as labels, what is a counter is told by them and no more by names.
         features: Features { type_and_unit_labels: false, ..Features::all() },
         default_subquery_step_ms: 60_000,
+        reads_all_samples: false,
     }
 }
 

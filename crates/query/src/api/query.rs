@@ -117,23 +117,25 @@ async fn run(
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
     let (explains, analyzes) = (flag(&form, "explain")?, flag(&form, "analyze")?);
+    let wanted = Wanted { analysis: analyzes, all_samples: flag(&form, "nooutline")? };
     if explains {
         if analyzes {
             let reason = "explain does not evaluate the query and analyze does: one of them at a time";
             return Err(Error::parameter("explain", reason));
         }
-        let tree = explain(&text, &expr, times, &api.args)?;
+        let tree = explain(&text, &expr, (times, wanted), &api.args)?;
         let mut answer = Answer::new();
         answer.out.extend_from_slice(b"{\"explain\":");
         write_tree(&mut answer.out, &tree);
         answer.out.push(b'}');
         return Ok(answer.finish().into());
     }
-    let wanted = if analyzes { Wanted::Analysis } else { Wanted::Value };
     let stats = form.get("stats").to_owned();
     // Figures are of all that an answer takes.
-    let may_be_kept =
-        times.step_ms > 0 && stats.is_empty() && !analyzes && matches!(form.get("nocache"), "" | "0" | "false");
+    let may_be_kept = times.step_ms > 0
+        && stats.is_empty()
+        && !(analyzes || wanted.all_samples)
+        && matches!(form.get("nocache"), "" | "0" | "false");
     let subject = form.subject(kind, &text).at(times.start_ms, times.end_ms, times.step_ms);
     let shared = api.clone();
     let work = move |context: &Context| {

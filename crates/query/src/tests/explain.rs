@@ -88,3 +88,23 @@ async fn only_one_of_both_is_asked_for_and_says_so() {
     let (status, body) = server.get("/api/v1/query?query=rate(up%5Bstep()-1h%5D)&explain=1").await;
     assert!(status == 422 && body.contains("duration must be greater than 0"), "{status} {body}");
 }
+
+#[tokio::test]
+async fn a_query_may_read_all_samples_where_less_is_enough() {
+    let server = Server::new();
+    for (path, range) in [("query", ""), ("query_range", "&start=0&end=60&step=15")] {
+        for (value, expect) in [
+            (
+                "",
+                "one request for the whole range; what is known of chunks where it is enough (maximum), else their samples",
+            ),
+            ("1", "one request for the whole range; all samples"),
+        ] {
+            let path = format!("/api/v1/{path}?query=max_over_time(up%5B5m%5D){range}&explain=1&nooutline={value}");
+            assert_eq!(data(&server, &path).await["explain"]["children"][0]["strategy"], expect, "{path}");
+        }
+    }
+    let (status, body) = server.get("/api/v1/query?query=up&nooutline=yes").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("invalid parameter \\\"nooutline\\\": \\\"yes\\\" is neither 1 nor 0"), "{body}");
+}

@@ -8,7 +8,7 @@ use model::{Aspect, Columns, Edges, Held, Outline, OutlineRequest, Series, TimeR
 use super::{RangeFn, Windows};
 use crate::ast::RangeMode;
 use crate::eval::select::{drop_stale, read, read_outline};
-use crate::eval::{Context, EvalError};
+use crate::eval::{Context, EvalError, Params};
 
 /// Below this whole numbers are exact, and so are their sums; a sum that is not exact is not below it.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         mode: RangeMode,
         range: TimeRange,
     ) -> Self {
-        Reader { context, range, less: enough(function, windows, mode) }
+        Reader { context, range, less: enough(context.params, function, windows, mode) }
     }
 
     /// Reads a series, without staleness markers.
@@ -112,10 +112,15 @@ impl<'a> Reader<'a> {
 }
 
 /// What is enough, and where windows begin and end; `None` where all samples are needed.
-pub(in crate::eval) fn enough(function: RangeFn, windows: &Windows, mode: RangeMode) -> Option<(Aspect, [Edges; 2])> {
+pub(in crate::eval) fn enough(
+    params: &Params,
+    function: RangeFn,
+    windows: &Windows,
+    mode: RangeMode,
+) -> Option<(Aspect, [Edges; 2])> {
     // What stands for others says nothing of when their counting began, nor of what is beyond the windows.
-    let less = if windows.starts || mode != RangeMode::Normal { None } else { aspect(function) };
-    less.zip(edges(windows))
+    let needs_all = params.reads_all_samples || windows.starts || mode != RangeMode::Normal;
+    aspect(function).filter(|_| !needs_all).zip(edges(windows))
 }
 
 /// What is enough for a function.
