@@ -122,9 +122,8 @@ impl Segment {
 
     fn bytes_at(&self, at: u64, n: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; n];
-        self.file
-            .read_exact_at(&mut bytes, at)
-            .map_err(io(format!("reading {n} bytes at {at} of {}", self.path.display())))?;
+        let context = || format!("reading {n} bytes at {at} of {}", self.path.display());
+        self.file.read_exact_at(&mut bytes, at).map_err(|error| io(context())(error))?;
         Ok(bytes)
     }
 

@@ -142,7 +142,10 @@ impl Pages {
         let mut state = self.lock();
         let mut end = numbers.start;
         let ends = state.last.get(key).into_iter().flatten();
-        let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max().unwrap_or(0);
+        // Half of the memory for all places of the object that are read on from, so that none takes what was read for another.
+        let ahead_max = self.bytes_max as u64 / PAGE_BYTES / (2 * ends.clone().count().max(1)) as u64;
+        let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max();
+        let ahead = ahead.unwrap_or(0).min(ahead_max);
         let last = numbers.end.max(numbers.start + ahead).min(numbers.start + RUN_MAX).min(count);
         while end < last && !state.pages.contains_key(&(key.to_owned(), end)) {
             state.pages.insert((key.to_owned(), end), Page::Coming);
@@ -283,6 +286,25 @@ mod tests {
             read.check(at * P..at * P + 1, &[at * P..(at + 1) * P]);
         }
         read.check(15 * P..15 * P + 1, &[15 * P..16 * P]);
+    }
+
+    #[test]
+    fn what_is_read_ahead_at_several_places_fits_into_memory() {
+        let (pages, object) = (pages(64 * P), object(168 * P));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        for from in 0..19 {
+            for place in 0..ENDS_MAX as u64 {
+                let page = place * 20 + from;
+                // One behind the other until there are four at once, which is as many as there is room for.
+                let (first, taken) = match from {
+                    0 => (0, 1),
+                    1..=2 => (1, 2),
+                    _ => (3 + (from - 3) / 4 * 4, 4),
+                };
+                let asked = if first == from { vec![page * P..(page + taken) * P] } else { Vec::new() };
+                read.check(page * P..page * P + 1, &asked);
+            }
+        }
     }
 
     #[test]

@@ -176,7 +176,8 @@ impl Writer {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.out.write_all(bytes).map_err(io(format!("writing {}", self.path.display())))?;
+        let context = || format!("writing {}", self.path.display());
+        self.out.write_all(bytes).map_err(|error| io(context())(error))?;
         self.at += bytes.len() as u64;
         Ok(())
     }
