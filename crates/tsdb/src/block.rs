@@ -419,9 +419,9 @@ impl Piece {
         Some(TimeRange { end_ms: own.next_back().map_or(first.end_ms, |last| last.end_ms), ..first })
     }
 
-    /// Whether it may have a sample in the range.
-    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
-        !self.chunks_in(range).is_empty()
+    /// A time that is not after its first sample in the range; `None` where there is none.
+    pub(crate) fn first_ms(&self, range: TimeRange) -> Option<i64> {
+        self.chunks_in(range).first().map(|chunk| chunk.range.start_ms.max(range.start_ms))
     }
 
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {

@@ -58,6 +58,24 @@ impl<'a> View<'a> {
     }
 }
 
+/// Reads samples that were written later than those since `from`, as [`merge_newer`] has them. What begins after all of those, `first_ms` being its first time or
+/// one before it, is read to where it belongs; for all else, and where that is not known, there is `scratch`.
+pub(crate) fn read_newer<E>(
+    out: &mut Columns,
+    from: Mark,
+    first_ms: Option<i64>,
+    scratch: &mut Columns,
+    read: impl FnOnce(&mut Columns) -> Result<(), E>,
+) -> Result<(), E> {
+    if out.range(from).is_none_or(|known| first_ms.is_some_and(|first_ms| known.end_ms < first_ms)) {
+        return read(out);
+    }
+    scratch.clear();
+    read(scratch)?;
+    merge_newer(out, from, scratch);
+    Ok(())
+}
+
 /// Merges samples that were written later into those since `from`; of equal times the newer one stays, of whichever kind.
 ///
 /// What floats stand for is merged with them, and gives way to samples that may be the same: see [`give_way`].

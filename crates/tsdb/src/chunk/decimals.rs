@@ -31,13 +31,12 @@ pub(super) fn decode(
     if exponent >= POWERS.len() {
         return Err("exponent");
     }
-    let start = out.len();
-    out.resize(start + count, 0.0);
-    let (mut rest, level) = (&mut out[start..], Level::new());
+    let (start, level, mut values) = (out.len(), Level::new(), [0.0; ints::BLOCK]);
+    out.reserve(count);
     ints::decode_to(bytes, at, count, |mantissas| {
-        let (own, others) = std::mem::take(&mut rest).split_at_mut(mantissas.len());
-        rest = others;
-        divide(level, mantissas, exponent, own);
+        let values = &mut values[..mantissas.len()];
+        divide(level, mantissas, exponent, values);
+        out.extend_from_slice(values);
     })?;
     for _ in 0..varint(bytes, at)? {
         let index = varint(bytes, at)?;

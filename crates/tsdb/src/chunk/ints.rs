@@ -7,7 +7,7 @@ use super::bits::{BitReader, BitWriter, put_varint, unzigzag, varint, zigzag};
 use super::unpack;
 
 /// Numbers that share a bit width. Fewer adapt better to outliers, more cost less for their headers.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 
 /// In the byte that says what a column is: the order of the differences, whether a divisor follows, and whether they are all the same.
 const ORDER: u8 = 0b0011;
@@ -88,15 +88,6 @@ fn encode_block(block: &[i64], out: &mut Vec<u8>) {
 /// Appends `count` numbers, at least one, to `out`.
 pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), &'static str> {
     out.reserve(count);
-    let mut ahead = *at;
-    let Head { first, kind, divisor } = Head::read(bytes, &mut ahead)?;
-    if kind & UNIFORM != 0 {
-        // Most columns of times.
-        let step = unzigzag(varint(bytes, &mut ahead)?).wrapping_mul(divisor);
-        *at = ahead;
-        out.extend((0..count as i64).map(|place| first.wrapping_add(step.wrapping_mul(place))));
-        return Ok(());
-    }
     decode_to(bytes, at, count, |numbers| out.extend_from_slice(numbers))
 }
 
@@ -120,7 +111,7 @@ impl Head {
     }
 }
 
-/// Hands on `count` numbers, at least one, some at a time.
+/// Hands on `count` numbers, at least one, at most [`BLOCK`] at a time.
 pub(crate) fn decode_to(
     bytes: &[u8],
     at: &mut usize,
@@ -132,11 +123,13 @@ pub(crate) fn decode_to(
     let mut numbers = [0i64; BLOCK];
     if kind & UNIFORM != 0 {
         let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
+        // Most columns of times. A block is the one before it plus the same: additions, which are many at a time where products of 64 bits are one by one.
+        let numbers = &mut numbers[..BLOCK.min(count)];
+        numbers.iter_mut().zip(0i64..).for_each(|(n, place)| *n = first.wrapping_add(step.wrapping_mul(place)));
+        let by = step.wrapping_mul(BLOCK as i64);
         for from in (0..count).step_by(BLOCK) {
-            let numbers = &mut numbers[..BLOCK.min(count - from)];
-            let start = first.wrapping_add(step.wrapping_mul(from as i64));
-            numbers.iter_mut().zip(0i64..).for_each(|(n, place)| *n = start.wrapping_add(step.wrapping_mul(place)));
-            each(numbers);
+            each(&numbers[..BLOCK.min(count - from)]);
+            numbers.iter_mut().for_each(|n| *n = n.wrapping_add(by));
         }
         return Ok(());
     }

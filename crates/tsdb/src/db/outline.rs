@@ -9,7 +9,7 @@ use model::{Aspect, Columns, Outline, OutlineRequest, SeriesData, SourceError, T
 use super::read::{Part, Parts};
 use crate::Error;
 use crate::block::{ChunkRef, Piece};
-use crate::columns::{View, append, merge_newer};
+use crate::columns::{View, append, read_newer};
 
 /// A part of a series, decoded where that costs no reading.
 enum Source<'a> {
@@ -29,9 +29,14 @@ impl<'a> Source<'a> {
     }
 
     fn overlaps(&self, range: TimeRange) -> bool {
+        self.first_ms(range).is_some()
+    }
+
+    /// A time that is not after its first sample in the range; `None` where there is none.
+    fn first_ms(&self, range: TimeRange) -> Option<i64> {
         match self {
-            Source::Block(piece, _) => piece.overlaps(range),
-            Source::Memory(columns) => View::of(columns).within(range).samples() > 0,
+            Source::Block(piece, _) => piece.first_ms(range),
+            Source::Memory(columns) => View::of(columns).within(range).first_t(),
         }
     }
 
@@ -119,15 +124,11 @@ fn read_between(sources: &[Source<'_>], range: TimeRange, out: &mut Outline) -> 
     if range.start_ms > range.end_ms {
         return Ok(());
     }
-    let start = out.columns.mark();
-    for (n, source) in sources.iter().filter(|source| source.overlaps(range)).enumerate() {
-        if n == 0 {
-            source.read_into(range, &mut out.columns)?;
-            continue;
+    let (start, mut scratch) = (out.columns.mark(), Columns::default());
+    for source in sources {
+        if let Some(first_ms) = source.first_ms(range) {
+            read_newer(&mut out.columns, start, Some(first_ms), &mut scratch, |out| source.read_into(range, out))?;
         }
-        let mut newer = Columns::default();
-        source.read_into(range, &mut newer)?;
-        merge_newer(&mut out.columns, start, &newer);
     }
     out.pad();
     Ok(())

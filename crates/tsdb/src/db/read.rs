@@ -14,7 +14,7 @@ use super::{Db, Named, View, lock};
 use crate::Error;
 use crate::block::Piece;
 use crate::changes::Changed;
-use crate::columns::merge_newer;
+use crate::columns::read_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
 use crate::postings::{add_names, each_value};
@@ -60,15 +60,10 @@ impl SeriesData for Parts {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
         let range = TimeRange { start_ms: range.start_ms.max(self.floor_ms), end_ms: range.end_ms };
         let start = out.mark();
-        let mut piece = Columns::default();
-        for (n, part) in self.parts.iter().enumerate() {
-            if n == 0 {
-                part.read_into(range, out)?;
-                continue;
-            }
-            piece.clear();
-            part.read_into(range, &mut piece)?;
-            merge_newer(out, start, &piece);
+        let mut scratch = Columns::default();
+        for part in &self.parts {
+            let first_ms = part.block().and_then(|piece| piece.first_ms(range));
+            read_newer(out, start, first_ms, &mut scratch, |out| part.read_into(range, out))?;
         }
         Ok(())
     }
