@@ -8,6 +8,7 @@ use fearless_simd::{Level, dispatch, f64x4};
 const LANES: usize = 8;
 /// Values that one instruction takes.
 const TOGETHER: usize = 4;
+const PARTS: usize = LANES / TOGETHER;
 /// Fewer are added one after the other, which is as fast.
 const MANY: usize = 32;
 
@@ -61,7 +62,6 @@ pub(crate) fn total(values: &[f64]) -> f64 {
 /// As [`total`], in an order that suits the processor; `None` where the order may matter.
 #[inline(always)]
 fn side_by_side<S: Simd>(simd: S, values: &[f64]) -> Option<f64> {
-    const PARTS: usize = LANES / TOGETHER;
     let (zero, infinity) = (f64x4::splat(simd, 0.0), f64x4::splat(simd, f64::INFINITY));
     let (mut sums, mut lost) = ([zero; PARTS], [zero; PARTS]);
     let (mut low, mut high) = ([infinity; PARTS], [zero; PARTS]);
@@ -75,11 +75,14 @@ fn side_by_side<S: Simd>(simd: S, values: &[f64]) -> Option<f64> {
             lost[n] += (sums[n] - (sum - v_seen)) + (v - v_seen);
             sums[n] = sum;
             let size = v.abs();
-            low[n] = size.simd_eq(zero).select(infinity, size).min(low[n]);
+            low[n] = size.min(low[n]);
             high[n] = size.max(high[n]);
         }
     }
     let mut spread = rest.iter().fold(Spread::default(), |spread, v| spread.with(*v));
+    if low.iter().any(|low| low.to_array().contains(&0.0)) {
+        low = apart(simd, chunks);
+    }
     spread.low = low.iter().flat_map(|low| low.to_array()).fold(spread.low, f64::min);
     spread.high = high.iter().flat_map(|high| high.to_array()).fold(spread.high, f64::max);
     if !spread.is_exact(values.len() + LANES) {
@@ -90,6 +93,20 @@ fn side_by_side<S: Simd>(simd: S, values: &[f64]) -> Option<f64> {
     let lost = lost.iter().flat_map(|lost| lost.to_array());
     let total = lost.fold(sum, |sum, lost| Sum { c: sum.c + lost, ..sum }).total();
     (!total.is_nan()).then_some(total)
+}
+
+/// The least distances from zero that are not zero: looked for where there are zeros only, since most columns have none.
+#[inline(always)]
+fn apart<S: Simd>(simd: S, chunks: &[[f64; LANES]]) -> [f64x4<S>; PARTS] {
+    let (zero, infinity) = (f64x4::splat(simd, 0.0), f64x4::splat(simd, f64::INFINITY));
+    let mut low = [infinity; PARTS];
+    for chunk in chunks {
+        for (low, part) in low.iter_mut().zip(chunk.as_chunks::<TOGETHER>().0) {
+            let size = f64x4::load_array_ref(simd, part).abs();
+            *low = size.simd_eq(zero).select(infinity, size).min(*low);
+        }
+    }
+    low
 }
 
 /// The exact sums of the first values of a column, as a float and what it lacks, in memory that is used again.

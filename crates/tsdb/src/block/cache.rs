@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::index::Values;
@@ -22,7 +23,7 @@ const TIMES_SHARE: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) enum Page {
     /// Columns, of which each number is read where it lies.
-    Columns(Arc<Vec<u8>>),
+    Columns(Bytes),
     /// Values of a label.
     Values(Arc<Values>),
 }
@@ -79,7 +80,7 @@ trait Weighed {
 impl Weighed for Page {
     fn heap_bytes(&self) -> usize {
         match self {
-            Page::Columns(columns) => columns.capacity(),
+            Page::Columns(columns) => columns.len(),
             Page::Values(values) => values.heap_bytes(),
         }
     }
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     fn page(bytes: usize) -> Page {
-        Page::Columns(Arc::new(vec![7; bytes]))
+        Page::Columns(vec![7; bytes].into())
     }
 
     /// Asks for a page of 872 bytes, with 128 beside them; whether it was there.

@@ -22,11 +22,13 @@ mod values;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{Labels, LabelsRef, push_piece};
 use roaring::{MultiOps as _, RoaringBitmap};
 
 use self::ahead::Ahead;
-use self::group::Chunks;
+use self::group::{Chunks, each_column};
+use self::packed::Packed;
 use self::postings::Postings;
 use self::top::{Name, NamePage, Top};
 use super::cache::{Cache, Page};
@@ -70,8 +72,9 @@ pub(crate) struct Memo {
 #[derive(Debug)]
 struct Near {
     group: usize,
-    labels: Arc<Vec<u8>>,
-    chunks: Arc<Vec<u8>>,
+    /// By the numbers of the names.
+    labels: Vec<(usize, Packed<Bytes>)>,
+    chunks: Chunks,
 }
 
 /// A value that was looked up.
@@ -79,6 +82,8 @@ struct Near {
 struct Known {
     number: Option<u32>,
     piece: String,
+    /// The page that it was in, by its place among those of the name.
+    page: Option<(usize, Arc<Values>)>,
 }
 
 impl std::fmt::Debug for Index {
@@ -136,7 +141,7 @@ impl Index {
         values.resize_with(self.top.names.len(), Known::default);
         text.clear();
         let mut failed = None;
-        let read = group::each_label(labels, self.group_series(id), id as usize % GROUP, |name, number| {
+        let read = group::each_label(labels, id as usize % GROUP, |name, number| {
             let found = ahead.as_ref().and_then(|ahead| ahead.get(name, number));
             let (Some(name), Some(known)) = (self.top.names.get(name), values.get_mut(name)) else {
                 return Err("number of a label name");
@@ -147,13 +152,10 @@ impl Index {
                 return Ok(());
             }
             if known.number != Some(number) {
-                known.number = None;
-                known.piece.clear();
-                if let Err(error) = self.look_up(name, number, &mut known.piece) {
+                if let Err(error) = self.look_up(name, number, known) {
                     failed = Some(error);
                     return Err("a value cannot be read");
                 }
-                known.number = Some(number);
             }
             text.push_str(&name.piece);
             text.push_str(&known.piece);
@@ -168,13 +170,9 @@ impl Index {
 
     /// The chunks of a series.
     pub(crate) fn chunks(&self, id: u32, memo: &mut Memo) -> Result<Vec<ChunkRef>, Error> {
-        let Near { chunks, .. } = self.group(id, &mut memo.group)?;
-        self.chunks_in(chunks, id)
-    }
-
-    fn chunks_in(&self, content: &[u8], id: u32) -> Result<Vec<ChunkRef>, Error> {
-        let chunks = Chunks::read(content, self.group_series(id)).and_then(|page| page.of(id as usize % GROUP));
-        chunks.map_err(|reason| self.file.corrupt(self.top.groups[id as usize / GROUP].chunks.at, reason))
+        let Near { group, chunks, .. } = self.group(id, &mut memo.group)?;
+        let chunks = chunks.of(id as usize % GROUP);
+        chunks.map_err(|reason| self.file.corrupt(self.top.groups[*group].chunks.at, reason))
     }
 
     /// The pages of labels and chunks of the group of a series.
@@ -184,7 +182,12 @@ impl Index {
             Some(own) => own,
             None => {
                 let places = self.top.groups.get(group).ok_or_else(|| self.file.corrupt(0, "number of a series"))?;
-                let (labels, chunks) = (self.columns(places.labels)?, self.columns(places.chunks)?);
+                let (series, mut labels) = (self.group_series(id), Vec::new());
+                let page = self.columns(places.labels)?;
+                each_column(&page, series, |name, column| labels.push((name, column.own(&page))))
+                    .map_err(|reason| self.file.corrupt(places.labels.at, reason))?;
+                let chunks = Chunks::read(&self.columns(places.chunks)?, series)
+                    .map_err(|reason| self.file.corrupt(places.chunks.at, reason))?;
                 Near { group, labels, chunks }
             }
         };
@@ -196,13 +199,20 @@ impl Index {
         (self.series() - id as usize / GROUP * GROUP).min(GROUP)
     }
 
-    /// Appends the value of a number as a piece of a canonical text.
-    fn look_up(&self, name: &Name, number: u32, piece: &mut String) -> Result<(), Error> {
+    /// Gets the value of a number as a piece of a canonical text.
+    fn look_up(&self, name: &Name, number: u32, known: &mut Known) -> Result<(), Error> {
+        known.number = None;
         let at = name.page_of_number(number);
         let Some(page) = name.pages.get(at).filter(|_| number < name.values) else {
             return Err(self.file.corrupt(0, "number of a label value"));
         };
-        push_piece(piece, self.values(name, at)?.get((number - page.first) as usize));
+        let values = match known.page.take().filter(|(place, _)| *place == at) {
+            Some((_, values)) => values,
+            None => self.values(name, at)?,
+        };
+        known.piece.clear();
+        push_piece(&mut known.piece, values.get((number - page.first) as usize));
+        (known.number, known.page) = (Some(number), Some((at, values)));
         Ok(())
     }
 
@@ -240,8 +250,8 @@ impl Index {
         self.top.names.binary_search_by(|n| n.name.as_str().cmp(name)).ok().map(|at| &self.top.names[at])
     }
 
-    fn columns(&self, place: Place) -> Result<Arc<Vec<u8>>, Error> {
-        let read = || Ok(Page::Columns(Arc::new(page::read(&self.file, place)?)));
+    fn columns(&self, place: Place) -> Result<Bytes, Error> {
+        let read = || Ok(Page::Columns(page::read(&self.file, place)?.into_boxed_slice().into()));
         match self.cache.get(self.file.number, place.at, read)? {
             Page::Columns(columns) => Ok(columns),
             Page::Values(_) => Err(self.file.corrupt(place.at, "two pages at the same place")),

@@ -56,13 +56,17 @@ impl Index {
         for (group, at) in groups.iter().zip(from..) {
             let content = self.columns(group.labels)?;
             let series = self.group_series((at * GROUP) as u32);
-            let read = (0..series).try_for_each(|one| {
-                group::each_label(&content, series, one, |name, number| {
-                    let own = numbers.get_mut(name).ok_or("number of a label name")?;
-                    if own.last() != Some(&number) {
-                        own.push(number);
-                    }
-                    Ok(())
+            let mut columns = Vec::new();
+            let read = group::each_column(&content, series, |name, column| columns.push((name, column)));
+            let read = read.and_then(|()| {
+                (0..series).try_for_each(|one| {
+                    group::each_label(&columns, one, |name, number| {
+                        let own = numbers.get_mut(name).ok_or("number of a label name")?;
+                        if own.last() != Some(&number) {
+                            own.push(number);
+                        }
+                        Ok(())
+                    })
                 })
             });
             read.map_err(|reason| self.file.corrupt(group.labels.at, reason))?;

@@ -2,6 +2,7 @@
 //!
 //! Both are columns of which each number is read where it lies, so that one series of a page costs no more than itself.
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use model::TimeRange;
 
@@ -20,20 +21,15 @@ pub(super) fn put_labels(name: usize, name_before: usize, values: &[u64], out: &
     packed::put(values, out);
 }
 
-/// Calls `see` with the labels of one of so many series of a page: number of the name, number of the value.
-pub(super) fn each_label(
-    content: &[u8],
-    series: usize,
+/// Calls `see` with the labels of one of the series of a page: number of the name, number of the value.
+pub(super) fn each_label<B: AsRef<[u8]>>(
+    columns: &[(usize, Packed<B>)],
     at: usize,
     mut see: impl FnMut(usize, u32) -> Result<(), &'static str>,
 ) -> Result<(), &'static str> {
-    let mut cursor = Cursor { bytes: content, at: 0 };
-    let mut name = 0usize;
-    while cursor.at < content.len() {
-        name = name.checked_add(cursor.number()? as usize).ok_or("number of a label name")?;
-        let value = Packed::read(&mut cursor, series)?.get(at);
-        if let Some(value) = value.checked_sub(1) {
-            see(name, u32::try_from(value).map_err(|_| "number of a label value")?)?;
+    for (name, column) in columns {
+        if let Some(value) = column.get(at).checked_sub(1) {
+            see(*name, u32::try_from(value).map_err(|_| "number of a label value")?)?;
         }
     }
     Ok(())
@@ -43,7 +39,7 @@ pub(super) fn each_label(
 pub(super) fn each_column<'a>(
     content: &'a [u8],
     series: usize,
-    mut see: impl FnMut(usize, Packed<'a>),
+    mut see: impl FnMut(usize, Packed<&'a [u8]>),
 ) -> Result<(), &'static str> {
     let mut cursor = Cursor { bytes: content, at: 0 };
     let mut name = 0usize;
@@ -144,46 +140,48 @@ impl Builder {
 }
 
 /// A page of chunks.
-pub(super) struct Chunks<'a> {
-    counts: Sums<'a>,
+#[derive(Debug)]
+pub(super) struct Chunks {
+    counts: Sums<Bytes>,
     at: u64,
-    sizes: Sums<'a>,
-    gaps: Sums<'a>,
+    sizes: Sums<Bytes>,
+    gaps: Sums<Bytes>,
     from: i64,
-    starts: Packed<'a>,
-    pauses: Packed<'a>,
-    spans: Packed<'a>,
-    samples: Packed<'a>,
-    lasts: Packed<'a>,
-    times: Packed<'a>,
+    starts: Packed<Bytes>,
+    pauses: Packed<Bytes>,
+    spans: Packed<Bytes>,
+    samples: Packed<Bytes>,
+    lasts: Packed<Bytes>,
+    times: Packed<Bytes>,
     places: usize,
-    place_at: Packed<'a>,
-    place_bytes: Packed<'a>,
-    fact_sizes: Sums<'a>,
-    facts: &'a [u8],
+    place_at: Packed<Bytes>,
+    place_bytes: Packed<Bytes>,
+    fact_sizes: Sums<Bytes>,
+    facts: Bytes,
 }
 
-impl<'a> Chunks<'a> {
+impl Chunks {
     /// Reads a page of so many series.
-    pub(super) fn read(content: &'a [u8], series: usize) -> Result<Self, &'static str> {
+    pub(super) fn read(content: &Bytes, series: usize) -> Result<Self, &'static str> {
         let mut cursor = Cursor { bytes: content, at: 0 };
+        let column = |cursor: &mut Cursor<'_>, count| Ok::<_, &'static str>(Packed::read(cursor, count)?.own(content));
+        let sums = |cursor: &mut Cursor<'_>, count| Ok::<_, &'static str>(Sums::read(cursor, count)?.own(content));
         let cursor = &mut cursor;
-        let counts = Sums::read(cursor, series)?;
+        let counts = sums(cursor, series)?;
         let all = usize::try_from(counts.before(series)).map_err(|_| "number of chunks")?;
         let at = cursor.number()?;
-        let (sizes, gaps) = (Sums::read(cursor, all)?, Sums::read(cursor, all)?);
-        let (from, starts) = (unzigzag(cursor.number()?), Packed::read(cursor, series)?);
-        let (pauses, spans) = (Packed::read(cursor, all)?, Packed::read(cursor, all)?);
-        let (samples, lasts) = (Packed::read(cursor, all)?, Packed::read(cursor, all)?);
-        let times = Packed::read(cursor, all)?;
+        let (sizes, gaps) = (sums(cursor, all)?, sums(cursor, all)?);
+        let (from, starts) = (unzigzag(cursor.number()?), column(cursor, series)?);
+        let (pauses, spans) = (column(cursor, all)?, column(cursor, all)?);
+        let (samples, lasts) = (column(cursor, all)?, column(cursor, all)?);
+        let times = column(cursor, all)?;
         let places = usize::try_from(cursor.number()?).map_err(|_| "number of shared times")?;
-        let (place_at, place_bytes) = (Packed::read(cursor, places)?, Packed::read(cursor, places)?);
-        let fact_sizes = Sums::read(cursor, all)?;
-        let facts = &content[cursor.at..];
+        let (place_at, place_bytes) = (column(cursor, places)?, column(cursor, places)?);
+        let fact_sizes = sums(cursor, all)?;
+        let facts = content.slice(cursor.at..);
         if fact_sizes.before(all) != facts.len() as u64 {
             return Err("sizes of facts");
         }
-        let (samples, lasts) = (samples, lasts);
         Ok(Chunks {
             counts,
             at,

@@ -6,7 +6,9 @@
 use model::{Claim, LabelsRef};
 use roaring::RoaringBitmap;
 
-use super::group::{Chunks, GROUP, each_column};
+use bytes::Bytes;
+
+use super::group::{Chunks, GROUP};
 use super::packed::Packed;
 use super::{Index, Memo, Near};
 use crate::Error;
@@ -20,9 +22,9 @@ pub(super) struct Row<'a> {
     pub(super) id: u32,
     pub(super) hash: u64,
     at: usize,
-    columns: &'a [(usize, Packed<'a>)],
+    columns: &'a [(usize, Packed<Bytes>)],
     /// Where its samples are.
-    pub(super) chunks: &'a Chunks<'a>,
+    pub(super) chunks: &'a Chunks,
 }
 
 impl Row<'_> {
@@ -73,13 +75,8 @@ impl Index {
         while let Some(first) = ids.peek().copied() {
             let Near { group, labels, chunks } = self.group(first, &mut near)?;
             let places = &self.top.groups[*group];
-            let series = self.group_series(first);
-            let mut columns = Vec::new();
-            let read = each_column(labels, series, |name, column| columns.push((name, column)));
-            read.map_err(|reason| self.file.corrupt(places.labels.at, reason))?;
-            let chunks = Chunks::read(chunks, series).map_err(|reason| self.file.corrupt(places.chunks.at, reason))?;
             while let Some(id) = ids.next_if(|id| *id as usize / GROUP == *group) {
-                let mut row = Row { id, hash: 0, at: id as usize % GROUP, columns: &columns, chunks: &chunks };
+                let mut row = Row { id, hash: 0, at: id as usize % GROUP, columns: labels, chunks };
                 let mut hash = 0u64;
                 for (name, value) in row.values() {
                     let own = hashes.get(name).and_then(|own| own.get(value as usize));

@@ -206,7 +206,7 @@ impl<'a> Rows<'a> {
         let content = self.index.columns(places.labels)?;
         (self.series, self.at) = (self.index.group_series((self.group * super::GROUP) as u32), 0);
         self.group += 1;
-        let mut columns: Vec<(usize, Packed<'_>)> = Vec::new();
+        let mut columns: Vec<(usize, Packed<&[u8]>)> = Vec::new();
         let damaged = |reason| self.index.file.corrupt(places.labels.at, reason);
         each_column(&content, self.series, |name, column| columns.push((name, column))).map_err(damaged)?;
         self.columns.clear();

@@ -2,6 +2,8 @@
 //!
 //! What is repeated in such bits, packing finds, so that they take on the disk what their differences would.
 
+use bytes::Bytes;
+
 use crate::chunk::bits::{BitReader, BitWriter, Cursor, put_varint};
 
 /// Numbers between places whose sum is kept.
@@ -9,18 +11,18 @@ const ANCHOR: usize = 32;
 
 /// A column of numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packed<'a> {
+pub(super) struct Packed<B> {
     low: u64,
     width: u32,
-    bits: &'a [u8],
+    bits: B,
 }
 
 /// A column of numbers that is asked for the sum of the first of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sums<'a> {
-    of: Packed<'a>,
+pub(super) struct Sums<B> {
+    of: Packed<B>,
     /// The sums of the first 32, 64, …; `None` where all are the same, or they are few.
-    anchors: Option<Packed<'a>>,
+    anchors: Option<Packed<B>>,
 }
 
 /// Appends a column.
@@ -48,7 +50,7 @@ pub(super) fn put_sums(values: &[u64], out: &mut Vec<u8>) {
     put(&anchors.collect::<Vec<u64>>(), out);
 }
 
-impl<'a> Packed<'a> {
+impl<'a> Packed<&'a [u8]> {
     /// Reads a column of so many numbers.
     pub(super) fn read(cursor: &mut Cursor<'a>, count: usize) -> Result<Self, &'static str> {
         let low = cursor.number()?;
@@ -60,10 +62,17 @@ impl<'a> Packed<'a> {
         Ok(Packed { low, width, bits: cursor.take(bits.div_ceil(8))? })
     }
 
+    /// The same for longer than it is lent; it is a part of `page`.
+    pub(super) fn own(self, page: &Bytes) -> Packed<Bytes> {
+        Packed { low: self.low, width: self.width, bits: page.slice_ref(self.bits) }
+    }
+}
+
+impl<B: AsRef<[u8]>> Packed<B> {
     /// One of the numbers; of a place beyond the last it is any.
     #[inline]
     pub(super) fn get(&self, at: usize) -> u64 {
-        self.low.wrapping_add(BitReader::at(self.bits, at * self.width as usize).take(self.width))
+        self.low.wrapping_add(BitReader::at(self.bits.as_ref(), at * self.width as usize).take(self.width))
     }
 
     /// The first of the numbers, as many as there is room for; each has 32 bits at most.
@@ -74,7 +83,7 @@ impl<'a> Packed<'a> {
             Some(u64::from_le_bytes(word.try_into().ok()?) >> (bit % 8) & mask)
         };
         for (at, slot) in out.iter_mut().enumerate() {
-            *slot = match whole(self.bits, at * width) {
+            *slot = match whole(self.bits.as_ref(), at * width) {
                 Some(number) => self.low.wrapping_add(number) as u32,
                 // What is left at the end.
                 None => self.get(at) as u32,
@@ -83,7 +92,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-impl<'a> Sums<'a> {
+impl<'a> Sums<&'a [u8]> {
     /// Reads a column of so many numbers.
     pub(super) fn read(cursor: &mut Cursor<'a>, count: usize) -> Result<Self, &'static str> {
         let of = Packed::read(cursor, count)?;
@@ -92,6 +101,13 @@ impl<'a> Sums<'a> {
         Ok(Sums { of, anchors })
     }
 
+    /// The same for longer than it is lent; it is a part of `page`.
+    pub(super) fn own(self, page: &Bytes) -> Sums<Bytes> {
+        Sums { of: self.of.own(page), anchors: self.anchors.map(|anchors| anchors.own(page)) }
+    }
+}
+
+impl<B: AsRef<[u8]>> Sums<B> {
     /// One of the numbers.
     pub(super) fn get(&self, at: usize) -> u64 {
         self.of.get(at)
@@ -103,7 +119,7 @@ impl<'a> Sums<'a> {
             return self.of.low.wrapping_mul(at as u64);
         }
         let anchor = at / ANCHOR;
-        let sum = self.anchors.filter(|_| anchor > 0).map_or(0, |anchors| anchors.get(anchor - 1));
+        let sum = self.anchors.as_ref().filter(|_| anchor > 0).map_or(0, |anchors| anchors.get(anchor - 1));
         (anchor * ANCHOR..at).fold(sum, |sum, at| sum.wrapping_add(self.of.get(at)))
     }
 }

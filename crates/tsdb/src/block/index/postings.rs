@@ -20,9 +20,9 @@ const DISTANCES_MAX: u64 = 4096;
 
 /// A page.
 pub(super) struct Postings<'a> {
-    firsts: Packed<'a>,
+    firsts: Packed<&'a [u8]>,
     /// Bytes of the list of each value; `None` where each value has one series.
-    lists: Option<(Sums<'a>, &'a [u8])>,
+    lists: Option<(Sums<&'a [u8]>, &'a [u8])>,
 }
 
 /// The series that have a value.

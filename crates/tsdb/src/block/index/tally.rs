@@ -3,7 +3,7 @@
 use model::LabelsRef;
 use roaring::RoaringBitmap;
 
-use super::group::{Chunks, GROUP};
+use super::group::GROUP;
 use super::{Index, Memo, Near};
 use crate::Error;
 use crate::tally::Counting;
@@ -39,9 +39,8 @@ impl Index {
         let mut memo = if ids.len() * 2 > self.series() as u64 { Memo::ahead() } else { Memo::default() };
         for id in ids {
             self.put_labels(id, &mut memo)?;
-            let Near { group, chunks, .. } = self.group(id, &mut memo.group)?;
-            let count = Chunks::read(chunks, self.group_series(id)).map(|page| page.count(id as usize % GROUP));
-            let count = count.map_err(|reason| self.file.corrupt(self.top.groups[*group].chunks.at, reason))?;
+            let Near { chunks, .. } = self.group(id, &mut memo.group)?;
+            let count = chunks.count(id as usize % GROUP);
             counting.labels(LabelsRef::from_canonical(&memo.text), count, false)?;
         }
         Ok(())
