@@ -151,11 +151,11 @@ impl Index {
                 text.push_str(piece);
                 return Ok(());
             }
-            if known.number != Some(number) {
-                if let Err(error) = self.look_up(name, number, known) {
-                    failed = Some(error);
-                    return Err("a value cannot be read");
-                }
+            if known.number != Some(number)
+                && let Err(error) = self.look_up(name, number, known)
+            {
+                failed = Some(error);
+                return Err("a value cannot be read");
             }
             text.push_str(&name.piece);
             text.push_str(&known.piece);

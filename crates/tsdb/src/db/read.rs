@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use model::{
     Columns, CountRequest, Held, Labels, LabelsRequest, Listing, Metadata, Outline, OutlineRequest, SelectRequest,
     Series, SeriesCounts, SeriesData, SeriesSet, SeriesSource, SourceError, TimeRange,
@@ -51,6 +50,57 @@ pub(super) struct Parts {
     pub(super) floor_ms: i64,
     /// The memory of all series of the answer.
     _held: Arc<Held>,
+}
+
+/// Puts the parts of series together, of one source after the other.
+struct Assembly<P> {
+    series: Vec<(Labels, Vec<P>)>,
+    series_max: usize,
+    /// How many series there were before this source: those are looked for, and none of a source itself, which has each once.
+    before: usize,
+    /// Behind the series that was found last. Blocks have them in the same order, and mostly the same ones, so the next of one is the next here too.
+    next: usize,
+    /// Where series are, by their labels: once one was not the next.
+    known: Option<HashMap<Labels, usize>>,
+}
+
+impl<P> Assembly<P> {
+    fn new(series_max: usize) -> Self {
+        Assembly { series: Vec::new(), series_max, before: 0, next: 0, known: None }
+    }
+
+    fn begin_source(&mut self) {
+        (self.before, self.next) = (self.series.len(), 0);
+        // With those that the last source was the first to have.
+        if let Some(known) = &mut self.known {
+            let new = self.series.iter().enumerate().skip(known.len());
+            known.extend(new.map(|(at, (labels, _))| (labels.clone(), at)));
+        }
+    }
+
+    /// Adds parts of a series, newer than all of it that are there.
+    fn add(&mut self, labels: Labels, parts: impl IntoIterator<Item = P>) -> Result<(), Error> {
+        match self.find(&labels) {
+            Some(at) => {
+                self.series[at].1.extend(parts);
+                self.next = at + 1;
+            }
+            None => self.series.push((labels, parts.into_iter().collect())),
+        }
+        if self.series.len() > self.series_max { Err(too_many(self.series_max)) } else { Ok(()) }
+    }
+
+    fn find(&mut self, labels: &Labels) -> Option<usize> {
+        if self.before == 0 {
+            return None;
+        }
+        if self.series[..self.before].get(self.next).is_some_and(|(own, _)| own == labels) {
+            return Some(self.next);
+        }
+        let all =
+            || self.series[..self.before].iter().enumerate().map(|(at, (labels, _))| (labels.clone(), at)).collect();
+        self.known.get_or_insert_with(all).get(labels).copied()
+    }
 }
 
 /// What a series costs an answer beside its parts: its entries in the table and the list, and its data.
@@ -143,41 +193,22 @@ impl Db {
             })?;
             Ok(found)
         })?;
-        let mut out: Vec<Assembled> = Vec::with_capacity(in_head.len());
-        // What is in one place only needs not be put together.
-        let is_one_place = in_head.is_empty() && view.readable(request.range).nth(1).is_none();
-        let mut known: HashMap<Labels, usize> = HashMap::with_capacity(in_head.len());
-        let mut add = |labels: Labels, part: Part| {
-            if is_one_place {
-                out.push((labels, vec![part]));
-                return Ok(());
-            }
-            match known.entry(labels) {
-                Entry::Occupied(at) => out[*at.get()].1.push(part),
-                Entry::Vacant(slot) => {
-                    out.push((slot.key().clone(), vec![part]));
-                    slot.insert(out.len() - 1);
-                }
-            }
-            if out.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
-        };
+        let mut assembly = Assembly::new(request.series_max);
         for (entry, block) in view.readable(request.range) {
             let cuts = Cuts::new(&view.deletes, entry.number(), block);
             let pieces = cuts.and_then(|cuts| block.pieces(request, &cuts, &mut held));
+            assembly.begin_source();
             for (labels, piece) in unless_damaged(pieces)?.into_iter().flatten() {
                 held.grow(SERIES_BYTES)?;
-                add(labels, Part::Block(piece))?;
+                assembly.add(labels, [Part::Block(piece)])?;
             }
         }
+        assembly.begin_source();
         for Found { labels, frozen, current } in in_head {
-            if let Some((generation, id)) = frozen {
-                add(labels.clone(), Part::Frozen(generation, id))?;
-            }
-            if let Some(snapshot) = current {
-                add(labels, Part::Head(snapshot))?;
-            }
+            let frozen = frozen.map(|(generation, id)| Part::Frozen(generation, id));
+            assembly.add(labels, frozen.into_iter().chain(current.map(Part::Head)))?;
         }
-        Ok((view, out, held))
+        Ok((view, assembly.series, held))
     }
 }
 
@@ -249,5 +280,48 @@ impl SeriesSource for Db {
 
     fn metadata(&self, family: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
         Ok(lock(&self.families).of(family).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_the_same_series_are_together_in_whatever_order_sources_have_them() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut assembly, mut expect) = (Assembly::new(usize::MAX), BTreeMap::<Labels, Vec<usize>>::new());
+            for source in 0..random.usize(1..6) {
+                let mut own: Vec<usize> = (0..30).filter(|_| random.u8(..4) > 0).collect();
+                if random.u8(..3) == 0 {
+                    random.shuffle(&mut own);
+                }
+                assembly.begin_source();
+                for n in own {
+                    let labels = Labels::new(&[("n", &n.to_string())]).expect("valid");
+                    let parts = [source, source + 100];
+                    let parts = &parts[..random.usize(1..=2)];
+                    expect.entry(labels.clone()).or_default().extend(parts);
+                    assembly.add(labels, parts.iter().copied()).expect("no bound");
+                }
+            }
+            assert_eq!(assembly.series.len(), expect.len(), "{seed}");
+            assert_eq!(assembly.series.into_iter().collect::<BTreeMap<_, _>>(), expect, "{seed}");
+        }
+    }
+
+    #[test]
+    fn more_series_than_there_may_be_are_refused() {
+        let mut assembly = Assembly::new(2);
+        for source in 0..2 {
+            assembly.begin_source();
+            for n in ["a", "b"] {
+                assembly.add(Labels::new(&[("n", n)]).expect("valid"), [source]).expect("two");
+            }
+        }
+        assembly.add(Labels::new(&[("n", "c")]).expect("valid"), [2]).expect_err("a third one");
     }
 }
