@@ -51,6 +51,13 @@ impl Exceeded {
     pub fn kind(&self) -> Kind {
         if self.own.saturating_add(self.more) > self.bytes_max { Kind::Invalid } else { Kind::Overloaded }
     }
+
+    /// The same, where what another claim holds is for the same piece of work.
+    pub fn beside(self, claim: &Claim) -> Self {
+        // With what it has taken ahead.
+        let also = claim.0.taken.load(Ordering::Relaxed).min(self.others);
+        Exceeded { own: self.own + also, others: self.others - also, ..self }
+    }
 }
 
 impl From<Exceeded> for SourceError {

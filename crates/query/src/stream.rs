@@ -82,14 +82,15 @@ impl Begun {
         let room = text.size().min(PIECE_ROOM);
         // Not of the query's claim, which gives all of its memory back when the query has ended: the connection can have pieces after that.
         let mut held = context.memory.claim().hold();
-        held.grow(room)?;
+        let beside = |exceeded: model::Exceeded| exceeded.beside(context.cancel.claim());
+        held.grow(room).map_err(beside)?;
         let mut plain = Vec::with_capacity(room);
         if text.write(&mut plain, PIECE_BYTES) {
             drop(held);
             return Ok(Begun::Whole(sent(&context.memory, plain)));
         }
         // For all pieces, so that none that comes later fails for want of memory: there would be no status to say so.
-        held.grow_to(PIECES_MAX * PIECE_ROOM)?;
+        held.grow_to(PIECES_MAX * PIECE_ROOM).map_err(beside)?;
         // Who has no room for it sends it as it is.
         let coding = accepted.coding.filter(|coding| held.grow_if_free(Coder::memory(*coding)));
         let coder = coding.and_then(|coding| Coder::new(coding, None).ok());

@@ -274,6 +274,30 @@ async fn pieces_are_counted_until_the_last_one_is_gone() {
 }
 
 #[tokio::test]
+async fn who_has_no_room_for_pieces_is_told_to_ask_for_less_unless_others_have_it() {
+    let room = 3 * SERIES * CELLS;
+    let mut statuses = Vec::new();
+    for more in 0..24 {
+        let memory = Budget::new("queries", room + more * PIECE_BYTES);
+        let server = Server::with_memory(&["--query-cache-bytes", "0"], memory.clone());
+        fill(&server);
+        // Of samples as they are stored, so that nothing is given back before the answer is made.
+        let (status, body) = server.get("/api/v1/query?query=many[10001s]&time=1700000000").await;
+        if status != StatusCode::OK {
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{more}: {body}");
+            assert!(body.contains("ask for less at once"), "{body}");
+        }
+        statuses.push(status);
+        no_query_is_left(&server).await;
+        assert_eq!(memory.held(), 0);
+    }
+    // From some size on it is answered, and just below there is room for all but the pieces.
+    let refused = statuses.iter().take_while(|status| **status != StatusCode::OK).count();
+    assert!((4..20).contains(&refused), "{statuses:?}");
+    assert!(statuses[refused..].iter().all(|status| *status == StatusCode::OK), "{statuses:?}");
+}
+
+#[tokio::test]
 async fn an_element_that_is_longer_than_a_piece_is_counted_though_there_is_no_room() {
     let memory = Budget::new("queries", 100 << 20);
     let server = Server::with_memory(&["--query-cache-bytes", "0"], memory.clone());
