@@ -2,7 +2,7 @@
 //!
 //! A read takes whole pages: the series of one metric lie together in a block, so what the next of them needs is there already. Pages that lie together and are
 //! missing are one request; who needs a page that another one is fetching waits for it. Reads that go on where an earlier request ended take twice as many pages each
-//! time, so a query over much of a block is a few requests; the threads of a query read at a place of their own each, so some of such ends are known of a block.
+//! time, as long as there is memory for it, so a query over much of a block is a few requests; the threads of a query read at a place of their own each, so some of such ends are known of a block.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -142,8 +142,10 @@ impl Pages {
         let mut state = self.lock();
         let mut end = numbers.start;
         let ends = state.last.get(key).into_iter().flatten();
-        // Half of the memory for all places of the object that are read on from, so that none takes what was read for another.
-        let ahead_max = self.bytes_max as u64 / PAGE_BYTES / (2 * ends.clone().count().max(1)) as u64;
+        // Half of the memory for all places of the object that are read on from, so that none takes what was read for another. A place of a single page is not
+        // one yet.
+        let going_on = ends.clone().filter(|(next, pages)| *pages > 1 || *next == numbers.start).count().max(1);
+        let ahead_max = self.bytes_max as u64 / PAGE_BYTES / (2 * going_on) as u64;
         let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max();
         let ahead = ahead.unwrap_or(0).min(ahead_max);
         let last = numbers.end.max(numbers.start + ahead).min(numbers.start + RUN_MAX).min(count);
@@ -286,6 +288,18 @@ mod tests {
             read.check(at * P..at * P + 1, &[at * P..(at + 1) * P]);
         }
         read.check(15 * P..15 * P + 1, &[15 * P..16 * P]);
+    }
+
+    #[test]
+    fn single_pages_here_and_there_leave_the_memory_to_who_reads_on() {
+        let (pages, object) = (pages(64 * P), object(100 * P));
+        let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
+        for at in (0..ENDS_MAX as u64 - 1).map(|n| 80 + 2 * n) {
+            read.check(at * P..at * P + 1, &[at * P..(at + 1) * P]);
+        }
+        for (at, taken) in [(0, 1), (1, 2), (3, 4), (7, 8), (15, 16)] {
+            read.check(at * P..at * P + 1, &[at * P..(at + taken) * P]);
+        }
     }
 
     #[test]
