@@ -79,6 +79,7 @@ fn merge(tree: &mut Value) -> Result<(), Error> {
             if map.contains_key("<<") { tree.apply_merge().map_err(error) } else { Ok(()) }
         }
         Value::Sequence(list) => list.iter_mut().try_for_each(merge),
+        Value::Tagged(tagged) => merge(&mut tagged.value),
         _ => Ok(()),
     }
 }
@@ -103,6 +104,7 @@ fn as_texts(tree: &mut Value, is_text: &dyn Fn(&str) -> bool) {
             }
         }
         Value::Sequence(list) => list.iter_mut().for_each(|one| as_texts(one, is_text)),
+        Value::Tagged(tagged) => as_texts(&mut tagged.value, is_text),
         _ => {}
     }
 }
@@ -273,6 +275,8 @@ mod tests {
         let read_chained = read(chained).expect("reads");
         assert_eq!(read_chained["c"], map(&[("x", "1"), ("y", "3")]));
         assert_eq!(read_chained["d"], map(&[("x", "5"), ("y", "3"), ("z", "6")]));
+        let tagged: Value = from_str_with_merges("b: &b {x: 1}\na: !t {<<: *b}", &|_| true).expect("reads");
+        assert!(matches!(&tagged["a"], Value::Tagged(one) if one.value["x"] == "1"), "{tagged:?}");
         let lists: BTreeMap<String, Vec<String>> =
             from_str_with_merges("<<: {a: [1, true, x]}", &|_| true).expect("reads");
         assert_eq!(lists["a"], ["1", "true", "x"]);
