@@ -17,6 +17,7 @@ mod tests;
 mod times;
 mod write;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -305,9 +306,26 @@ impl Block {
         })
     }
 
-    /// As [`Block::read`], for who goes through a whole block once: what it needs is not kept, where it would drive out what queries need again.
-    pub(crate) fn read_once(&self, chunks: &[ChunkRef], range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        self.read_by(chunks, range, out, |place, rest, run| self.read_times(place, rest, run).map(Arc::new))
+    /// As [`Block::read`], for who goes through a whole block once: the times that series share are kept for the next of them, and not where they would drive
+    /// out what queries need again.
+    pub(crate) fn read_once(
+        &self,
+        chunks: &[ChunkRef],
+        range: TimeRange,
+        recent: &mut Recent,
+        out: &mut Columns,
+    ) -> Result<(), Error> {
+        self.read_by(chunks, range, out, |place, rest, run| {
+            if let Some((_, times)) = recent.0.iter().find(|(at, _)| *at == place.at) {
+                return Ok(times.clone());
+            }
+            let times = Arc::new(self.read_times(place, rest, run)?);
+            if recent.0.len() == RECENT_MAX {
+                recent.0.pop_front();
+            }
+            recent.0.push_back((place.at, times.clone()));
+            Ok(times)
+        })
     }
 
     /// Decodes chunks, with times that `times` has for the first of some.
@@ -316,7 +334,7 @@ impl Block {
         chunks: &[ChunkRef],
         range: TimeRange,
         out: &mut Columns,
-        times: impl Fn(Place, &[ChunkRef], &mut Run) -> Result<Arc<Vec<i64>>, Error>,
+        mut times: impl FnMut(Place, &[ChunkRef], &mut Run) -> Result<Arc<Vec<i64>>, Error>,
     ) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let end = last.at.saturating_add(u64::from(last.bytes));
@@ -381,6 +399,13 @@ impl Block {
         self.file.corrupt(at, reason)
     }
 }
+
+/// Columns of times of a block that were decoded last, with where they lie.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(VecDeque<(u64, Arc<Vec<i64>>)>);
+
+/// Columns that are kept so: as many as the chunks of a series that is not in more than some days of a block, with 8 KB each.
+const RECENT_MAX: usize = 16;
 
 /// Columns of times that lie one behind the other.
 #[derive(Default)]

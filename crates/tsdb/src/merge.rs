@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Cancel, Columns, Held, Labels, Mark, TimeRange};
 
 use crate::Error;
-use crate::block::{Block, Memo, Writer};
+use crate::block::{Block, Memo, Recent, Writer};
 use crate::columns::{View, merge_newer};
 use crate::db::Pace;
 use crate::deletes::{self, Cuts};
@@ -88,8 +88,9 @@ pub(crate) fn merge(
 ) -> Result<Merged, Error> {
     let mut is_whole = true;
     let mut at: Vec<u32> = vec![0; sources.len()];
-    let (mut current, mut memos) = (Vec::new(), Vec::new());
+    let (mut current, mut memos, mut recent) = (Vec::new(), Vec::new(), Vec::new());
     for (block, _) in sources {
+        recent.push(Recent::default());
         let mut memo = Memo::ahead();
         current.push(entry(block, 0, &mut memo)?);
         memos.push(memo);
@@ -112,7 +113,7 @@ pub(crate) fn merge(
             let cuts = cuts.of(at[n]);
             is_whole &= cuts.is_empty() && chunks.first().is_none_or(|first| keep.contains(first.range.start_ms));
             piece.clear();
-            block.read_once(&chunks, keep, &mut piece)?;
+            block.read_once(&chunks, keep, &mut recent[n], &mut piece)?;
             deletes::apply(&cuts, Mark::default(), &mut piece);
             merge_newer(&mut samples, Mark::default(), &piece);
             at[n] += 1;

@@ -11,7 +11,7 @@ use model::{Columns, Labels, Mark, TimeRange};
 use super::flush::Writers;
 use super::{Db, lock};
 use crate::Error;
-use crate::block::{Block, ChunkRef, Memo};
+use crate::block::{Block, ChunkRef, Memo, Recent};
 use crate::columns::merge_newer;
 use crate::deletes::{self, Cuts};
 use crate::offsets::Offsets;
@@ -23,7 +23,7 @@ pub struct Loader<'a> {
     range: TimeRange,
     writers: Writers<'a>,
     /// The blocks that there are, from the oldest written to the newest.
-    known: Vec<Follower>,
+    known: Vec<(Follower, Recent)>,
     /// What is known of a series, what of it a block has, and what is new.
     scratch: [Columns; 3],
 }
@@ -74,7 +74,7 @@ impl Db {
         let view = self.view();
         let known = view.readable(range).map(|(entry, block)| {
             let cuts = Cuts::new(&view.deletes, entry.number(), block)?;
-            Ok(Follower::new(block.clone(), cuts))
+            Ok((Follower::new(block.clone(), cuts), Recent::default()))
         });
         let known = known.collect::<Result<_, Error>>()?;
         let writers = Writers::new(self, Offsets::default());
@@ -89,13 +89,13 @@ impl Loader<'_> {
         let [known, piece, new] = &mut self.scratch;
         known.clear();
         new.clear();
-        for follower in &mut self.known {
+        for (follower, recent) in &mut self.known {
             let block = follower.block.clone();
             let Some(chunks) = follower.chunks_of(labels)? else { continue };
             let from = chunks.partition_point(|chunk| chunk.range.end_ms < range.start_ms);
             let to = chunks.partition_point(|chunk| chunk.range.start_ms <= range.end_ms);
             piece.clear();
-            block.read_once(chunks.get(from..to).unwrap_or(&[]), range, piece)?;
+            block.read_once(chunks.get(from..to).unwrap_or(&[]), range, recent, piece)?;
             deletes::apply(&follower.deleted(), Mark::default(), piece);
             merge_newer(known, Mark::default(), piece);
         }
