@@ -10,11 +10,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{CountRequest, Held, LabelsRef, SeriesCounts, SourceError};
+use rayon::prelude::*;
 use roaring::{MultiOps as _, RoaringBitmap};
 
 use super::orders::Ordered;
 use super::read::unless_damaged;
-use super::{Db, View};
+use super::{Db, Named, View};
 use crate::Error;
 use crate::block::{Block, Memo};
 use crate::deletes::Cuts;
@@ -304,21 +305,20 @@ fn in_one_block(
     Ok(Some(lives.into_iter().enumerate().map(own).collect()))
 }
 
-/// What the blocks have of the request, those that have anything. `None` where series have to be read.
+/// What the blocks have of the request, those that have anything. `None` where series have to be read. On a thread of a pool the others of it help.
 fn in_blocks(view: &View, request: &CountRequest) -> Result<Option<Vec<InBlock>>, Error> {
     // What was left out of windows that are longer than the range may be the newest.
     if view.resolution_ms(request.range) > request.range.end_ms.saturating_sub(request.range.start_ms) {
         return Ok(None);
     }
-    let mut blocks = Vec::new();
-    for (entry, block) in view.readable(request.range) {
-        let told = unless_damaged(in_block(entry, block, view, request))?;
-        let Some(own) = told.flatten() else { return Ok(None) };
-        if !own.live.is_empty() || !own.ended.is_empty() {
-            blocks.push(own);
-        }
-    }
-    Ok(Some(blocks))
+    let readable: Vec<&Named> = view.readable(request.range).collect();
+    let look = |(entry, block): &&Named| unless_damaged(in_block(entry, block, view, request)).map(Option::flatten);
+    let told: Vec<Option<InBlock>> = match rayon::current_thread_index() {
+        Some(_) => readable.par_iter().map(look).collect::<Result<_, _>>()?,
+        None => readable.iter().map(look).collect::<Result<_, _>>()?,
+    };
+    let blocks: Option<Vec<InBlock>> = told.into_iter().collect();
+    Ok(blocks.map(|all| all.into_iter().filter(|own| !own.live.is_empty() || !own.ended.is_empty()).collect()))
 }
 
 /// What a block has of the request. `None` where its series have to be read.

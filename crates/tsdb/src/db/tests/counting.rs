@@ -52,8 +52,9 @@ fn newest(db: &Db, matchers: &[Matcher], range: TimeRange, by: Option<&str>) -> 
     Some(out)
 }
 
-/// Compares over random ranges and matchers; how many the index could tell.
+/// Compares over random ranges and matchers, alone and with others of a pool; how many the index could tell.
 fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("starts");
     let half = || Matcher::equal("half", "odd");
     let some = Matcher::new(MatchOp::Regex, "series", "1.*").expect("compiles");
     let mut told = 0;
@@ -64,7 +65,9 @@ fn compare(db: &Db, random: &mut fastrand::Rng, seed: u64) -> usize {
         matchers.extend(random.bool().then(half));
         matchers.extend(random.bool().then(|| some.clone()));
         let by = [None, Some("half"), Some("series"), Some("absent")][random.usize(0..4)];
-        if let Some(counts) = counted(db, &matchers, range, by) {
+        let alone = counted(db, &matchers, range, by);
+        assert_eq!(pool.install(|| counted(db, &matchers, range, by)), alone, "seed {seed}, with others of a pool");
+        if let Some(counts) = alone {
             let expect = newest_by_reading(db, &matchers, range, by);
             assert_eq!(counts, numbers(&expect), "seed {seed}, {range:?}, {matchers:?}, by {by:?}");
             let newest = newest(db, &matchers, range, by).expect("it can tell these too");
