@@ -161,7 +161,10 @@ pub(crate) struct Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.active.entries().by_id.remove(&self.entry.id);
+        let mut entries = self.active.entries();
+        entries.by_id.remove(&self.entry.id);
+        // Who sees that it has left sees that its place is free.
+        drop(self.admitted.take());
     }
 }
 

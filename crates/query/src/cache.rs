@@ -8,7 +8,7 @@ mod key;
 mod marked;
 mod steps;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{Budget, Cancel, Claim, Columns, Labels, SeriesSource, TimeRange};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -45,6 +45,8 @@ type Kept = Store<Key, Arc<Extent>, ByBytes, std::hash::RandomState, Evictions>;
 pub(crate) struct Cache {
     store: Option<Kept>,
     claim: Claim,
+    /// Held by whoever adds one.
+    keeping: Mutex<()>,
     metrics: Metrics,
 }
 
@@ -139,7 +141,7 @@ impl Cache {
             .map_err(|e| failed(&e))?;
         let evictions = Evictions(metrics.evictions.clone());
         let store = (bytes_max > 0).then(|| Store::with_options(options, ByBytes, Default::default(), evictions));
-        Ok(Cache { store, claim: memory.claim(), metrics })
+        Ok(Cache { store, claim: memory.claim(), keeping: Mutex::default(), metrics })
     }
 
     /// The value of an expression, given with its text, at all steps, of which those are evaluated that are not known; `evaluate` does so for some of the
@@ -174,7 +176,7 @@ impl Cache {
             infos.dedup();
             let matrix = pieces.pop().unwrap_or_default();
             if let Some(mark) = marked.mark().filter(|_| stats.samples_read >= SAMPLES_MIN) {
-                self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos }, cancel.claim());
+                self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos });
             }
             return Ok(Evaluation { value: Value::Matrix(matrix), warnings: Vec::new(), infos, stats });
         }
@@ -219,24 +221,26 @@ impl Cache {
         infos.dedup();
         // One that has all steps stays as it is as long as it holds.
         if !todo.is_empty() && (extent.is_some() || stats.samples_read >= SAMPLES_MIN) {
-            self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos }, cancel.claim());
+            self.keep(store, key, Of { mark, steps, matrix: &matrix, infos: &infos });
         }
         Ok(Evaluation { value: Value::Matrix(matrix), warnings: Vec::new(), infos, stats })
     }
 
     /// Keeps a copy of an answer, where it is not larger than all that may be kept and there is memory for both.
-    fn keep(&self, store: &Kept, key: Key, of: Of<'_>, claim: &Claim) {
+    fn keep(&self, store: &Kept, key: Key, of: Of<'_>) {
         let Of { mark, steps, matrix, infos } = of;
         let bytes = EXTENT_BYTES + key.bytes() + bytes_of(matrix);
-        let mut held = claim.hold();
+        // What one has taken for its copy is not yet in what another one sums up.
+        let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.claim.hold();
         if bytes as u64 > store.capacity() || !held.grow_if_free(bytes) {
             return;
         }
         let extent = Extent { mark, steps, series: matrix.to_vec(), infos: infos.to_vec() };
-        drop(held);
         // Else the one that it takes the place of would count as one that had to go.
         store.remove(&key);
         store.insert(key, Arc::new(extent));
+        held.keep();
         self.told(store);
     }
 

@@ -25,8 +25,8 @@ use crate::top::Top;
 
 /// Why a query ends that somebody asked to stop.
 const BY_REQUEST: &str = "it was cancelled by request";
-/// How long before a query's time is up it is told what it waited for.
-const TELL: Duration = Duration::from_millis(10);
+/// How long after a query's time is up storage may still say what the query waited for in vain.
+const TELL: Duration = Duration::from_secs(5);
 /// How long running queries may go on once the process was asked to stop. Well below the 30 s after which Kubernetes kills.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -173,7 +173,7 @@ impl Executor {
                 self.metrics.cancelled_by_request.inc();
                 Err(Error::Canceled(BY_REQUEST))
             }
-            () = tokio::time::sleep(timeout) => Err(Error::Timeout(self.stage(entry))),
+            () = is_over(timeout, entry) => Err(Error::Timeout(self.stage(entry))),
             () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled("the server is shutting down")),
         };
         if matches!(result, Err(Error::Timeout(_))) {
@@ -227,8 +227,8 @@ impl Executor {
         W: FnOnce(&Context) -> Result<T, Error> + Send + 'static,
     {
         let entry = listed.entry.clone();
-        entry.reach(Progress::Queue);
         let (waiting, began) = (Held::new(&self.metrics.waiting), tokio::time::Instant::now());
+        entry.reach(Progress::Queue);
         let closed = |_| Error::Internal("the queue of queries is closed".to_owned());
         let place = self.running.clone().acquire_owned().await.map_err(closed)?;
         entry.reach(Progress::Evaluation);
@@ -240,6 +240,8 @@ impl Executor {
         let top = self.top.clone();
         self.pool.spawn(move || {
             let result = if context.cancel.is_cancelled() {
+                // With all that it holds, before the query leaves the list.
+                drop(work);
                 Err(Error::Canceled("nobody waits for it"))
             } else {
                 let began = Stopwatch::start();
@@ -271,12 +273,13 @@ impl Executor {
                 _ => Error::from(e),
             });
         }
-        // A little sooner than the time is up, since who waited in vain is told how far storage is.
-        let reached = self.reader.reached(positions, timeout.saturating_sub(TELL)).await;
+        let reached = self.reader.reached(positions, timeout).await;
         reached.map_err(|e| match e.kind {
             Kind::Invalid => Error::parameter(OFFSETS_NAME, e.message),
             _ => Error::from(e),
-        })
+        })?;
+        // They were in time, and to ask for them took too long.
+        if arrived.elapsed() < timeout { Ok(()) } else { Err(Error::Timeout(self.stage(entry))) }
     }
 
     fn stage(&self, entry: &Entry) -> Stage {
@@ -285,6 +288,14 @@ impl Executor {
             Progress::Queue => Stage::Queue,
             Progress::Evaluation | Progress::Answer => Stage::Evaluation,
         }
+    }
+}
+
+/// Resolves when the time of a query is up. One that waits for records by name is told by storage how far these are, which takes a moment.
+async fn is_over(timeout: Duration, entry: &Entry) {
+    tokio::time::sleep(timeout).await;
+    if entry.progress() == Progress::CatchUp && !entry.subject.positions.is_empty() {
+        tokio::time::sleep(TELL).await;
     }
 }
 

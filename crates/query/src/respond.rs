@@ -107,8 +107,12 @@ impl From<Option<Bytes>> for Reply {
 
 /// Bytes that hold their memory of a budget until they are dropped.
 pub(crate) fn sent(memory: &Budget, bytes: Vec<u8>) -> Bytes {
-    let claim = memory.claim();
-    // They are there; and what was held for them was given back a moment ago.
+    sent_of(memory.claim(), bytes)
+}
+
+/// The same, by a claim that may hold memory for them already, and holds that of nothing else.
+pub(crate) fn sent_of(claim: Claim, bytes: Vec<u8>) -> Bytes {
+    // They are there, whether they fit or not.
     claim.set(bytes.len());
     Bytes::from_owner(Sent { bytes, _claim: claim })
 }

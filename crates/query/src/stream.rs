@@ -20,7 +20,7 @@ use crate::compress::{Accepted, Coder};
 use crate::error::Error;
 use crate::execute::{Context, Job};
 use crate::parts::{Parts, Text};
-use crate::respond::{Reply, sent};
+use crate::respond::{Reply, sent_of};
 
 /// Bytes of a piece before it is compressed: a millisecond or two of work, beside which the way to a thread of queries and back is little.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
@@ -81,13 +81,14 @@ impl Begun {
     fn of(mut text: Text, accepted: Accepted, api: &Api, context: &Context) -> Result<Begun, Error> {
         let room = text.size().min(PIECE_ROOM);
         // Not of the query's claim, which gives all of its memory back when the query has ended: the connection can have pieces after that.
-        let mut held = context.memory.claim().hold();
+        let claim = context.memory.claim();
+        let mut held = claim.hold();
         let beside = |exceeded: model::Exceeded| exceeded.beside(context.cancel.claim());
         held.grow(room).map_err(beside)?;
         let mut plain = Vec::with_capacity(room);
         if text.write(&mut plain, PIECE_BYTES) {
-            drop(held);
-            return Ok(Begun::Whole(sent(&context.memory, plain)));
+            held.keep();
+            return Ok(Begun::Whole(sent_of(claim, plain)));
         }
         // For all pieces, so that none that comes later fails for want of memory: there would be no status to say so.
         held.grow_to(PIECES_MAX * PIECE_ROOM).map_err(beside)?;

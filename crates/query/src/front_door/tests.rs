@@ -63,9 +63,10 @@ async fn headers_of_one_connection_stay_on_it_and_the_token_is_weirs_own() {
 
 #[tokio::test]
 async fn a_component_that_is_not_there_is_a_bad_gateway_with_the_reason() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let authority: Authority = free.local_addr().expect("an address").to_string().parse().expect("an authority");
-    drop(free);
+    // Nobody else gets the port, and nobody listens on it.
+    let bound = tokio::net::TcpSocket::new_v4().expect("a socket");
+    bound.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let authority: Authority = bound.local_addr().expect("an address").to_string().parse().expect("an authority");
     let registry = Registry::new();
     let door = door(authority.clone(), &registry, ANSWER_TIMEOUT);
     let (status, headers, body) = ask(&door, get_rules()).await;

@@ -1,6 +1,6 @@
 //! Freshness, time limits, bounds, cancellation, shutdown.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -58,8 +58,12 @@ async fn a_query_that_takes_too_long_is_told_and_stopped() {
     let server = Server::new();
     let (events, happened) = mpsc::sync_channel(2);
     server.memory.behave(Behaviour::UntilCancelled(events));
-    server.refused(&format!("{SERIES}&timeout=20ms"), 503, "timeout", "query timed out in expression evaluation").await;
+    let path = format!("{SERIES}&timeout=1s");
+    let mut query = pin!(server.refused(&path, 503, "timeout", "query timed out in expression evaluation"));
+    // Nobody looks at the time before it has begun.
+    assert!(is_pending(query.as_mut()).await);
     assert_eq!(happened.recv_timeout(LONG), Ok("begun"));
+    query.await;
     assert_eq!(happened.recv_timeout(LONG), Ok("cancelled"));
     assert_eq!(server.metric("weir_query_timeouts_total"), 1.0);
     assert_eq!(server.metric("weir_query_cancelled_total"), 0.0);

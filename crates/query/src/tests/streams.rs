@@ -192,7 +192,10 @@ async fn a_client_that_hangs_up_ends_the_answer() {
         assert!(listed.contains("\"kind\":\"query_range\""), "{listed}");
         drop(body);
         no_query_is_left(&server).await;
-        assert_eq!(memory.held(), 0);
+        // What counted it goes right after its place in the list, on the thread that ended it.
+        while memory.held() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(server.metric("weir_query_cancelled_total"), 2.0);
 }
