@@ -97,6 +97,7 @@ fn nodes(
     urls: &[String],
     copies: u32,
     token: Option<Token>,
+    changes_timeout: Duration,
     metrics: &metrics::Metrics,
 ) -> Result<Vec<Arc<node::Node>>, Error> {
     let of = u32::try_from(urls.len()).unwrap_or(u32::MAX);
@@ -107,7 +108,7 @@ fn nodes(
     let mut nodes = Vec::new();
     for (number, url) in (0..).zip(urls) {
         let replica = Replica { number, of, copies };
-        match node::Node::new(url, replica, token.clone(), metrics) {
+        match node::Node::new(url, replica, token.clone(), changes_timeout, metrics) {
             Ok(node) => nodes.push(Arc::new(node)),
             Err(reason) => problems.push(reason),
         }

@@ -11,7 +11,7 @@ use tsdb::disk::simulated::Simulated;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Parser)]
 struct Cli {
@@ -114,8 +114,11 @@ async fn a_full_disk_fills_memory_and_then_waits_while_queries_go_on_and_is_left
         running.place.write(written).await;
         written += 1;
     }
-    assert!(running.metric("weir_storage_disk_full") >= 1.0, "of flushes, and perhaps of merges");
-    assert!(running.metric("weir_storage_failed_writes_total") >= 1.0);
+    // Of flushes, and perhaps of merges, by threads of their own.
+    let counted = |name| running.metric(name) >= 1.0;
+    running
+        .until("told", || ["weir_storage_disk_full", "weir_storage_failed_writes_total"].into_iter().all(counted))
+        .await;
     assert!(!running.read().is_empty(), "queries go on");
     disk.set_capacity(usize::MAX);
     running.started.reader.caught_up(PATIENCE).await.expect("goes on when there is room");
@@ -141,13 +144,14 @@ async fn samples_are_left_out_of_old_blocks_and_the_figures_say_so() {
     assert_eq!(running.read().len(), 600);
     // Flushed at the end, and old when it starts again.
     let running = running.stop().await.start(&disk).await;
-    running.until("done", || running.metric("weir_storage_downsampled_blocks_total") == 1.0).await;
+    // The last of the figures that are told.
+    running.until("done", || running.metric("weir_storage_downsampling_written_bytes_total") > 0.0).await;
+    assert_eq!(running.metric("weir_storage_downsampled_blocks_total"), 1.0);
     let kept: Vec<i64> = (0..10).flat_map(|minute| [minute * 60_000 + 1000, (minute + 1) * 60_000]).collect();
     assert_eq!(running.read(), kept);
     assert_eq!(running.metric("weir_storage_downsampling_read_samples_total"), 600.0);
     assert_eq!(running.metric("weir_storage_downsampling_kept_samples_total"), 20.0);
     assert!(running.metric("weir_storage_downsampling_read_bytes_total") > 0.0);
-    assert!(running.metric("weir_storage_downsampling_written_bytes_total") > 0.0);
     running.stop().await;
 }
 

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use super::freshness::Freshness;
 use super::metrics::Metrics;
-use super::node::{Fault, Node, block};
+use super::node::{CHANGES_TIMEOUT, Fault, Node, block};
 use super::poll::Poll;
 use super::{Changes, ChangesRequest, Mark, Reader, merge, nodes};
 use crate::Error;
@@ -63,8 +63,19 @@ struct Gathering {
 impl FanOut {
     /// A reader of the nodes at `urls`, in the order of their replica numbers, each partition on `copies` of them; must be called on a runtime.
     pub fn new(urls: &[String], copies: u32, token: Option<Token>, registry: &Registry) -> Result<FanOut, Error> {
+        Self::with_changes_timeout(urls, copies, token, CHANGES_TIMEOUT, registry)
+    }
+
+    /// The same, where each node has so long to tell what changed.
+    pub fn with_changes_timeout(
+        urls: &[String],
+        copies: u32,
+        token: Option<Token>,
+        changes_timeout: Duration,
+        registry: &Registry,
+    ) -> Result<FanOut, Error> {
         let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
-        let nodes = nodes(urls, copies, token, &metrics)?;
+        let nodes = nodes(urls, copies, token, changes_timeout, &metrics)?;
         let (freshness, handle) = (Freshness::new(nodes.len()), Handle::current());
         let poll = Poll::start(&nodes, &handle);
         Ok(FanOut { nodes, copies, freshness, handle, poll, partial: metrics.partial })

@@ -27,10 +27,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Longest time for an answer; a query's own timeout is mostly shorter.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// Longest time for what changed, which saves less than it.
-const CHANGES_TIMEOUT: Duration = Duration::from_millis(500);
-/// For how long a node that did not tell what changed is not asked for that again.
-const CHANGES_PAUSE: Duration = Duration::from_secs(5);
+/// Longest time for what changed, which saves less than it, unless told otherwise.
+pub(super) const CHANGES_TIMEOUT: Duration = Duration::from_millis(500);
+/// For so many times as long a node that did not tell what changed is not asked for that again.
+const CHANGES_PAUSE: u32 = 10;
 /// Largest answer. It is held while it is evaluated: at two bytes a sample, five times what a query may hold decoded.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 /// Text of a refusal that is passed on.
@@ -67,6 +67,7 @@ pub(super) struct Node {
     token: Option<Token>,
     /// Whether it did not answer the last question.
     down: AtomicBool,
+    changes_timeout: Duration,
     /// Until when it is not asked what changed.
     changes_paused_until: Mutex<Option<Instant>>,
     up: IntGauge,
@@ -75,7 +76,13 @@ pub(super) struct Node {
 
 impl Node {
     /// Nothing is connected yet. The error says what is wrong with the address.
-    pub(super) fn new(url: &str, replica: Replica, token: Option<Token>, metrics: &Metrics) -> Result<Node, String> {
+    pub(super) fn new(
+        url: &str,
+        replica: Replica,
+        token: Option<Token>,
+        changes_timeout: Duration,
+        metrics: &Metrics,
+    ) -> Result<Node, String> {
         let name = url.trim().trim_end_matches('/').to_owned();
         let wrong = |reason: &str| format!("--storage-urls: {url:?} {reason}");
         let base = Url::parse(&name).map_err(|e| wrong(&format!("is not a URL: {e}")))?;
@@ -94,7 +101,7 @@ impl Node {
         let up = metrics.up.with_label_values(&[&name]);
         let failures = metrics.failures.with_label_values(&[&name]);
         let (down, changes_paused_until) = (AtomicBool::new(false), Mutex::default());
-        Ok(Node { name, replica, base, client, token, down, changes_paused_until, up, failures })
+        Ok(Node { name, replica, base, client, token, down, changes_timeout, changes_paused_until, up, failures })
     }
 
     /// Asks, once more where the connection breaks: no question changes anything.
@@ -129,11 +136,11 @@ impl Node {
             return Changes::unknown(request.range);
         }
         let question = Question::Changes(request);
-        let asked = tokio::time::timeout(CHANGES_TIMEOUT, self.attempts(&question)).await;
+        let asked = tokio::time::timeout(self.changes_timeout, self.attempts(&question)).await;
         if let Ok(Ok(answer)) = asked {
             return answer.changes.unwrap_or_else(|| Changes::unknown(request.range));
         }
-        *self.changes_paused() = Some(now + CHANGES_PAUSE);
+        *self.changes_paused() = Some(now + CHANGES_PAUSE * self.changes_timeout);
         Changes::unknown(request.range)
     }
 

@@ -13,7 +13,7 @@ use runtime::Token;
 use tokio::runtime::Handle;
 
 use super::metrics::Metrics;
-use super::node::{Fault, Node, block};
+use super::node::{CHANGES_TIMEOUT, Fault, Node, block};
 use super::poll::Poll;
 use super::{Changes, ChangesRequest, Mark, Reader, nodes};
 use crate::Error;
@@ -30,8 +30,18 @@ pub struct Remote {
 impl Remote {
     /// A reader of the node at `url`; must be called on a runtime.
     pub fn new(url: &str, token: Option<Token>, registry: &Registry) -> Result<Remote, Error> {
+        Self::with_changes_timeout(url, token, CHANGES_TIMEOUT, registry)
+    }
+
+    /// The same, where the node has so long to tell what changed.
+    pub fn with_changes_timeout(
+        url: &str,
+        token: Option<Token>,
+        changes_timeout: Duration,
+        registry: &Registry,
+    ) -> Result<Remote, Error> {
         let metrics = Metrics::new(registry).map_err(|e| Error::Start(e.to_string()))?;
-        let mut nodes = nodes(&[url.to_owned()], 1, token, &metrics)?;
+        let mut nodes = nodes(&[url.to_owned()], 1, token, changes_timeout, &metrics)?;
         let handle = Handle::current();
         let poll = Poll::start(&nodes, &handle);
         Ok(Remote { node: nodes.remove(0), handle, poll })

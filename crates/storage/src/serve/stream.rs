@@ -64,7 +64,7 @@ pub(super) async fn answer(
     let running = server.clone();
     // Bounded by its place, and it ends when the channel does.
     tokio::task::spawn_blocking(move || {
-        let (_place, _running) = (place, running.metrics.running());
+        let (_running, _place) = (running.metrics.running(), place);
         let mut sink = Sink { sender, held: Vec::new() };
         match work(running.node.reader.as_ref()) {
             // An answer that is not read to its end is no failure of this side.

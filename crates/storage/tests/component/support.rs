@@ -19,7 +19,7 @@ use serde_json::Value;
 use storage::Reader;
 use tower::ServiceExt as _;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Parser)]
 struct Cli {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Longest wait for what must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Partitions of the log, as by default.
 pub(crate) const PARTITIONS: u32 = 4;
 
@@ -184,12 +184,12 @@ pub(crate) fn install_crypto() {
 
 pub(crate) fn remote(url: &str, token: Option<Token>) -> Remote {
     install_crypto();
-    Remote::new(url, token, &Registry::new()).expect("an address")
+    Remote::with_changes_timeout(url, token, PATIENCE, &Registry::new()).expect("an address")
 }
 
 pub(crate) fn fan_out(urls: &[String], copies: u32) -> FanOut {
     install_crypto();
-    FanOut::new(urls, copies, None, &Registry::new()).expect("addresses")
+    FanOut::with_changes_timeout(urls, copies, None, PATIENCE, &Registry::new()).expect("addresses")
 }
 
 /// Nodes of a cluster, with those who serve them.
@@ -347,7 +347,8 @@ impl SeriesSource for Fake {
         if self.holds.load(Ordering::SeqCst) {
             self.held.send_modify(|held| *held += 1);
             while !request.cancel.is_cancelled() {
-                std::thread::yield_now();
+                // What is cancelled tells nobody, and those who look all the time leave the others nothing.
+                std::thread::sleep(Duration::from_millis(1));
             }
             self.held.send_modify(|held| *held -= 1);
             return Err(SourceError::cancelled());
@@ -405,7 +406,7 @@ impl Reader for Fake {
     fn changes(&self, request: &ChangesRequest) -> Changes {
         self.asked_for_changes.fetch_add(1, Ordering::SeqCst);
         while self.holds.load(Ordering::SeqCst) && !request.cancel.is_cancelled() {
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         Changes { mark: Some(vec![(7, 1)].into()), ranges: Vec::new() }
     }

@@ -41,7 +41,7 @@ async fn an_empty_directory_takes_a_prefix_over_and_the_process_that_had_it_stop
     let first = world.start(&flags).await;
     first.write(1, 1.0).await;
     first.read().await;
-    until("uploaded", async || world.objects().await.len() == 2).await;
+    until("uploaded and named", async || world.catalog().await.contains("\nobject ")).await;
     let other = tempfile::tempdir().expect("directory");
     let second = world.start_with(other.path(), LONG, &[]).await;
     assert_eq!(second.read().await, [(1, 1.0)]);
