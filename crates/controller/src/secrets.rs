@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::Api;
+use tokio::time::MissedTickBehavior;
 
 use crate::metrics::Metrics;
 use crate::world::World;
@@ -18,16 +19,27 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 /// How many are read: with the interval, some 33 reads a second.
 pub(crate) const SECRETS_MAX: usize = 1000;
 
+/// A namespace, and the name of a Secret in it.
+type Place = (String, String);
+
+/// A Secret, and a version of a channel that refers to it, which is a reason to read it.
+type Reason = (Place, (String, i64));
+
 /// Reads for as long as it is polled.
 pub(crate) async fn run(client: Client, world: &World, metrics: &Metrics) {
     let mut bell = world.listen();
-    let mut known: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut known: BTreeSet<Reason> = BTreeSet::new();
+    // Of its own: what rings more often does not put it off.
+    let mut again = tokio::time::interval(READ_EVERY);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    again.reset();
     loop {
         bell.borrow_and_update();
         if world.lock().channels_listed {
             let wanted = wanted(world, metrics);
-            read(&client, world, wanted.difference(&known)).await;
-            world.lock().secrets.retain(|place, _| wanted.contains(place));
+            read(&client, world, wanted.difference(&known).map(|(place, _)| place).collect()).await;
+            let places: BTreeSet<&Place> = wanted.iter().map(|(place, _)| place).collect();
+            world.lock().secrets.retain(|place, _| places.contains(place));
             known = wanted;
             let mut inner = world.lock();
             if !std::mem::replace(&mut inner.secrets_read, true) {
@@ -37,20 +49,21 @@ pub(crate) async fn run(client: Client, world: &World, metrics: &Metrics) {
         }
         tokio::select! {
             _ = bell.changed() => {}
-            () = tokio::time::sleep(READ_EVERY) => known.clear(),
+            _ = again.tick() => known.clear(),
         }
     }
 }
 
-fn wanted(world: &World, metrics: &Metrics) -> BTreeSet<(String, String)> {
+fn wanted(world: &World, metrics: &Metrics) -> BTreeSet<Reason> {
     let inner = world.lock();
-    let mut wanted = BTreeSet::new();
+    let (mut places, mut wanted) = (BTreeSet::new(), BTreeSet::new());
     for channel in inner.channels.values() {
         let Ok(document) = &channel.verdict else { continue };
         for (_, key) in document.spec.webhook.iter().flat_map(|webhook| webhook.references()) {
             let place = (channel.identity.namespace.clone(), key.name.clone());
-            if wanted.len() < SECRETS_MAX || wanted.contains(&place) {
-                wanted.insert(place);
+            if places.len() < SECRETS_MAX || places.contains(&place) {
+                places.insert(place.clone());
+                wanted.insert((place, (channel.identity.uid.clone(), channel.identity.generation)));
             } else {
                 metrics.secrets_left_out.inc();
             }
@@ -59,7 +72,7 @@ fn wanted(world: &World, metrics: &Metrics) -> BTreeSet<(String, String)> {
     wanted
 }
 
-async fn read<'a>(client: &Client, world: &World, places: impl Iterator<Item = &'a (String, String)>) {
+async fn read(client: &Client, world: &World, places: BTreeSet<&Place>) {
     for place in places {
         let api: Api<Secret> = Api::namespaced(client.clone(), &place.0);
         match api.get_opt(&place.1).await {

@@ -309,8 +309,8 @@ impl World {
     }
 }
 
-/// Puts an object into its place; whether its document or verdict is another.
-fn place<D: PartialEq, S>(
+/// Puts an object into its place; whether its document, its verdict or who manages it is another.
+fn place<D: PartialEq, S: Managed>(
     entry: std::collections::btree_map::Entry<'_, String, Entry<D, S>>,
     seen: Seen<D, S>,
     stamp: u64,
@@ -344,11 +344,44 @@ fn place<D: PartialEq, S>(
             if changed {
                 (known.stamp, known.seen_ms, known.refused) = (stamp, now_ms, None);
             }
+            // Another installation has taken it, or given it up: that decides whether it is handed over.
+            let moved = !is_old && known.stored.managed_by() != seen.stored.managed_by();
             if !is_old {
                 (known.stored, known.version) = (seen.stored, seen.version);
             }
             (known.identity, known.verdict) = (seen.identity, seen.verdict);
-            changed
+            changed || moved
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(uid: &str, managed_by: Option<&str>, version: u64) -> Seen<HandedRule, AlertRuleStatus> {
+        let identity =
+            Identity { uid: uid.to_owned(), namespace: "shop".to_owned(), name: uid.to_owned(), generation: 1 };
+        let stored = AlertRuleStatus { managed_by: managed_by.map(str::to_owned), ..AlertRuleStatus::default() };
+        let verdict = Err(Bad { reason: "Malformed", message: String::new() });
+        Seen { identity, verdict, stored, version }
+    }
+
+    #[test]
+    fn a_rule_that_another_installation_takes_or_gives_up_rings_the_bell() {
+        let world = World::new("weir/one".to_owned());
+        // The other one is known already, so that it is named is no reason.
+        world.rule_seen(seen("a", Some("weir/two"), 1), 0);
+        world.rule_seen(seen("b", None, 2), 0);
+        let mut bell = world.listen();
+        world.rule_seen(seen("b", None, 3), 0);
+        assert!(!bell.has_changed().expect("it rings"), "nothing is new");
+        world.rule_seen(seen("b", Some("weir/two"), 4), 0);
+        assert!(bell.has_changed().expect("it rings"), "it was taken");
+        bell.borrow_and_update();
+        world.rule_seen(seen("b", None, 1), 0);
+        assert!(!bell.has_changed().expect("it rings"), "of before that");
+        world.rule_seen(seen("b", None, 5), 0);
+        assert!(bell.has_changed().expect("it rings"), "it was given up");
     }
 }

@@ -43,6 +43,7 @@ async fn a_kill_of_each_process_while_an_alert_fires_doubles_nothing_and_keeps_t
     cluster.ready("NotificationChannel", "hook", "True", "Ready").await;
     cluster.ready("AlertRule", "hot", "True", "Ready").await;
     let mut status = Followed::new(&cluster, "hot");
+    status.wait("seen before it fires", |s| s["state"] == "NoData").await;
     let mut told = Vec::new();
     // Every turn sends all series, as who measures does, and one that was not there: it passes through all of the six.
     let at = |value: f64, count: usize| HOSTS[..count].iter().map(|host| (*host, value)).collect::<Vec<_>>();

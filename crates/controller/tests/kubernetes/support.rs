@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// The token between components.
 pub(crate) const TOKEN: &str = "t0ken";
 

@@ -35,7 +35,7 @@ async fn behind_a_service_the_webhook_is_registered_by_it_and_serves_a_certifica
 
     // The API server asks there, once it knows of it: there is no such Service here, so it says what it looked for.
     let expect = format!("Post \"https://{HOST}:443/validate?timeout=5s\": service \"weir-hook\" not found");
-    until(async || match cluster.apply(rule("a", "up == 0")).await {
+    until(async || match cluster.apply_once(&rule("a", "up == 0")).await {
         Err(refused) if refused.contains(&expect) => Ok(()),
         other => Err(format!("{:?}", other.map(drop))),
     })

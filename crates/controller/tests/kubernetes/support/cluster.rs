@@ -108,11 +108,26 @@ impl Cluster {
         }
     }
 
-    /// As `kubectl apply` would; the message of the refusal otherwise.
+    /// As `kubectl apply` would, once the API server reaches the webhook where it is now, which it hears of a little later than who changes that;
+    /// the message of the refusal otherwise.
     pub(crate) async fn apply(&self, object: Value) -> Result<DynamicObject, String> {
+        let answer = Mutex::new(None);
+        until(async || match self.apply_once(&object).await {
+            Err(unreached) if unreached.contains("failed calling webhook") => Err(unreached),
+            other => {
+                *answer.lock().expect("unpoisoned") = Some(other);
+                Ok(())
+            }
+        })
+        .await;
+        answer.into_inner().expect("unpoisoned").expect("answered")
+    }
+
+    /// The same, whether the webhook is reached or not.
+    pub(crate) async fn apply_once(&self, object: &Value) -> Result<DynamicObject, String> {
         let name = object["metadata"]["name"].as_str().expect("a name");
         let params = PatchParams::apply("test").force();
-        let applied = self.api(&object).patch(name, &params, &Patch::Apply(&object)).await;
+        let applied = self.api(object).patch(name, &params, &Patch::Apply(object)).await;
         applied.map_err(|e| match e {
             kube::Error::Api(status) => status.message,
             other => other.to_string(),
@@ -121,11 +136,17 @@ impl Cluster {
 
     pub(crate) async fn status(&self, kind: &str, name: &str) -> Value {
         let object = json!({"apiVersion": "weir.dev/v1alpha1", "kind": kind, "metadata": {"namespace": "shop"}});
-        let found = self.api(&object).get(name).await.expect("found");
-        let mut status = found.data["status"].clone();
-        // For the tests' convenience.
-        status["generation"] = json!(found.metadata.generation);
-        status
+        let status = Mutex::new(Value::Null);
+        until(async || {
+            let found = self.api(&object).get(name).await.map_err(|e| e.to_string())?;
+            let mut status = status.lock().expect("unpoisoned");
+            *status = found.data["status"].clone();
+            // For the tests' convenience.
+            status["generation"] = json!(found.metadata.generation);
+            Ok(())
+        })
+        .await;
+        status.into_inner().expect("unpoisoned")
     }
 
     /// Waits until Ready has this status and reason for the newest generation.
@@ -166,6 +187,19 @@ impl Cluster {
             if url.contains(&port.to_string()) { Ok(()) } else { Err(format!("the webhook is at {url}")) }
         })
         .await;
+        // The API server hears of it a little later.
+        until(async || {
+            let probe = super::rule("probe", "up ==");
+            match self.apply_once(&probe).await {
+                Err(refused) if refused.contains("spec.expr: 1:6: parse error") => Ok(()),
+                Err(other) => Err(other),
+                Ok(_) => {
+                    let _ = self.api(&probe).delete("probe", &DeleteParams::default()).await;
+                    Err("nobody checks rules yet".to_owned())
+                }
+            }
+        })
+        .await;
         controller
     }
 
@@ -191,14 +225,20 @@ impl Cluster {
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(account.to_owned());
         config.auth_info.impersonate_groups = Some(GROUPS.map(str::to_owned).to_vec());
-        let client = Client::try_from(config).expect("a client");
         let (trigger, shutdown) = Shutdown::new();
         let registry = prometheus::Registry::new();
-        let token = runtime::Token::fixed(TOKEN).expect("a token");
-        let deps = controller::Deps { client, token: Some(token), identity: identity.to_owned() };
-        let started = controller::start(args, deps, &registry, shutdown).await.expect("starts");
-        let drained = tokio::spawn(started.component.drained);
-        Controller { trigger, drained, registry, port: started.webhook.port() }
+        let (identity, metrics) = (identity.to_owned(), registry.clone());
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let threads = threads.expect("a runtime");
+        let starting = threads.spawn(async move {
+            let client = Client::try_from(config).expect("a client");
+            let token = runtime::Token::fixed(TOKEN).expect("a token");
+            let deps = controller::Deps { client, token: Some(token), identity };
+            controller::start(args, deps, &metrics, shutdown).await.expect("starts")
+        });
+        let started = starting.await.expect("starts");
+        let drained = threads.spawn(started.component.drained);
+        Controller { trigger, drained, registry, port: started.webhook.port(), threads: Some(threads) }
     }
 }
 
@@ -207,17 +247,26 @@ pub(crate) struct Controller {
     drained: tokio::task::JoinHandle<runtime::Ended>,
     pub(crate) registry: prometheus::Registry,
     pub(crate) port: u16,
+    /// Of its own, which end with it as those of a process do.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // A runtime that is dropped waits, which nothing that is polled may do.
+        self.threads.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+    }
 }
 
 impl Controller {
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
         self.trigger.ask();
-        self.drained.await.expect("ended").expect("well");
+        (&mut self.drained).await.expect("ended").expect("well");
     }
 
     /// As if the process was killed: it neither ends its calls nor gives its lease back.
-    pub(crate) fn kill(self) {
-        self.drained.abort();
+    pub(crate) fn kill(mut self) {
+        self.threads.take().expect("it runs").shutdown_background();
     }
 
     pub(crate) fn metric(&self, name: &str) -> f64 {

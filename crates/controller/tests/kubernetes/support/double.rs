@@ -66,6 +66,9 @@ impl Inner {
         for rule in rules {
             self.change += 1;
             let new = state(&rule, "Inactive", 0, None);
+            // As alerting does it: a rule that is the same stays as it is.
+            let same = self.states.get(&new.uid).map(|(_, known)| known).filter(|k| k.generation == new.generation);
+            let new = same.cloned().unwrap_or(new);
             self.states.insert(new.uid.clone(), (self.change, new.clone()));
             self.rules.insert(new.uid, rule);
         }
@@ -87,7 +90,9 @@ async fn put_set(
     if inner.epoch == set.epoch && inner.generation >= set.generation {
         return Err((StatusCode::CONFLICT, Json(inner.held())));
     }
-    (inner.rules, inner.channels, inner.states) = Default::default();
+    let is_left = |uid: &String| set.rules.iter().any(|rule| rule.document.metadata.uid.as_ref() == Some(uid));
+    inner.states.retain(|uid, _| is_left(uid));
+    (inner.rules, inner.channels) = Default::default();
     inner.take(set.rules, set.channels);
     inner.puts += 1;
     inner.epochs.push(set.epoch.clone());
