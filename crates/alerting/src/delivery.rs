@@ -197,7 +197,10 @@ impl Delivery {
 /// Sends what one lane is owed first.
 async fn one(delivery: Delivery, lane: Lane, random: f64) -> Result<Lane, Error> {
     let webhook = delivery.channels.webhook(&lane.channel);
+    // Who is told finds what he looks for.
+    let shown = delivery.view.showing().await;
     let owed = delivery.store.owed(lane.clone(), webhook.as_ref().map_or(1, |w| w.alerts_max)).await?;
+    drop(shown);
     let now_ms = clock::now_ms();
     let oldest = now_ms - delivery.pace.horizon.as_millis() as i64;
     let expired: Vec<Owed> = owed.iter().filter(|o| o.created_at_ms <= oldest).cloned().collect();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use support::{CHANNEL, Rig, rule};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Looks until it is so.
 async fn until(mut is: impl FnMut() -> bool) {

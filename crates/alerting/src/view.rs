@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use model::Labels;
 use rules::handover::RuleState;
 use rules::{Problem, Rule};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use crate::state::{Alert, Alerts, State};
 use crate::store::Told;
@@ -132,11 +132,13 @@ pub(crate) struct View {
     picture: Arc<RwLock<Picture>>,
     /// The newest change, for those who wait for one.
     newest: watch::Sender<u64>,
+    /// Held while something is durable and not shown yet.
+    showing: Arc<Mutex<()>>,
 }
 
 impl Default for View {
     fn default() -> Self {
-        View { picture: Arc::default(), newest: watch::Sender::new(0) }
+        View { picture: Arc::default(), newest: watch::Sender::new(0), showing: Arc::default() }
     }
 }
 
@@ -205,6 +207,11 @@ impl View {
 
     pub(crate) fn counts(&self) -> Counts {
         self.read().counts.clone()
+    }
+
+    /// Waits until all that is durable is shown; until this is dropped, nothing becomes durable that has to be shown.
+    pub(crate) async fn showing(&self) -> OwnedMutexGuard<()> {
+        self.showing.clone().lock_owned().await
     }
 
     /// Exchanges some rules, by their numbers; `None` is gone.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use process::Process;
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(clap::Parser)]
 struct Arguments {

@@ -89,6 +89,8 @@ struct Loop {
     decoder: Decoder,
     /// Whether positions moved since they were written.
     moved: bool,
+    /// Those that are durable, and of which the log has to be told.
+    untold: BTreeMap<u32, i64>,
     written_at_ms: i64,
 }
 
@@ -102,7 +104,8 @@ pub(crate) fn run(
     mut shutdown: Shutdown,
     handle: Handle,
 ) -> Result<(), Error> {
-    let mut this = Loop { engine, parts, handle, decoder: Decoder::default(), moved: true, written_at_ms: 0 };
+    let (decoder, untold) = (Decoder::default(), BTreeMap::new());
+    let mut this = Loop { engine, parts, handle, decoder, moved: true, untold, written_at_ms: 0 };
     this.first(first)?;
     // A start that was given up does not wait for the answer.
     let _ = ready.send(());
@@ -217,8 +220,10 @@ impl Loop {
         let Changed { changes, states, gone, shown, seeded, refused } = changed;
         let now_ms = clock::now_ms();
         self.parts.metrics.windows_seeded.inc_by(seeded);
+        let showing = self.handle.block_on(self.parts.view.showing());
         let owed = self.write(Commit { now_ms, changes, states, gone, ..Commit::default() })?;
         self.parts.view.update(shown, now_ms);
+        drop(showing);
         self.show();
         self.tell(owed);
         Ok(refused)
@@ -238,6 +243,7 @@ impl Loop {
         delays_ms.iter().for_each(|ms| metrics.delay_seconds.observe((*ms).max(0) as f64 / 1e3));
         // Durable, then shown, then told: who was told finds what he looks for.
         let mut owed = false;
+        let showing = self.handle.block_on(self.parts.view.showing());
         let changed = !changes.is_empty() || !states.is_empty();
         if changed || (self.moved && now_ms - self.written_at_ms >= POSITIONS_MS) {
             owed = self.write(Commit { now_ms, changes, states, ..Commit::default() })?;
@@ -246,17 +252,25 @@ impl Loop {
             self.parts.view.update(shown, now_ms);
             self.show();
         }
+        drop(showing);
         self.tell(owed);
         Ok(())
     }
 
-    fn tell(&self, owed: bool) {
+    /// Tells those who deliver, and then the log how far it was read.
+    fn tell(&mut self, owed: bool) {
         if owed {
             self.parts.more.notify_one();
         }
+        for (partition, offset) in std::mem::take(&mut self.untold) {
+            // The database has it; the log only keeps more than it must until it is told again.
+            if let Err(e) = self.handle.block_on(self.parts.log.commit(GROUP, partition, offset)) {
+                tracing::warn!(partition, error = %e, "telling the log how far it was read");
+            }
+        }
     }
 
-    /// Makes changes durable with the positions that led to them, then tells the log. Returns whether anything is owed because of them.
+    /// Makes changes durable with the positions that led to them. Returns whether anything is owed because of them.
     fn write(&mut self, mut commit: Commit) -> Result<bool, Error> {
         if commit.changes.is_empty() && commit.states.is_empty() && commit.gone.is_empty() && !self.moved {
             return Ok(false);
@@ -271,12 +285,7 @@ impl Loop {
             self.parts.metrics.dead_letters.inc_by(refused);
             tracing::error!(notifications = refused, "the outbox is full, notifications became dead letters");
         }
-        for (partition, offset) in positions {
-            // The database has it; the log only keeps more than it must until it is told again.
-            if let Err(e) = self.handle.block_on(self.parts.log.commit(GROUP, partition, offset)) {
-                tracing::warn!(partition, error = %e, "telling the log how far it was read");
-            }
-        }
+        self.untold = positions;
         Ok(owed)
     }
 

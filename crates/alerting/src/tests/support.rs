@@ -29,7 +29,7 @@ use crate::component::{Deps, start_paced};
 use crate::delivery::Pace;
 
 /// How long a test waits for what must come; only a broken one waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 pub(super) const CHANNEL: &str = "---\napiVersion: weir.dev/v1alpha1\nkind: NotificationChannel\nmetadata: {name: hook}\nspec: {webhook: {url: 'http://SINK/hook'}}\n";
 
 pub(super) fn rule(name: &str, expr: &str, more: &str) -> String {
@@ -195,7 +195,10 @@ impl Rig {
 
     /// Writes the rule file.
     pub(super) fn rules(&self, text: &str) {
-        std::fs::write(self.rules_path(), text.replace("SINK", &self.address)).expect("written");
+        // Whole at once, whenever it is looked at.
+        let new = self.dir.path().join("rules.new");
+        std::fs::write(&new, text.replace("SINK", &self.address)).expect("written");
+        std::fs::rename(new, self.rules_path()).expect("renamed");
     }
 
     pub(super) async fn start(&mut self) {
