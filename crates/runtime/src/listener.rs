@@ -25,8 +25,9 @@ use crate::{Routes, Shutdown, unread};
 
 /// Connections served at once; more wait to be accepted. Each takes some tens of kilobytes.
 const CONNECTIONS_MAX: usize = 4096;
-/// Time for a client to send the headers of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a client to send the headers of a request, which begins when the one before is answered: so it is also that for which a connection may be idle.
+/// Longer than the minute for which proxies keep theirs: who closes first loses no request that is on its way.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Time for requests in flight to end once the process is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams of one HTTP/2 connection.
