@@ -15,7 +15,7 @@ use runtime::{Shutdown, Token};
 use process::Process;
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn start(args: &[&str]) -> Process {
     Process::start(Command::new(env!("CARGO_BIN_EXE_weir-ingest")).args(args))

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{Bounds, Error, Log, RECORD_BYTES_MAX, Record};
 
 /// Long enough that only a log that does not answer exceeds it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Parts of the suite, and so logs that it asks for.
 pub const PARTS: usize = 9;

@@ -18,7 +18,7 @@ use clap::Parser as _;
 use runtime::{Component, process, token};
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How the child is told what to be.
 const ROLE: &str = "RUNTIME_TEST_ROLE";
 
@@ -243,7 +243,7 @@ fn self_monitoring() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let url = format!("http://{}/api/v1/write", listener.local_addr().expect("an address"));
         let serving = tokio::spawn(async move { axum::serve(listener, ingest).await });
-        let more = ["--self-monitoring-url", &url, "--self-monitoring-interval", "100ms", "--instance", "pod-7"];
+        let more = ["--self-monitoring-url", &url, "--self-monitoring-interval", "5s", "--instance", "pod-7"];
         let process = start("plain", &more);
         let mut texts = Vec::new();
         for _ in 0..3 {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::port::free_port;
 
 /// How long the server may take to answer before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Of the only bucket.
 pub(crate) const BUCKET: &str = "weir-test";
 pub(crate) const KEY: &str = "weir-test";

@@ -420,7 +420,9 @@ fn snapshots_while_everything_goes_on_are_whole() {
             done.store(true, Ordering::Release);
         });
         let mut taken = Vec::new();
-        while !done.load(Ordering::Acquire) {
+        let mut is_last = false;
+        while !is_last {
+            is_last = done.load(Ordering::Acquire);
             let to = snapshots.path().join(taken.len().to_string());
             let before = db.stats().block_samples;
             db.snapshot(&to).expect("is taken");

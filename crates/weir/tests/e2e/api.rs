@@ -67,7 +67,9 @@ async fn what_has_how_many_series_is_told_as_prometheus_tells_it() {
     let path = "/api/v1/status/tsdb";
     let none = get(&weir.http, &prometheus.address, path).await;
     assert_eq!(weir.get(path).await, none, "of nothing");
-    let series = series(runtime::clock::now_ms());
+    // Within one of the ranges of two hours at whose ends Prometheus cuts chunks.
+    let range = 2 * 3_600_000;
+    let series = series(runtime::clock::now_ms() / range * range - range / 2);
     assert_eq!(remote_write(&weir.http, &prometheus.address, &series).await.expect("sent"), 204);
     assert_eq!(weir.remote_write(&series).await.expect("sent"), 204);
     let (_, theirs) = get(&weir.http, &prometheus.address, &format!("{path}?limit=1000")).await;

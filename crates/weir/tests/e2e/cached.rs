@@ -17,6 +17,10 @@ const SERIES: usize = 90;
 /// Samples of a series before anything is asked.
 const BEFORE: i64 = 240;
 
+/// Writes and questions after them, each: so many, and more only where too few answers were kept.
+const ROUNDS: usize = 90;
+const ROUNDS_MAX: usize = 900;
+
 /// What a dashboard may ask. The last ones are never kept.
 const QUERIES: [&str; 11] = [
     "sum by (job) (rate(m0[5m]))",
@@ -68,6 +72,21 @@ async fn ask(weir: &Weir, query: &str, (start, end): (i64, i64), nocache: &str) 
     all.iter().map(|one| (one["metric"].to_string(), one["values"].to_string())).chain([infos]).collect()
 }
 
+fn metric(page: &str, name: &str) -> Option<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(value.parse().expect("a number"))
+}
+
+/// Whether kept answers were used often enough, whole and in part, for their comparison to mean something.
+async fn is_kept_enough(weir: &Weir) -> bool {
+    let page = weir.metrics().await;
+    let used = ["hit", "partial"]
+        .map(|result| metric(&page, &format!("weir_query_cache_requests_total{{result=\"{result}\"}}")));
+    let [hits, partial] = used.map(Option::unwrap_or_default);
+    eprintln!("{hits} hits, {partial} in part");
+    hits >= 5.0 && partial >= 50.0
+}
+
 #[tokio::test]
 async fn what_is_kept_of_answers_is_what_an_evaluation_gives() {
     let dir = tempfile::tempdir().expect("directory");
@@ -82,7 +101,11 @@ async fn what_is_kept_of_answers_is_what_an_evaluation_gives() {
         let all: Vec<_> = (0..3).flat_map(|metric| samples(&mut draw, metric, now)).collect();
         write(&weir, &all).await;
     }
-    for round in 0..90 {
+    // Where storage is asked over the network and does not tell in time what changed, nothing is kept for a while; so there are more rounds then.
+    for round in 0..ROUNDS_MAX {
+        if round >= ROUNDS && is_kept_enough(&weir).await {
+            break;
+        }
         let metric = draw.below(3);
         match draw.below(10) {
             0..6 => {
@@ -121,14 +144,9 @@ async fn what_is_kept_of_answers_is_what_an_evaluation_gives() {
             assert_eq!(kept, evaluated, "round {round}: {query} of {range:?}");
         }
     }
+    assert!(is_kept_enough(&weir).await);
     let page = weir.metrics().await;
-    let metric = |name: &str| -> f64 {
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.expect("a metric").parse().expect("a number")
-    };
-    let [hits, partial, misses] = ["hit", "partial", "miss"]
-        .map(|result| metric(&format!("weir_query_cache_requests_total{{result=\"{result}\"}}")));
-    assert!(hits >= 5.0 && partial >= 50.0, "{hits} hits, {partial} in part, {misses} misses");
+    let metric = |name: &str| metric(&page, name).expect("a metric");
     let held = metric("weir_query_cache_bytes");
     assert!(held > 0.0 && held <= metric("weir_query_cache_bytes_max"), "{held} bytes");
     assert_eq!(metric("weir_query_cache_evictions_total"), 0.0, "there is room for all");

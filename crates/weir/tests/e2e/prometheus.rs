@@ -166,6 +166,11 @@ async fn agree(bin: &std::path::Path, message: &str) {
             .expect("weir answers");
         assert_eq!(sorted(ours), sorted(theirs), "{expr} from {start} to {end}");
     }
-    let (_, metadata) = weir.get("/api/v1/metadata?metric=prometheus_http_requests_total").await;
-    assert_eq!(metadata["data"]["prometheus_http_requests_total"][0]["type"], "counter", "{metadata}");
+    // The first version of the message sends it in its own time.
+    until(async || {
+        let (_, metadata) = weir.get("/api/v1/metadata?metric=prometheus_http_requests_total").await;
+        let is_told = metadata["data"]["prometheus_http_requests_total"][0]["type"] == "counter";
+        if is_told { Ok(()) } else { Err(metadata.to_string()) }
+    })
+    .await;
 }

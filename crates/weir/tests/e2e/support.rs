@@ -18,7 +18,7 @@ pub(crate) use port::free_port;
 pub(crate) use sink::Sink;
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn install_tls() {
     static ONCE: Once = Once::new();

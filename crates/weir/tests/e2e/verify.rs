@@ -27,11 +27,11 @@ async fn verify_follows_a_sample_to_the_resolve_of_its_alert() {
     assert_eq!(told.lines().filter(|line| line.starts_with("ok: ")).count(), 4, "{told}");
 
     // No rule selects this one, so nothing is told.
-    let mut deaf = verify(&["release=b"], "3s");
+    let mut deaf = verify(&["release=b"], "15s");
     let output = tokio::task::spawn_blocking(move || deaf.output()).await.expect("joined").expect("ran");
     let reason = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{reason}");
-    assert!(reason.contains("its alert is received as firing: not within 3s"), "{reason}");
+    assert!(reason.contains("its alert is received as firing: not within 15s"), "{reason}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! [`crate::topology`], which is another one in each test program.
 
 use std::path::Path;
+use std::time::Duration;
 
 use model::{Labels, Sample};
 use serde_json::Value;
@@ -51,8 +52,17 @@ impl<'a> Launch<'a> {
     pub(crate) fn spawn_with(self, spawn: impl Fn(&Layout, &'static str) -> Process) -> Weir {
         let layout = Layout::new(self);
         let running = topology::PROCESSES.map(|name| (name, spawn(&layout, name))).into();
-        Weir { layout, running, http: reqwest::Client::builder().timeout(PATIENCE).build().expect("client") }
+        Weir { layout, running, http: client() }
     }
+}
+
+/// Less than the time after which Weir closes a connection on which nothing comes.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A client that lets no connection idle until the server closes it, which may be while a request is on its way.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().timeout(2 * PATIENCE).pool_idle_timeout(IDLE);
+    client.build().expect("client")
 }
 
 /// A running Weir, killed when it is dropped.

@@ -370,23 +370,21 @@ async fn a_client_whose_number_is_taken_goes_on_with_a_new_one() {
 #[tokio::test]
 async fn a_client_follows_a_log_that_moves() {
     let dir = tempfile::tempdir().expect("directory");
-    let proxy = Proxy::new().await;
+    // Where it is asked first, and where it says that it is.
+    let (proxy, before) = (Proxy::new().await, Proxy::new().await);
     let mut args = args(dir.path());
+    args.kafka_advertise = Some((before.address.ip().to_string(), before.address.port()));
     let rig = Rig::with(args.clone()).await;
-    let before = rig.address;
-    proxy.target.send_replace(Some(before));
-    // Only the first question goes through the proxy; the rest to the address that the log tells.
+    proxy.target.send_replace(Some(rig.address));
+    before.target.send_replace(Some(rig.address));
     let client = Client::connect(config(proxy.address, None), &Registry::new()).await.expect("connects");
     client.append(0, Bytes::from_static(b"before"), 1).await.expect("appended");
     assert_eq!(payloads(&client, 0).await.len(), 1);
     rig.stop().await;
-    // Another address for sure: at the one before is somebody else, who hangs up.
-    let taken = TcpListener::bind(before).await.expect("free again");
-    let mut others = JoinSet::new();
-    others.spawn(async move { while taken.accept().await.is_ok() {} });
-    args.kafka = Some("127.0.0.1:0".to_owned());
+    // At the address before is somebody else now, who hangs up.
+    before.target.send_replace(None);
+    args.kafka_advertise = None;
     let rig = Rig::with(args).await;
-    assert_ne!(rig.address, before);
     proxy.target.send_replace(Some(rig.address));
     assert_eq!(client.append(0, Bytes::from_static(b"after"), 1).await.expect("appended"), 1);
     let read = async {

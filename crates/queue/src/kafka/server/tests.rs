@@ -20,7 +20,7 @@ use crate::kafka::client::connection::{Connection, REQUEST};
 use crate::kafka::testing::{Rig, args, batch, produce, produce_request, producer_id};
 
 /// Long enough that only a server that does not answer exceeds it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)

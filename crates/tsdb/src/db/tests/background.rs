@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 
 /// Nothing is measured; on a machine that is busy it is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where threads that stand back tell that they are there, and wait.
 struct Gate {
