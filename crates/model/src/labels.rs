@@ -86,8 +86,12 @@ impl Labels {
     /// Only the labels for which `keep` says so.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
         let mut text = String::with_capacity(self.0.len());
-        for (name, value) in self.iter().filter(|(name, _)| keep(name)) {
-            push_pair(&mut text, name, value);
+        let mut pieces = self.as_ref().pieces();
+        while let (Some(name), Some(value)) = (pieces.next(), pieces.next()) {
+            if keep(piece_text(name)) {
+                text.push_str(name);
+                text.push_str(value);
+            }
         }
         Labels(Arc::from(text))
     }

@@ -10,6 +10,11 @@ pub(super) fn is_metadata(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
 
+/// The labels that describe the metric itself, in the order of their names. Looks no further than where the last of them would be.
+pub(super) fn metadata(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().take_while(|(name, _)| *name <= "__unit__").filter(|(name, _)| is_metadata(name))
+}
+
 /// Which labels make up a key.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
@@ -63,22 +68,65 @@ impl Key {
 pub(super) struct Numbering {
     numbers: HashMap<String, usize>,
     text: String,
+    /// The key before, and its number: series of a group are often side by side.
+    last: (String, usize),
 }
 
 impl Numbering {
     /// The number of the key of a series.
     pub(super) fn number(&mut self, key: &Key, labels: LabelsRef<'_>) -> usize {
         key.write(labels, &mut self.text);
-        if let Some(number) = self.numbers.get(self.text.as_str()) {
-            return *number;
+        let Numbering { numbers, text, last } = self;
+        if !numbers.is_empty() && *text == last.0 {
+            return last.1;
         }
-        let next = self.numbers.len();
-        self.numbers.insert(self.text.clone(), next);
-        next
+        let next = numbers.len();
+        let number = match numbers.get(text.as_str()) {
+            Some(number) => *number,
+            None => *numbers.entry(text.clone()).or_insert(next),
+        };
+        last.0.clone_from(text);
+        last.1 = number;
+        number
     }
 
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::new(pairs).expect("valid")
+    }
+
+    #[test]
+    fn keys_have_their_numbers_in_whatever_order_they_come() {
+        let key = Key::of(&["job".to_owned()]);
+        let mut numbering = Numbering::default();
+        let mut number = |job: &str| numbering.number(&key, labels(&[("__name__", "up"), ("job", job)]).as_ref());
+        // The first key is the empty one, as is what no key was before.
+        assert_eq!(["", "a", "a", "b", "a", "", "", "b", "c"].map(&mut number), [0, 1, 1, 2, 1, 0, 0, 2, 3]);
+        assert_eq!(numbering.len(), 4);
+    }
+
+    #[test]
+    fn what_describes_the_metric_is_found_among_its_neighbours() {
+        let all = labels(&[
+            ("A", "0"),
+            ("__name__", "up"),
+            ("__o", "x"),
+            ("__type__", "gauge"),
+            ("__unit__", "s"),
+            ("__v", "x"),
+            ("job", "a"),
+        ]);
+        let found: Vec<_> = metadata(&all).collect();
+        assert_eq!(found, [("__name__", "up"), ("__type__", "gauge"), ("__unit__", "s")]);
+        assert_eq!(metadata(&labels(&[("A", "0"), ("job", "a")])).count(), 0);
     }
 }

@@ -10,7 +10,7 @@ use model::{Columns, Held, HistogramSample, Labels, STALE_NAN_BITS};
 
 use super::budget::Budget;
 use super::grid::Grid;
-use super::labels::is_metadata;
+use super::labels::{is_metadata, metadata};
 use super::{Context, EvalError};
 use crate::FloatHistogram;
 
@@ -372,7 +372,7 @@ impl Matrix {
         }
         let unique = matrix.has_one_name();
         for labels in &mut matrix.labels {
-            if labels.iter().any(|(name, _)| is_metadata(name)) {
+            if metadata(labels).next().is_some() {
                 *labels = labels.retain(|name| !is_metadata(name));
             }
         }
@@ -387,15 +387,8 @@ impl Matrix {
 
     /// Whether all series have the same name, type and unit, so that they stay different without them.
     fn has_one_name(&self) -> bool {
-        let Some(first) = self.labels.first() else { return true };
-        let names =
-            |labels: &Labels| [labels.metric_name().to_owned(), get(labels, "__type__"), get(labels, "__unit__")];
-        let expect = names(first);
-        self.labels.iter().all(|labels| {
-            labels.metric_name() == expect[0]
-                && labels.get("__type__").unwrap_or("") == expect[1]
-                && labels.get("__unit__").unwrap_or("") == expect[2]
-        })
+        let Some((first, others)) = self.labels.split_first() else { return true };
+        others.iter().all(|labels| metadata(labels).eq(metadata(first)))
     }
 
     fn has_same_labels(&self) -> bool {
@@ -460,10 +453,6 @@ impl Matrix {
 
 fn series_bytes(labels: &Labels) -> usize {
     SERIES_BYTES + labels.canonical().len()
-}
-
-fn get(labels: &Labels, name: &str) -> String {
-    labels.get(name).unwrap_or("").to_owned()
 }
 
 impl Drop for Matrix {

@@ -54,6 +54,26 @@ async fn a_query_that_storage_is_too_late_for_says_how_far_it_is_behind() {
 }
 
 #[tokio::test]
+async fn storage_says_how_far_named_records_are_and_has_time_to_say_so() {
+    let server = Server::new();
+    let ask = async |timeout: &str| {
+        let path = format!("{SERIES}&timeout={timeout}");
+        let request = Request::get(path).header("X-Weir-Offsets", "0=7").body(Body::empty()).expect("a request");
+        server.send(request).await
+    };
+    server.memory.caught_up.send_replace(false);
+    let (status, answer) = ask("50ms").await;
+    let error = r#"{"status":"error","errorType":"unavailable","error":"not caught up"}"#;
+    assert_eq!((status.as_u16(), answer.as_str()), (503, error));
+    assert_eq!(server.metric("weir_query_timeouts_total"), 0.0);
+    // In time there, and here too late.
+    server.memory.caught_up.send_replace(true);
+    let (status, answer) = ask("20ms").await;
+    assert!(status == 503 && answer.contains("query timed out in storage catch-up"), "{status} {answer}");
+    assert_eq!(ask("60s").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_query_that_takes_too_long_is_told_and_stopped() {
     let server = Server::new();
     let (events, happened) = mpsc::sync_channel(2);

@@ -231,7 +231,12 @@ impl Reader for Memory {
     }
 
     fn reached<'a>(&'a self, _: &'a Positions, timeout: Duration) -> queue::BoxFuture<'a, Result<(), SourceError>> {
-        self.caught_up(timeout)
+        Box::pin(async move {
+            let reached = self.caught_up(timeout).await;
+            // The way back over a network.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            reached
+        })
     }
 
     fn backlog(&self) -> u64 {

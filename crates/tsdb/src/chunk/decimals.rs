@@ -31,13 +31,9 @@ pub(super) fn decode(
     if exponent >= POWERS.len() {
         return Err("exponent");
     }
-    let (start, level, mut values) = (out.len(), Level::new(), [0.0; ints::BLOCK]);
+    let (start, level) = (out.len(), Level::new());
     out.reserve(count);
-    ints::decode_to(bytes, at, count, |mantissas| {
-        let values = &mut values[..mantissas.len()];
-        divide(level, mantissas, exponent, values);
-        out.extend_from_slice(values);
-    })?;
+    ints::decode_to(bytes, at, count, |mantissas| divide(level, mantissas, exponent, out))?;
     for _ in 0..varint(bytes, at)? {
         let index = varint(bytes, at)?;
         let value = bytes.get(*at..*at + 8).ok_or("ends too early")?;
@@ -48,8 +44,8 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// Divides whole numbers by a power of ten, rounded to the nearest float.
-fn divide(level: Level, mantissas: &[i64], exponent: usize, out: &mut [f64]) {
+/// Divides whole numbers by a power of ten, rounded to the nearest float, and appends them.
+fn divide(level: Level, mantissas: &[i64], exponent: usize, out: &mut Vec<f64>) {
     let multiplies = can_multiply_and_add(level);
     dispatch!(level, _simd => divide_all(mantissas, exponent, multiplies, out));
 }
@@ -67,17 +63,17 @@ fn can_multiply_and_add(_level: Level) -> bool {
 }
 
 #[inline(always)]
-fn divide_all(mantissas: &[i64], exponent: usize, multiplies: bool, out: &mut [f64]) {
+fn divide_all(mantissas: &[i64], exponent: usize, multiplies: bool, out: &mut Vec<f64>) {
     let magnitudes = mantissas.iter().fold(0, |all, m| all | (m ^ (m >> 63)));
     let (power, inverse) = (POWERS[exponent], INVERSE[exponent]);
     if magnitudes >= SHIFTED_MAX {
-        out.iter_mut().zip(mantissas).for_each(|(v, m)| *v = *m as f64 / power);
+        out.extend(mantissas.iter().map(|m| *m as f64 / power));
     } else if exponent == 0 {
-        out.iter_mut().zip(mantissas).for_each(|(v, m)| *v = float(*m));
+        out.extend(mantissas.iter().map(|m| float(*m)));
     } else if multiplies {
-        out.iter_mut().zip(mantissas).for_each(|(v, m)| *v = quotient(float(*m), power, inverse));
+        out.extend(mantissas.iter().map(|m| quotient(float(*m), power, inverse)));
     } else {
-        out.iter_mut().zip(mantissas).for_each(|(v, m)| *v = float(*m) / power);
+        out.extend(mantissas.iter().map(|m| float(*m) / power));
     }
 }
 
@@ -123,7 +119,7 @@ mod tests {
             for (exponent, power) in POWERS.iter().enumerate() {
                 let expected: Vec<u64> = mantissas.iter().map(|m| (*m as f64 / power).to_bits()).collect();
                 for multiplies in [false, true] {
-                    let mut out = vec![0.0; mantissas.len()];
+                    let mut out = Vec::new();
                     dispatch!(Level::new(), _simd => divide_all(&mantissas, exponent, multiplies, &mut out));
                     let bits: Vec<u64> = out.iter().map(|v| v.to_bits()).collect();
                     assert_eq!(bits, expected, "{exponent} {multiplies}");

@@ -3,6 +3,8 @@
 //! A block of which most numbers are zero, such as the deltas of a counter that seldom moves, is kept as a bitmap and the others;
 //! a column whose deltas are all the same, such as the times of regular scrapes, as that one delta.
 
+use fearless_simd::{Level, dispatch};
+
 use super::bits::{BitReader, BitWriter, put_varint, unzigzag, varint, zigzag};
 use super::unpack;
 
@@ -88,7 +90,22 @@ fn encode_block(block: &[i64], out: &mut Vec<u8>) {
 /// Appends `count` numbers, at least one, to `out`.
 pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), &'static str> {
     out.reserve(count);
-    decode_to(bytes, at, count, |numbers| out.extend_from_slice(numbers))
+    let mut behind = *at;
+    let Head { first, kind, divisor } = Head::read(bytes, &mut behind)?;
+    if kind & UNIFORM == 0 {
+        return decode_to(bytes, at, count, |numbers| out.extend_from_slice(numbers));
+    }
+    // Most columns of times.
+    let step = unzigzag(varint(bytes, &mut behind)?).wrapping_mul(divisor);
+    *at = behind;
+    dispatch!(Level::new(), _simd => uniform_numbers(first, step, count, out));
+    Ok(())
+}
+
+/// Appends numbers of which each is by `step` more than the one before.
+#[inline(always)]
+fn uniform_numbers(first: i64, step: i64, count: usize, out: &mut Vec<i64>) {
+    out.extend((0..count).map(|place| first.wrapping_add(step.wrapping_mul(place as i64))));
 }
 
 /// What a column begins with.
@@ -123,7 +140,7 @@ pub(crate) fn decode_to(
     let mut numbers = [0i64; BLOCK];
     if kind & UNIFORM != 0 {
         let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
-        // Most columns of times. A block is the one before it plus the same: additions, which are many at a time where products of 64 bits are one by one.
+        // A block is the one before it plus the same: additions, which are many at a time where products of 64 bits are one by one.
         let numbers = &mut numbers[..BLOCK.min(count)];
         numbers.iter_mut().zip(0i64..).for_each(|(n, place)| *n = first.wrapping_add(step.wrapping_mul(place)));
         let by = step.wrapping_mul(BLOCK as i64);
