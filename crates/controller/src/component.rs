@@ -43,7 +43,10 @@ pub struct Started {
 pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdown) -> Result<Started, Error> {
     let metrics = Metrics::new(registry)?;
     args.check()?;
-    let http = reqwest::Client::builder().build().map_err(|e| Error::System(e.to_string()))?;
+    let http = reqwest::Client::builder()
+        .pool_idle_timeout(runtime::listener::CLIENT_IDLE)
+        .build()
+        .map_err(|e| Error::System(e.to_string()))?;
     let (listener, webhook) = runtime::listener::bind(&args.webhook_listen).await.map_err(Error::System)?;
     let place = Place::new(&args, webhook.port());
     if place.is_none() {

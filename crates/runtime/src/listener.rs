@@ -25,9 +25,11 @@ use crate::{Routes, Shutdown, unread};
 
 /// Connections served at once; more wait to be accepted. Each takes some tens of kilobytes.
 const CONNECTIONS_MAX: usize = 4096;
-/// Time for a client to send the headers of a request, which begins when the one before is answered: so it is also that for which a connection may be idle.
-/// Longer than the minute for which proxies keep theirs: who closes first loses no request that is on its way.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Time for a client to send the headers of a request. It begins when the request before is answered, so it is also that for which a connection may be idle:
+/// as many as there may be are not enough for all who send once in a while.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long a client of Weir's own keeps a connection that it does not need: less than a server does, which else may close it while a request is on its way.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(5);
 /// Time for requests in flight to end once the process is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams of one HTTP/2 connection.

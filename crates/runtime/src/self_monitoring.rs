@@ -13,6 +13,7 @@ use prometheus::{IntCounter, Registry};
 use reqwest::Url;
 
 use crate::error::chain;
+use crate::listener::CLIENT_IDLE;
 use crate::metrics::Page;
 use crate::{Ended, Error, Shutdown, clock};
 
@@ -132,7 +133,7 @@ impl SelfMonitoring {
             return Err(refused("must begin with http:// or https://".to_owned()));
         }
         // Between the components of one Weir there is no proxy.
-        let http = reqwest::Client::builder().timeout(interval).no_proxy().build();
+        let http = reqwest::Client::builder().timeout(interval).pool_idle_timeout(CLIENT_IDLE).no_proxy().build();
         let http = http.map_err(|e| refused(chain(&e)))?;
         Ok(SelfMonitoring { page, url: parsed, http, instance, interval, counters: Counters::new(registry)? })
     }

@@ -50,7 +50,8 @@ impl Answer {
 impl Client {
     pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let http =
+            reqwest::Client::builder().timeout(TIMEOUT).pool_idle_timeout(runtime::listener::CLIENT_IDLE).build()?;
         Ok(Client { base: base.trim_end_matches('/').to_owned(), http, token: None })
     }
 

@@ -19,7 +19,7 @@ use http_body_util::{LengthLimitError, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use runtime::Token;
 use runtime::error::chain;
@@ -106,7 +106,10 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let mut client = Client::builder(TokioExecutor::new());
+        // A connection that the other side closes just now would lose a request.
+        client.pool_idle_timeout(runtime::listener::CLIENT_IDLE).pool_timer(TokioTimer::new());
+        let client = client.build(connector);
         let slots = Arc::new(Semaphore::new(REQUESTS_MAX));
         let (body_bytes_max, metrics) = (BODY_BYTES_MAX, metrics.clone());
         Upstream { name, authority, token, answer_timeout, body_bytes_max, client, slots, metrics }

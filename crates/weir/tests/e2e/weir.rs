@@ -56,12 +56,9 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Less than the time after which Weir closes a connection on which nothing comes.
-const IDLE: Duration = Duration::from_secs(30);
-
 /// A client that lets no connection idle until the server closes it, which may be while a request is on its way.
 fn client() -> reqwest::Client {
-    let client = reqwest::Client::builder().timeout(2 * PATIENCE).pool_idle_timeout(IDLE);
+    let client = reqwest::Client::builder().timeout(2 * PATIENCE).pool_idle_timeout(runtime::listener::CLIENT_IDLE);
     client.build().expect("client")
 }
 
