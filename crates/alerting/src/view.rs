@@ -209,7 +209,7 @@ impl View {
         self.read().counts.clone()
     }
 
-    /// Waits until all that is durable is shown; until this is dropped, nothing becomes durable that has to be shown.
+    /// Waits until all that became durable since the start is shown; until this is dropped, nothing becomes durable that has to be shown.
     pub(crate) async fn showing(&self) -> OwnedMutexGuard<()> {
         self.showing.clone().lock_owned().await
     }

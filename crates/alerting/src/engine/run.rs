@@ -135,7 +135,9 @@ pub(crate) fn run(
         }
         this.round()?;
     }
-    this.write(Commit { now_ms: clock::now_ms(), ..Commit::default() }).map(drop)
+    let owed = this.write(Commit { now_ms: clock::now_ms(), ..Commit::default() })?;
+    this.tell(owed);
+    Ok(())
 }
 
 impl Loop {
@@ -243,8 +245,9 @@ impl Loop {
         delays_ms.iter().for_each(|ms| metrics.delay_seconds.observe((*ms).max(0) as f64 / 1e3));
         // Durable, then shown, then told: who was told finds what he looks for.
         let mut owed = false;
-        let showing = self.handle.block_on(self.parts.view.showing());
         let changed = !changes.is_empty() || !states.is_empty();
+        // Most rounds change nothing, and wait for nobody.
+        let showing = changed.then(|| self.handle.block_on(self.parts.view.showing()));
         if changed || (self.moved && now_ms - self.written_at_ms >= POSITIONS_MS) {
             owed = self.write(Commit { now_ms, changes, states, ..Commit::default() })?;
         }
