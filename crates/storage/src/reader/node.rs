@@ -140,7 +140,7 @@ impl Node {
         if let Ok(Ok(answer)) = asked {
             return answer.changes.unwrap_or_else(|| Changes::unknown(request.range));
         }
-        *self.changes_paused() = Some(now + CHANGES_PAUSE * self.changes_timeout);
+        *self.changes_paused() = now.checked_add(self.changes_timeout.saturating_mul(CHANGES_PAUSE));
         Changes::unknown(request.range)
     }
 

@@ -102,7 +102,7 @@ pub(crate) fn decode(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i
     Ok(())
 }
 
-/// Appends numbers of which each is by `step` more than the one before.
+/// Appends numbers of which each is by `step` more than the one before: the compiler makes additions of many at a time of the products.
 #[inline(always)]
 fn uniform_numbers(first: i64, step: i64, count: usize, out: &mut Vec<i64>) {
     out.extend((0..count).map(|place| first.wrapping_add(step.wrapping_mul(place as i64))));
@@ -140,7 +140,7 @@ pub(crate) fn decode_to(
     let mut numbers = [0i64; BLOCK];
     if kind & UNIFORM != 0 {
         let step = unzigzag(varint(bytes, at)?).wrapping_mul(divisor);
-        // A block is the one before it plus the same: additions, which are many at a time where products of 64 bits are one by one.
+        // A block is the one before it plus the same, which is an addition.
         let numbers = &mut numbers[..BLOCK.min(count)];
         numbers.iter_mut().zip(0i64..).for_each(|(n, place)| *n = first.wrapping_add(step.wrapping_mul(place)));
         let by = step.wrapping_mul(BLOCK as i64);

@@ -312,13 +312,20 @@ fn in_blocks(view: &View, request: &CountRequest) -> Result<Option<Vec<InBlock>>
         return Ok(None);
     }
     let readable: Vec<&Named> = view.readable(request.range).collect();
-    let look = |(entry, block): &&Named| unless_damaged(in_block(entry, block, view, request)).map(Option::flatten);
-    let told: Vec<Option<InBlock>> = match rayon::current_thread_index() {
-        Some(_) => readable.par_iter().map(look).collect::<Result<_, _>>()?,
-        None => readable.iter().map(look).collect::<Result<_, _>>()?,
+    // One that cannot tell ends it, as an error does.
+    let look = |(entry, block): &&Named| {
+        let told = unless_damaged(in_block(entry, block, view, request)).map_err(Some)?;
+        told.flatten().ok_or(None)
     };
-    let blocks: Option<Vec<InBlock>> = told.into_iter().collect();
-    Ok(blocks.map(|all| all.into_iter().filter(|own| !own.live.is_empty() || !own.ended.is_empty()).collect()))
+    let told: Result<Vec<InBlock>, Option<Error>> = match rayon::current_thread_index() {
+        Some(_) => readable.par_iter().map(look).collect(),
+        None => readable.iter().map(look).collect(),
+    };
+    match told {
+        Ok(all) => Ok(Some(all.into_iter().filter(|own| !own.live.is_empty() || !own.ended.is_empty()).collect())),
+        Err(None) => Ok(None),
+        Err(Some(error)) => Err(error),
+    }
 }
 
 /// What a block has of the request. `None` where its series have to be read.
