@@ -230,7 +230,8 @@ impl World {
         let stamp = inner.next_stamp();
         let uid = seen.identity.uid.clone();
         let named = inner.name(&seen.stored);
-        let changed = place(inner.rules.entry(uid.clone()), seen, stamp, now_ms);
+        let Inner { rules, instance, .. } = &mut *inner;
+        let changed = place(rules.entry(uid.clone()), seen, instance, stamp, now_ms);
         inner.dirty.insert(Key::Rule(uid));
         drop(inner);
         if changed || named {
@@ -244,7 +245,8 @@ impl World {
         let (namespace, id) =
             (seen.identity.namespace.clone(), format!("{}/{}", seen.identity.namespace, seen.identity.name));
         let named = inner.name(&seen.stored);
-        let changed = place(inner.channels.entry(id.clone()), seen, stamp, now_ms);
+        let Inner { channels, instance, .. } = &mut *inner;
+        let changed = place(channels.entry(id.clone()), seen, instance, stamp, now_ms);
         if changed {
             inner.touch_rules_of(&namespace, &id);
         }
@@ -309,10 +311,11 @@ impl World {
     }
 }
 
-/// Puts an object into its place; whether its document, its verdict or who manages it is another.
+/// Puts an object into its place; whether its document or its verdict is another, or another installation than this `instance` took it or gave it up.
 fn place<D: PartialEq, S: Managed>(
     entry: std::collections::btree_map::Entry<'_, String, Entry<D, S>>,
     seen: Seen<D, S>,
+    instance: &str,
     stamp: u64,
     now_ms: i64,
 ) -> bool {
@@ -344,8 +347,9 @@ fn place<D: PartialEq, S: Managed>(
             if changed {
                 (known.stamp, known.seen_ms, known.refused) = (stamp, now_ms, None);
             }
-            // Another installation has taken it, or given it up: that decides whether it is handed over.
-            let moved = !is_old && known.stored.managed_by() != seen.stored.managed_by();
+            // That decides whether it is handed over; a claim of one's own changes nothing.
+            let other = |status: &S| status.managed_by().filter(|by| *by != instance).map(str::to_owned);
+            let moved = !is_old && other(&known.stored) != other(&seen.stored);
             if !is_old {
                 (known.stored, known.version) = (seen.stored, seen.version);
             }
@@ -383,5 +387,8 @@ mod tests {
         assert!(!bell.has_changed().expect("it rings"), "of before that");
         world.rule_seen(seen("b", None, 5), 0);
         assert!(bell.has_changed().expect("it rings"), "it was given up");
+        bell.borrow_and_update();
+        world.rule_seen(seen("b", Some("weir/one"), 6), 0);
+        assert!(!bell.has_changed().expect("it rings"), "this one took it itself");
     }
 }
