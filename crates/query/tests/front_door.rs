@@ -193,7 +193,7 @@ async fn grafana_and_senders(cluster: &Cluster, url: &str) {
             if answer["queue_size"] == 0 {
                 return;
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, done).await.expect("storage has read everything");

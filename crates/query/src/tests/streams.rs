@@ -1,6 +1,7 @@
 //! Large answers, which are made while they are sent.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
@@ -10,6 +11,9 @@ use tower::ServiceExt as _;
 
 use super::support::{Behaviour, NOW_MS, Server};
 use crate::stream::PIECE_BYTES;
+
+/// Longer than any machine is busy; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Series of 10,001 samples each, of which a range query with a step of a second takes all: some 250 KB each as JSON.
 const SERIES: usize = 40;
@@ -56,9 +60,12 @@ fn unpack(coding: &str, bytes: &[u8]) -> Vec<u8> {
 
 /// Waits until no query is left.
 async fn no_query_is_left(server: &Server) {
-    while server.get("/api/v1/status/active_queries").await.1 != "{\"status\":\"success\",\"data\":[]}" {
-        tokio::task::yield_now().await;
-    }
+    let ended = async {
+        while server.get("/api/v1/status/active_queries").await.1 != "{\"status\":\"success\",\"data\":[]}" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("all end");
 }
 
 #[tokio::test]
@@ -193,9 +200,12 @@ async fn a_client_that_hangs_up_ends_the_answer() {
         drop(body);
         no_query_is_left(&server).await;
         // What counted it goes right after its place in the list, on the thread that ended it.
-        while memory.held() > 0 {
-            tokio::task::yield_now().await;
-        }
+        let given_back = async {
+            while memory.held() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, given_back).await.expect("all memory is given back");
     }
     assert_eq!(server.metric("weir_query_cancelled_total"), 2.0);
 }

@@ -118,6 +118,7 @@ async fn one_request_of_a_kind_is_done_at_a_time() {
     // Begun, and not asked for its end until the second one was refused; one that has ended already is no good.
     let mut done = 0.0;
     let first = loop {
+        assert!(done < 100.0, "none is under way when it was polled once");
         let mut first = Box::pin(post(&running, "delete_series", "match[]=m"));
         match (&mut first).now_or_never() {
             None => break first,

@@ -16,7 +16,8 @@ use storage::{ChangesRequest, Reader, Replica};
 
 use crate::proxy::Proxy;
 use crate::support::{
-    Bed, Cluster, Fake, PARTITIONS, Samples, blocking, everything, fan_out, read, remote, select, series, serve,
+    Bed, Cluster, Fake, PARTITIONS, PATIENCE, Samples, blocking, everything, fan_out, read, remote, select, series,
+    serve,
 };
 
 /// Writes samples of some series into all partitions.
@@ -190,6 +191,13 @@ async fn a_node_that_does_not_tell_what_changed_is_not_asked_again_for_a_while()
         cancelled.cancel();
         assert!(!knows_changes(&reader, cancelled).await);
         assert_eq!(asked(), 1, "who is cancelled does not wait for it");
+        let asked = async {
+            // Connects, which may take longer than it has; then it does not ask for a while.
+            while !knows_changes(&hasty, Cancel::default()).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("it asks");
         fake.holds.store(true, Ordering::SeqCst);
         assert!(!knows_changes(&hasty, Cancel::default()).await);
         fake.holds.store(false, Ordering::SeqCst);

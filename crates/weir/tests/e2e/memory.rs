@@ -114,7 +114,8 @@ pub(crate) async fn run(scale: Scale) {
     weir.end();
     eprintln!("queries: {answers:?}");
     let (answered, refused) = (answers.answered.into_inner(), answers.refused.into_inner());
-    assert!(answered > 0 && refused > 0, "{answered} were answered and {refused} refused");
+    let late = answers.late.into_inner();
+    assert!(answered > late && refused > 0, "{answered} were answered, {refused} refused and {late} late");
 }
 
 /// What was acknowledged.
