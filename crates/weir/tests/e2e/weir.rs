@@ -2,7 +2,6 @@
 //! [`crate::topology`], which is another one in each test program.
 
 use std::path::Path;
-use std::time::Duration;
 
 use model::{Labels, Sample};
 use serde_json::Value;
