@@ -147,6 +147,18 @@ impl<'a> LabelsRef<'a> {
         Pieces { rest: self.0 }
     }
 
+    /// The canonical texts of its labels one by one, whose concatenation is the canonical text.
+    pub fn pairs(self) -> impl Iterator<Item = &'a str> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (_, after) = take(rest)?;
+            let (_, after) = take(after)?;
+            let (pair, after) = rest.split_at(rest.len() - after.len());
+            rest = after;
+            Some(pair)
+        })
+    }
+
     /// Copies the set.
     pub fn to_labels(self) -> Labels {
         Labels(Arc::from(self.0))
@@ -399,6 +411,9 @@ mod tests {
             prop_assert_eq!(read, given);
             let pieces: Vec<&str> = labels.as_ref().pieces().collect();
             prop_assert_eq!(pieces.concat(), labels.canonical());
+            let pairs: Vec<&str> = labels.as_ref().pairs().collect();
+            prop_assert_eq!(pairs.concat(), labels.canonical());
+            prop_assert_eq!(pairs.len(), labels.iter().count());
             prop_assert_eq!(piece_text(pieces[0]), labels.iter().next().map_or("", |(name, _)| name));
         }
 

@@ -8,8 +8,10 @@
 mod buffer;
 mod generation;
 mod ids;
+mod ordered;
 mod shard;
 mod side;
+mod symbols;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +28,7 @@ use crate::postings::{self, LabelIndex as _, add_names, each_value};
 use crate::tally::Counting;
 pub(crate) use buffer::Snapshot;
 pub(crate) use generation::{Frozen, Generation};
+pub(crate) use ordered::Ordered;
 use shard::Shard;
 
 /// The shard of a series is in the highest bits of its hash, as its partition is: so two partitions that are consumed at once meet in no shard,
@@ -165,14 +168,10 @@ impl Head {
         shard + 1 < SHARDS
     }
 
-    /// Shard and number of every series of a frozen generation, with its labels, in no order.
-    pub(crate) fn series_of(&self, frozen: &Frozen) -> Vec<(Labels, usize, u32)> {
-        let mut all = Vec::new();
-        for (at, (shard, generation)) in self.shards().zip(&frozen.shards).enumerate() {
-            let ids = generation.active.bitmap().into_iter();
-            all.extend(ids.filter_map(|id| Some((shard.labels(id)?.clone(), at, id))));
-        }
-        all
+    /// The series of a frozen generation, in the order of their labels.
+    pub(crate) fn ordered(&self, frozen: &Frozen) -> Ordered {
+        let parts = self.shards.iter().zip(&frozen.shards);
+        Ordered::new(parts.map(|(slot, generation)| lock(&slot.shard).part(generation)))
     }
 
     /// Calls `add` with every series that meets the request, of the current generation and of the frozen one.
@@ -182,6 +181,7 @@ impl Head {
         request: &SelectRequest,
         add: &mut dyn FnMut(Found) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let mut text = String::new();
         for (at, shard) in self.shards().enumerate() {
             if request.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -194,12 +194,15 @@ impl Head {
             for id in postings::select(&index, &request.matchers)? {
                 let frozen = frozen.filter(|g| g.get(id).is_some_and(|buffer| buffer.overlaps(request.range)));
                 let current = shard.current.get(id).filter(|buffer| buffer.overlaps(request.range));
-                let Some(labels) = shard.labels(id).filter(|_| frozen.is_some() || current.is_some()) else { continue };
+                if frozen.is_none() && current.is_none() {
+                    continue;
+                }
+                let Some(labels) = shard.labels(id, &mut text) else { continue };
                 let current = current.map(|buffer| match request.want {
                     Want::Samples => buffer.snapshot(request.range),
                     Want::LabelsOnly => Snapshot::default(),
                 });
-                add(Found { labels: labels.clone(), frozen: frozen.map(|g| (g.clone(), id)), current })?;
+                add(Found { labels, frozen: frozen.map(|g| (g.clone(), id)), current })?;
             }
         }
         Ok(())
@@ -237,7 +240,7 @@ impl Head {
     /// The series that meet the request, each once, for whoever counts them when the locks are free again. Their labels are counted by the postings, unless each series
     /// has to be seen with them.
     pub(crate) fn tally(&self, frozen: Option<&Frozen>, counting: &mut Counting<'_>) -> Result<Vec<Labels>, Error> {
-        let mut found = Vec::new();
+        let (mut found, mut text) = (Vec::new(), String::new());
         let (range, by_labels) = (counting.request.range, counting.has_classes());
         for (at, shard) in self.shards().enumerate() {
             let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(range));
@@ -252,8 +255,11 @@ impl Head {
                 let overlaps = |own: &Generation, id| own.get(id).is_some_and(|buffer| buffer.overlaps(range));
                 ids = ids.iter().filter(|id| generations.clone().any(|own| overlaps(own, *id))).collect();
             }
-            counting.take(ids.len() as usize * size_of::<Labels>())?;
-            found.extend(ids.iter().filter_map(|id| shard.labels(id).cloned()));
+            for id in &ids {
+                let Some(labels) = shard.labels(id, &mut text) else { continue };
+                counting.take(size_of::<Labels>() + labels.canonical().len())?;
+                found.push(labels);
+            }
             if !by_labels && !ids.is_empty() {
                 index.names(&mut |name| {
                     let mut counted = Ok(());
@@ -280,7 +286,7 @@ impl Head {
         request: &CountRequest,
         see: &mut dyn FnMut(LabelsRef<'_>, i64, bool) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        let mut scratch = Columns::default();
+        let (mut scratch, mut text) = (Columns::default(), String::new());
         for (at, shard) in self.shards().enumerate() {
             let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
             if frozen.is_none() && !shard.current.overlaps(request.range) {
@@ -288,8 +294,8 @@ impl Head {
             }
             for id in postings::select(&shard.index(frozen), &request.matchers)? {
                 let Ok(newest) = shard.newest(frozen, id, request.range, &mut scratch) else { return Ok(false) };
-                if let (Some((t, is_live)), Some(labels)) = (newest, shard.labels(id)) {
-                    see(labels.as_ref(), t, is_live)?;
+                if let (Some((t, is_live)), Some(labels)) = (newest, shard.labels_in(id, &mut text)) {
+                    see(labels, t, is_live)?;
                 }
             }
         }

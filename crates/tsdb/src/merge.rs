@@ -121,7 +121,7 @@ pub(crate) fn merge(
         }
         let thinned = leave_out(&next, &samples)?;
         is_whole &= thinned.is_none();
-        writer.push(&next, View::of(thinned.as_ref().unwrap_or(&samples)))?;
+        writer.push(next.as_ref(), View::of(thinned.as_ref().unwrap_or(&samples)))?;
     }
     held.grow_to(writer.memory())?;
     let is_empty = writer.is_empty();

@@ -15,7 +15,7 @@ fn write(disk: &dyn Disk) {
     for job in ["a", "b"] {
         let labels = Labels::new(&[("__name__", "up"), ("job", job)]).expect("valid");
         let samples = Columns::floats(vec![1000, 2000, 3000], vec![1.0, 0.5, 1.0]);
-        writer.push(&labels, View::of(&samples)).expect("adds");
+        writer.push(labels.as_ref(), View::of(&samples)).expect("adds");
     }
     writer.finish().expect("writes");
 }
@@ -55,7 +55,7 @@ fn write_scrapes(disk: &dyn Disk, n: i64, kinds: &[&str]) {
     let mut writer = Writer::create(disk, "b").expect("creates");
     for kind in kinds {
         let labels = Labels::new(&[("__name__", "up"), ("job", kind)]).expect("valid");
-        writer.push(&labels, View::of(&scrapes(n, kind))).expect("adds");
+        writer.push(labels.as_ref(), View::of(&scrapes(n, kind))).expect("adds");
     }
     assert_eq!(writer.finish().expect("writes"), 0);
 }
@@ -210,7 +210,7 @@ fn the_threads_of_a_pool_find_what_one_finds() {
     let number = 5 * TOGETHER + 7;
     for n in 0..number {
         let labels = Labels::new(&[("__name__", "up"), ("pod", &format!("pod-{n:06}"))]).expect("valid");
-        writer.push(&labels, View::of(&Columns::floats(vec![n as i64], vec![n as f64]))).expect("adds");
+        writer.push(labels.as_ref(), View::of(&Columns::floats(vec![n as i64], vec![n as f64]))).expect("adds");
     }
     writer.finish().expect("writes");
     let block = Arc::new(open(&disk).expect("opens"));

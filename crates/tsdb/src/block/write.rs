@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
-use model::{Labels, TimeRange, is_stale};
+use model::{LabelsRef, TimeRange, is_stale};
 
 use super::index::Builder;
 use super::times::Recent;
@@ -72,7 +72,7 @@ impl Writer {
     }
 
     /// Adds a series with samples that ascend; none add nothing.
-    pub(crate) fn push(&mut self, labels: &Labels, samples: View<'_>) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, labels: LabelsRef<'_>, samples: View<'_>) -> Result<(), Error> {
         let (Some(first), Some(last)) = (samples.first_t(), samples.last_t()) else { return Ok(()) };
         let mut times = std::mem::take(&mut self.times);
         self.write_times(samples.pieces(), &mut times)?;
@@ -100,7 +100,7 @@ impl Writer {
             self.bytes = bytes;
         }
         self.times = times;
-        self.index.push(labels.as_ref(), &self.chunks)?;
+        self.index.push(labels, &self.chunks)?;
         self.samples += samples.samples() as u64;
         self.range.start_ms = self.range.start_ms.min(first);
         self.range.end_ms = self.range.end_ms.max(last);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use model::{Columns, Labels, TimeRange};
+use model::{Columns, LabelsRef, TimeRange};
 
 use super::{Background, Db, Named, Reached, Source, WIDE, lock};
 use crate::Error;
@@ -39,7 +39,7 @@ impl<'a> Writers<'a> {
     /// Writes samples of a series to the blocks of their spans.
     pub(super) fn push(
         &mut self,
-        labels: &Labels,
+        labels: LabelsRef<'_>,
         samples: &Columns,
         span_of: &dyn Fn(i64) -> TimeRange,
     ) -> Result<(), Error> {
@@ -180,21 +180,25 @@ impl Db {
         if frozen.range().is_none() {
             return Ok(Vec::new());
         }
-        let mut series = head.series_of(frozen);
         self.in_background(Background::Flush, move || {
-            series.sort_unstable_by(|a, b| a.0.canonical().cmp(b.0.canonical()));
+            let mut series = head.ordered(frozen);
             let mut writers = Writers::new(self, from.clone());
             let (mut samples, claim) = (Columns::default(), self.options.memory.writing.claim());
-            let series_bytes = series.capacity() * size_of::<(Labels, usize, u32)>();
-            for (n, (labels, shard, id)) in series.into_iter().enumerate() {
+            let (series_bytes, mut n) = (series.bytes(), 0usize);
+            let mut write = |labels: LabelsRef<'_>, shard, id| {
                 if n.is_multiple_of(LOOK_EVERY) {
                     claim.set(series_bytes + writers.memory());
                 }
-                let Some(buffer) = frozen.buffer(shard, id) else { continue };
+                n += 1;
+                let Some(buffer) = frozen.buffer(shard, id) else { return Ok(()) };
                 samples.clear();
                 buffer.read_into(TimeRange::ALL, &mut samples)?;
-                writers.push(&labels, &samples, span_of)?;
+                writers.push(labels, &samples, span_of)
+            };
+            while let Some(written) = series.next(&mut write) {
+                written?;
             }
+            drop(series);
             claim.set(writers.memory());
             writers.finish()
         })

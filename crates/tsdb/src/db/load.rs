@@ -117,7 +117,7 @@ impl Loader<'_> {
             }
         }
         let (db, range) = (self.db, self.range);
-        self.writers.push(labels, new, &|t| db.span(t, range))?;
+        self.writers.push(labels.as_ref(), new, &|t| db.span(t, range))?;
         Ok((new.len() + new.histograms.len()) as u64)
     }
 

@@ -187,7 +187,8 @@ impl Db {
         let (view, in_head) = self.with_head(|frozen| {
             let mut found = Vec::new();
             self.head.find(frozen, request, &mut |one| {
-                held.grow(SERIES_BYTES + size_of::<Found>() + one.current.as_ref().map_or(0, Snapshot::heap_bytes))?;
+                let own = one.labels.canonical().len() + one.current.as_ref().map_or(0, Snapshot::heap_bytes);
+                held.grow(SERIES_BYTES + size_of::<Found>() + own)?;
                 found.push(one);
                 if found.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
             })?;

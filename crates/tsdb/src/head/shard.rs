@@ -1,29 +1,31 @@
 //! A part of a head's series, with the index over their labels and the samples since the last flush.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use model::{Columns, Labels, LabelsRef, Samples, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::Appended;
 use super::buffer::{Buffer, SealScratch, Uncounted};
 use super::generation::Generation;
-use super::ids::Ids;
+use super::ordered::Part;
+use super::symbols::Symbols;
 use crate::Error;
 use crate::postings::{Accept, LabelIndex};
 
-/// What a series costs beside its samples and the text of its labels: its entries in the table and the list, and its numbers in the postings.
-const SERIES_BYTES: usize = 120;
-/// What the postings of one value of a label cost beside its text. A label of which each series has another value costs more than all else.
-const VALUE_BYTES: usize = 120;
+/// What a series costs beside its samples and its labels: its entries in the table and the list, and its numbers in the postings.
+const SERIES_BYTES: usize = 80;
 
 /// What is known of a series as long as it is written.
 #[derive(Debug)]
 struct Entry {
-    /// `None` where the number is free.
-    labels: Option<Labels>,
+    /// Where its labels are among the symbols; `None` where the number is free.
+    labels: Option<Box<[u32]>>,
     hash: u64,
+    /// Another hash of its labels: see [`Shard::lookup`].
+    check: u64,
     /// Time of its last sample that was flushed.
     flushed_ms: i64,
 }
@@ -33,26 +35,23 @@ pub(crate) struct Shard {
     by_hash: HashTable<u32>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// Label name to value to place in `ids`.
-    postings: HashMap<Box<str>, HashMap<Box<str>, u32>>,
-    ids: Vec<Ids>,
-    free_ids: Vec<u32>,
-    /// The series that was created last, and where its labels are in `ids`: the next one shares most of them.
-    before: Option<Labels>,
-    before_ids: Vec<u32>,
-    scratch_ids: Vec<u32>,
+    symbols: Symbols,
+    /// Of a key that this shard drew for itself.
+    hasher: DefaultHashBuilder,
     pub(super) current: Generation,
     /// The series that is likely written next: senders repeat their order, and numbers were given in it.
     likely: u32,
-    registry_bytes: usize,
+    /// Memory of the entries, about.
+    entries_bytes: usize,
     scratch: SealScratch,
 }
 
 impl Shard {
     pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: Samples<'_>) -> Appended {
-        let found = self.lookup(labels.canonical(), hash);
+        let check = self.hasher.hash_one(labels.canonical());
+        let found = self.lookup(hash, check);
         let created = found.is_none();
-        let id = found.unwrap_or_else(|| self.create(labels, hash));
+        let id = found.unwrap_or_else(|| self.create(labels, hash, check));
         self.likely = id + 1;
         let buffer = self.current.buffer(id, self.entries.len());
         let before = buffer.heap_bytes();
@@ -79,9 +78,12 @@ impl Shard {
         Appended { created, out_of_order }
     }
 
+    /// The series whose labels have these two hashes of 64 bits, of different kinds and the second with a key that nobody knows. Those of two series are the same
+    /// once in 10^20 times among a thousand million of them, which is less than what memory and disks do to their bytes; and comparing texts instead would be what
+    /// most of an append waits for.
     #[inline]
-    fn lookup(&self, text: &str, hash: u64) -> Option<u32> {
-        let is = |entry: &Entry| entry.hash == hash && entry.labels.as_ref().is_some_and(|l| l.canonical() == text);
+    fn lookup(&self, hash: u64, check: u64) -> Option<u32> {
+        let is = |entry: &Entry| entry.hash == hash && entry.check == check && entry.labels.is_some();
         if self.entries.get(self.likely as usize).is_some_and(is) {
             return Some(self.likely);
         }
@@ -89,78 +91,28 @@ impl Shard {
     }
 
     #[cold]
-    fn create(&mut self, labels: LabelsRef<'_>, hash: u64) -> u32 {
-        let entry = Entry { labels: Some(labels.to_labels()), hash, flushed_ms: i64::MIN };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.entries[id as usize] = entry;
-                id
-            }
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u32
-            }
-        };
+    fn create(&mut self, labels: LabelsRef<'_>, hash: u64, check: u64) -> u32 {
+        let id = self.free.pop().unwrap_or(self.entries.len() as u32);
+        let places = self.symbols.add(labels, id);
+        self.entries_bytes += SERIES_BYTES + size_of_val(&*places);
+        let entry = Entry { labels: Some(places), hash, check, flushed_ms: i64::MIN };
+        match self.entries.get_mut(id as usize) {
+            Some(free) => *free = entry,
+            None => self.entries.push(entry),
+        }
         let entries = &self.entries;
         self.by_hash.insert_unique(table_hash(hash), id, |id| table_hash(entries[*id as usize].hash));
-        self.post(labels, id);
-        self.registry_bytes += SERIES_BYTES + labels.canonical().len();
         id
     }
 
-    /// Adds a series to the postings of its labels.
-    fn post(&mut self, labels: LabelsRef<'_>, id: u32) {
-        let before = self.before.take();
-        let known = before.as_ref().map(|before| before.as_ref().iter().zip(&self.before_ids));
-        let mut known = known.into_iter().flatten().peekable();
-        let mut places = std::mem::take(&mut self.scratch_ids);
-        places.clear();
-        for label in labels.iter() {
-            // Both ascend by name.
-            while known.next_if(|((name, _), _)| *name < label.0).is_some() {}
-            let place = match known.peek() {
-                Some((same, place)) if *same == label => **place,
-                _ => {
-                    let values = self.postings.entry_ref(label.0).or_default();
-                    *values.entry_ref(label.1).or_insert_with(|| {
-                        self.registry_bytes += VALUE_BYTES + label.1.len();
-                        self.free_ids.pop().unwrap_or_else(|| {
-                            self.ids.push(Ids::default());
-                            (self.ids.len() - 1) as u32
-                        })
-                    })
-                }
-            };
-            self.ids[place as usize].insert(id);
-            places.push(place);
-        }
-        drop(known);
-        self.scratch_ids = std::mem::replace(&mut self.before_ids, places);
-        self.before = self.entries[id as usize].labels.clone();
-    }
-
     fn remove(&mut self, id: u32) {
-        // Its places may be given anew below.
-        self.before = None;
         let entry = &mut self.entries[id as usize];
-        let Some(labels) = entry.labels.take() else { return };
+        let Some(places) = entry.labels.take() else { return };
         if let Ok(found) = self.by_hash.find_entry(table_hash(entry.hash), |other| *other == id) {
             found.remove();
         }
-        for (name, value) in labels.iter() {
-            let Some(values) = self.postings.get_mut(name) else { continue };
-            let Some(place) = values.get(value).copied() else { continue };
-            if self.ids[place as usize].remove(id) {
-                self.ids[place as usize] = Ids::default();
-                self.free_ids.push(place);
-                values.remove(value);
-                self.registry_bytes -= VALUE_BYTES + value.len();
-            }
-            if values.is_empty() {
-                self.postings.remove(name);
-            }
-        }
-        self.registry_bytes -= SERIES_BYTES + labels.canonical().len();
+        self.symbols.remove(&places, id);
+        self.entries_bytes -= SERIES_BYTES + size_of_val(&*places);
         self.free.push(id);
     }
 
@@ -191,7 +143,7 @@ impl Shard {
         if all {
             let entries = &self.entries;
             self.by_hash.shrink_to_fit(|id| table_hash(entries[*id as usize].hash));
-            self.postings.values_mut().for_each(HashMap::shrink_to_fit);
+            self.symbols.shrink();
         }
     }
 
@@ -225,12 +177,32 @@ impl Shard {
 
     /// Memory of what is known of series, about.
     pub(super) fn registry_bytes(&self) -> usize {
-        self.registry_bytes
+        self.entries_bytes + self.symbols.bytes()
     }
 
-    /// The labels of a series that is known.
-    pub(super) fn labels(&self, id: u32) -> Option<&Labels> {
-        self.entries.get(id as usize)?.labels.as_ref()
+    /// The labels of a series that is known. `text` is memory that is used again.
+    pub(super) fn labels(&self, id: u32, text: &mut String) -> Option<Labels> {
+        Some(self.labels_in(id, text)?.to_labels())
+    }
+
+    /// As [`Shard::labels`], of which the text is lent.
+    pub(super) fn labels_in<'t>(&self, id: u32, text: &'t mut String) -> Option<LabelsRef<'t>> {
+        let places = self.entries.get(id as usize)?.labels.as_ref()?;
+        text.clear();
+        self.symbols.put_text(places, text);
+        Some(LabelsRef::from_canonical(text))
+    }
+
+    /// The series of a generation, with what it takes to put them in order.
+    pub(super) fn part(&self, generation: &Generation) -> Part {
+        let mut part = Part { texts: self.symbols.texts(), ..Part::default() };
+        for id in generation.active.bitmap() {
+            let Some(places) = self.entries.get(id as usize).and_then(|entry| entry.labels.as_ref()) else { continue };
+            part.ids.push(id);
+            part.places.extend_from_slice(places);
+            part.ends.push(part.places.len() as u32);
+        }
+        part
     }
 
     /// The newest sample of a series in a range: its time, and whether it is no stale marker.
@@ -276,25 +248,13 @@ pub(super) struct Index<'a> {
     active: RoaringBitmap,
 }
 
-impl Index<'_> {
-    fn values_of(&self, name: &str) -> impl Iterator<Item = (&str, &Ids)> {
-        let values = self.shard.postings.get(name).into_iter().flatten();
-        values.map(|(value, place)| (&**value, &self.shard.ids[*place as usize]))
-    }
-
-    fn get(&self, name: &str, value: &str) -> Option<&Ids> {
-        let place = *self.shard.postings.get(name)?.get(value)?;
-        self.shard.ids.get(place as usize)
-    }
-}
-
 impl LabelIndex for Index<'_> {
     fn all(&self) -> RoaringBitmap {
         self.active.clone()
     }
 
     fn equal(&self, name: &str, value: &str) -> Result<RoaringBitmap, Error> {
-        Ok(self.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active)))
+        Ok(self.shard.symbols.get(name, value).map_or_else(RoaringBitmap::new, |ids| ids.among(&self.active)))
     }
 
     fn accepted(
@@ -305,15 +265,15 @@ impl LabelIndex for Index<'_> {
         _among: Option<&RoaringBitmap>,
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
-        for (_, ids) in self.values_of(name).filter(|(value, _)| accept.accepts(value, 0)) {
+        for (_, ids) in self.shard.symbols.values_of(name).filter(|(value, _)| accept.accepts(value, 0)) {
             ids.add_to(&mut found);
         }
         Ok(found & &self.active)
     }
 
     fn names(&self, see: &mut dyn FnMut(&str) -> Result<(), Error>) -> Result<(), Error> {
-        for (name, values) in &self.shard.postings {
-            if values.values().any(|place| self.shard.ids[*place as usize].meets(&self.active)) {
+        for (name, mut values) in self.shard.symbols.names() {
+            if values.any(|(_, ids)| ids.meets(&self.active)) {
                 see(name)?;
             }
         }
@@ -321,7 +281,7 @@ impl LabelIndex for Index<'_> {
     }
 
     fn counts(&self, name: &str, of: &RoaringBitmap, see: &mut dyn FnMut(&str, u64)) -> Result<(), Error> {
-        self.values_of(name).for_each(|(value, ids)| see(value, ids.count_among(of)));
+        self.shard.symbols.values_of(name).for_each(|(value, ids)| see(value, ids.count_among(of)));
         Ok(())
     }
 
@@ -333,7 +293,8 @@ impl LabelIndex for Index<'_> {
         see: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
         let among = among.unwrap_or(&self.active);
-        for (value, _) in self.values_of(name).filter(|(value, ids)| wanted(value) && ids.meets(among)) {
+        let values = self.shard.symbols.values_of(name);
+        for (value, _) in values.filter(|(value, ids)| wanted(value) && ids.meets(among)) {
             if !see(value) {
                 break;
             }
@@ -351,7 +312,7 @@ mod tests {
     fn append(shard: &mut Shard, series: u64, t: i64) -> Option<u32> {
         let labels = Labels::new(&[("n", series.to_string())]).expect("valid");
         shard.append(labels.as_ref(), series, Samples::from(&[Sample { t, v: 1.0 }][..]));
-        shard.lookup(labels.canonical(), series)
+        shard.lookup(series, shard.hasher.hash_one(labels.canonical()))
     }
 
     #[test]

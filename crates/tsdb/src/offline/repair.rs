@@ -266,7 +266,7 @@ fn salvage(
             }
         }
         deletes::apply(&cuts, Mark::default(), &mut samples);
-        writer.push(&entry.labels, View::of(&samples))?;
+        writer.push(entry.labels.as_ref(), View::of(&samples))?;
         repaired.samples += samples.samples() as u64;
         entry.labels.canonical().clone_into(&mut before);
     }
