@@ -8,6 +8,8 @@
 //! of the times of its scrapes. The price: what damages those costs the samples of all series that share them.
 
 mod cache;
+#[cfg(test)]
+mod counting;
 mod file;
 mod index;
 mod near;
@@ -33,8 +35,8 @@ use crate::head::too_many;
 use crate::{Error, deletes, postings};
 pub(crate) use cache::Cache;
 pub(crate) use file::File;
-use index::GROUP;
 pub(crate) use index::{Entry, Index, Memo, Newest, Order, Places};
+use index::{Expected, GROUP};
 pub use tail::tail_bytes;
 pub(crate) use times::Place;
 pub(crate) use write::Writer;
@@ -191,13 +193,14 @@ impl Block {
         held: &mut Held,
     ) -> Result<Vec<(Labels, Piece)>, Error> {
         let ids = postings::select(&self.index, &request.matchers)?;
+        let is_cold = self.index.expect_groups(ids.iter());
         if ids.len() < 2 * TOGETHER as u64 || rayon::current_thread_index().is_none() {
-            return self.pieces_of(ids.iter(), request, cuts, held);
+            return self.pieces_of(ids.iter(), is_cold, request, cuts, held);
         }
         let (ids, found): (Vec<u32>, _) = (ids.iter().collect(), AtomicUsize::new(0));
         let parts = ids.par_chunks(TOGETHER).map(|ids| {
             let mut held = request.cancel.claim().hold();
-            let pieces = self.pieces_of(ids.iter().copied(), request, cuts, &mut held)?;
+            let pieces = self.pieces_of(ids.iter().copied(), is_cold, request, cuts, &mut held)?;
             // Those of other threads count: what is too much is not looked for to its end.
             if found.fetch_add(pieces.len(), Ordering::Relaxed) + pieces.len() > request.series_max {
                 return Err(too_many(request.series_max));
@@ -216,10 +219,12 @@ impl Block {
     fn pieces_of(
         self: &Arc<Self>,
         ids: impl Iterator<Item = u32>,
+        is_cold: bool,
         request: &SelectRequest,
         cuts: &Cuts,
         held: &mut Held,
     ) -> Result<Vec<(Labels, Piece)>, Error> {
+        let mut expected = is_cold.then(|| Expected::of(&self.file));
         let (mut memo, mut out) = (Memo::default(), Vec::new());
         for (n, id) in ids.enumerate() {
             if n % 1024 == 0 && request.cancel.is_cancelled() {
@@ -230,6 +235,9 @@ impl Block {
             let is_asked = |c: &ChunkRef| c.range.overlaps(&request.range) && !is_cut(&cuts, c);
             let chunks: Vec<ChunkRef> = entry.chunks.into_iter().filter(is_asked).collect();
             if !chunks.is_empty() {
+                if let Some(expected) = &mut expected {
+                    expected.add(&chunks);
+                }
                 let text = entry.labels.canonical().len();
                 held.grow(size_of::<(Labels, Piece)>() + text + chunks.capacity() * size_of::<ChunkRef>())?;
                 out.push((entry.labels, Piece { block: self.clone(), chunks, cuts }));

@@ -65,6 +65,9 @@ pub trait Input: Debug + Send + Sync {
 
     /// Fills a buffer with the bytes from `at` on.
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+
+    /// Says that these bytes will be read soon, for whoever can fetch them meanwhile. It waits for nothing and promises nothing.
+    fn expect(&self, _at: u64, _bytes: u64) {}
 }
 
 /// Names what was being done in an error of the file system.

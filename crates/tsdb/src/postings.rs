@@ -13,6 +13,8 @@ pub(crate) use accept::Accept;
 
 /// An index from labels to numbered series. What is read of a file can fail.
 pub(crate) trait LabelIndex {
+    /// Says that the series which meet these will be asked for.
+    fn expect(&self, _matchers: &[Matcher]) {}
     /// Every series.
     fn all(&self) -> RoaringBitmap;
     /// The series that have this label with this value.
@@ -43,6 +45,7 @@ pub(crate) trait LabelIndex {
 
 /// The series that meet all matchers.
 pub(crate) fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
+    index.expect(matchers);
     let mut found: Option<RoaringBitmap> = None;
     // Those that ask for a value first: they make the set small, the sooner the more of it are found at once. A matcher that accepts the empty value also
     // accepts series without the label, of which the index knows nothing, so it is asked for those to leave out.

@@ -191,6 +191,13 @@ impl Input for Opened {
         let object = self.0.object.get().expect("set before the local file is taken");
         self.0.cold.read(object, buffer, at)
     }
+
+    fn expect(&self, at: u64, bytes: u64) {
+        // What is elsewhere is read ahead by `pages`, where that pays for a request.
+        if let Some(input) = &*self.0.local.read().unwrap_or_else(PoisonError::into_inner) {
+            input.expect(at, bytes);
+        }
+    }
 }
 
 impl Cold {

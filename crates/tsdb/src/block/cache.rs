@@ -107,6 +107,11 @@ impl Cache {
         get(&self.pages, (file, at), read)
     }
 
+    /// Whether the page at a place of a file is here, which is no use of it.
+    pub(super) fn has(&self, file: u64, at: u64) -> bool {
+        lock(&self.pages).by_key.contains_key(&(file, at))
+    }
+
     /// As [`Cache::get`], of a column of times.
     pub(super) fn times(
         &self,

@@ -52,6 +52,11 @@ impl File {
         read.map_err(|error| io(format!("reading {size} bytes at {at} of {}", self.path.display()))(error))
     }
 
+    /// As [`Input::expect`].
+    pub(in crate::block) fn expect(&self, at: u64, size: u64) {
+        self.input.expect(at, size);
+    }
+
     /// Whether bytes were found that are not what was written.
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod build;
+mod expect;
 mod group;
 mod hashes;
 mod order;
@@ -23,7 +24,7 @@ mod values;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Labels, LabelsRef, push_piece};
+use model::{Labels, LabelsRef, Matcher, push_piece};
 use roaring::{MultiOps as _, RoaringBitmap};
 
 use self::ahead::Ahead;
@@ -36,6 +37,7 @@ use super::{ChunkRef, File, Place};
 use crate::Error;
 use crate::postings::{Accept, LabelIndex};
 pub(super) use build::Builder;
+pub(super) use expect::Chunks as Expected;
 pub(crate) use group::GROUP;
 pub(crate) use order::Order;
 pub(crate) use places::Places;
@@ -183,12 +185,17 @@ impl Index {
             None => {
                 let places = self.top.groups.get(group).ok_or_else(|| self.file.corrupt(0, "number of a series"))?;
                 let (series, mut labels) = (self.group_series(id), Vec::new());
+                let was_kept = self.cache.has(self.file.number, places.labels.at);
                 let page = self.columns(places.labels)?;
                 each_column(&page, series, |name, column| labels.push((name, column.own(&page))))
                     .map_err(|reason| self.file.corrupt(places.labels.at, reason))?;
                 let chunks = Chunks::read(&self.columns(places.chunks)?, series)
                     .map_err(|reason| self.file.corrupt(places.chunks.at, reason))?;
-                Near { group, labels, chunks }
+                let near = Near { group, labels, chunks };
+                if !was_kept {
+                    self.expect_labels(&near, id);
+                }
+                near
             }
         };
         Ok(near.insert(own))
@@ -318,6 +325,10 @@ impl Walk<'_> {
 }
 
 impl LabelIndex for Index {
+    fn expect(&self, matchers: &[Matcher]) {
+        self.expect_values(matchers);
+    }
+
     fn all(&self) -> RoaringBitmap {
         let mut all = RoaringBitmap::new();
         all.insert_range(0..self.top.series);

@@ -84,86 +84,14 @@ pub(super) fn with_bytes<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::path::PathBuf;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::disk::{Disk, Input, Output};
+    use crate::block::counting::Counting;
 
-    /// A disk of one file, which knows what was read of it.
-    #[derive(Debug, Clone)]
-    struct Counting(Arc<State>);
-
-    #[derive(Debug)]
-    struct State {
-        bytes: Vec<u8>,
-        /// What lies from here on cannot be read.
-        bad_from: AtomicU64,
-        /// Where, and how many bytes.
-        reads: Mutex<Vec<(u64, usize)>>,
-    }
-
-    impl Counting {
-        fn new(size: usize) -> Self {
-            // Others with another size.
-            let bytes = (0..size).map(|n| ((n * n + size) % 251) as u8).collect();
-            Counting(Arc::new(State { bytes, bad_from: AtomicU64::new(u64::MAX), reads: Mutex::default() }))
-        }
-
-        fn reads(&self) -> Vec<(u64, usize)> {
-            std::mem::take(&mut self.0.reads.lock().expect("not poisoned"))
-        }
-    }
-
-    impl Disk for Counting {
-        fn path(&self, name: &str) -> PathBuf {
-            name.into()
-        }
-
-        fn list(&self) -> io::Result<Vec<String>> {
-            Ok(Vec::new())
-        }
-
-        fn read(&self, _name: &str) -> io::Result<Vec<u8>> {
-            Ok(self.0.bytes.clone())
-        }
-
-        fn create(&self, _name: &str) -> io::Result<Box<dyn Output>> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn open(&self, _name: &str) -> io::Result<Box<dyn Input>> {
-            Ok(Box::new(self.clone()))
-        }
-
-        fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn remove(&self, _name: &str) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Input for Counting {
-        fn bytes(&self) -> u64 {
-            self.0.bytes.len() as u64
-        }
-
-        fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-            self.0.reads.lock().expect("not poisoned").push((at, buffer.len()));
-            if at + buffer.len() as u64 > self.0.bad_from.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Other.into());
-            }
-            buffer.copy_from_slice(&self.0.bytes[at as usize..at as usize + buffer.len()]);
-            Ok(())
-        }
+    /// A disk with bytes of which none are as many behind each other; others with another size.
+    fn disk(size: usize) -> Counting {
+        Counting::new((0..size).map(|n| ((n * n + size) % 251) as u8).collect())
     }
 
     /// Looks at bytes, which must be those of the disk.
@@ -177,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_lies_behind_is_read_with_it_once_it_is_asked_for_in_order() {
-        let disk = Counting::new(300_000);
+        let disk = disk(300_000);
         let file = File::open(&disk, "b").expect("opens");
         // To the end of the file and no further.
         (0..150).for_each(|n| look(&file, &disk, n * 2000, 1900));
@@ -194,7 +122,7 @@ mod tests {
     #[test]
     fn blocks_are_read_ahead_side_by_side_up_to_a_few() {
         for (number, is_ahead) in [(FILES_MAX, true), (FILES_MAX + 1, false)] {
-            let disks: Vec<Counting> = (0..number).map(|n| Counting::new(300_000 + n)).collect();
+            let disks: Vec<Counting> = (0..number).map(|n| disk(300_000 + n)).collect();
             let files: Vec<File> = disks.iter().map(|disk| File::open(disk, "b").expect("opens")).collect();
             for n in 0..100 {
                 files.iter().zip(&disks).for_each(|(file, disk)| look(file, disk, n * 2000, 1900));
@@ -209,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_behind_a_series_is_no_fault_of_it() {
-        let disk = Counting::new(100_000);
+        let disk = disk(100_000);
         let file = File::open(&disk, "b").expect("opens");
         disk.0.bad_from.store(10_000, Ordering::Relaxed);
         (0..5).for_each(|n| look(&file, &disk, n * 2000, 1900));
@@ -218,7 +146,7 @@ mod tests {
 
     #[test]
     fn another_file_is_never_taken_for_the_one_that_was_read() {
-        let (one, other) = (Counting::new(10_000), Counting::new(20_000));
+        let (one, other) = (disk(10_000), disk(20_000));
         let files = [File::open(&one, "b").expect("opens"), File::open(&other, "b").expect("opens")];
         for n in 0..100 {
             look(&files[0], &one, n * 100, 100);

@@ -1,7 +1,8 @@
-use model::{Cancel, Held, Mark, Matcher, Want};
+use model::{Cancel, Held, Mark, MatchOp, Matcher, Want};
 
 use super::*;
 use crate::View;
+use crate::block::counting::Counting;
 use crate::disk::simulated::Simulated;
 use crate::postings::LabelIndex as _;
 use crate::testing::Family;
@@ -233,5 +234,60 @@ fn the_threads_of_a_pool_find_what_one_finds() {
         assert!(pool.install(|| find(start_ms, alone.len())).is_ok());
         let error = pool.install(|| find(start_ms, alone.len() - 1)).expect_err("one too many");
         assert!(error.to_string().contains(&(alone.len() - 1).to_string()), "{error}");
+    }
+}
+
+/// Whether bytes are within a place that was told before.
+fn is_told(told: &[(u64, usize)], (at, size): (u64, usize)) -> bool {
+    told.iter().any(|(from, bytes)| *from <= at && at + size as u64 <= from + *bytes as u64)
+}
+
+#[test]
+fn what_a_query_of_a_cold_block_reads_is_mostly_told_before() {
+    let written = Simulated::new(1);
+    let mut writer = Writer::create(&written, "b").expect("creates");
+    for n in 0..5000 {
+        let pairs =
+            [("__name__", ["a", "b"][n / 2500].to_owned()), ("job", "j".to_owned()), ("pod", format!("{n:04}"))];
+        let kind = if n % 2 == 0 { "even" } else { "odd" };
+        writer.push(Labels::new(&pairs).expect("valid").as_ref(), View::of(&scrapes(40, kind))).expect("adds");
+    }
+    writer.finish().expect("writes");
+    let disk = Counting::new(written.read("b").expect("there"));
+    let pattern = |op, value| Matcher::new(op, "pod", value).expect("valid");
+    let name = |name| Matcher::equal("__name__", name);
+    let sets: [(&[Matcher], usize, usize); 4] = [
+        // One series: of its block nothing is in memory but the top.
+        (&[name("a"), Matcher::equal("job", "j"), Matcher::equal("pod", "0700")], 1, 0),
+        (&[name("b"), pattern(MatchOp::Regex, "4[0-9]{3}")], 1000, 0),
+        (&[name("a"), pattern(MatchOp::Regex, "0001|0004|2000")], 3, 0),
+        // Values of labels other than those that were asked for are known as soon as their group is; of each group but of its first series alone.
+        (&[name("a")], 2500, 4),
+    ];
+    for (n, (matchers, series, untold)) in sets.into_iter().enumerate() {
+        let block = Arc::new(open(&disk).expect("opens"));
+        let request = SelectRequest {
+            matchers: matchers.to_vec(),
+            range: TimeRange::ALL,
+            want: Want::Samples,
+            series_max: usize::MAX,
+            cancel: Cancel::default(),
+        };
+        let query = || {
+            let found = block.pieces(&request, &Cuts::default(), &mut Held::default()).expect("reads");
+            let mut out = Columns::default();
+            found.iter().for_each(|(_, piece)| piece.read_into(TimeRange::ALL, &mut out).expect("reads"));
+            found.len()
+        };
+        (disk.reads(), disk.expected());
+        assert_eq!(query(), series);
+        let (reads, told) = (disk.reads(), disk.expected());
+        // Chunks are read some at once, beyond those that are wanted.
+        let cold: Vec<_> = reads.iter().filter(|(at, size)| !is_told(&told, (*at, (*size).min(40)))).collect();
+        assert!(cold.len() <= untold, "{n}: {cold:?} of {reads:?}, told {told:?}");
+        assert!(told.len() <= 12, "{n}: {told:?}");
+        // What is in memory then is not told again, but for the chunks.
+        query();
+        assert_eq!(disk.expected(), [], "{n}");
     }
 }

@@ -16,7 +16,7 @@ use crate::changes::Changed;
 use crate::columns::read_newer;
 use crate::deletes::Cuts;
 use crate::head::{Found, Frozen, Generation, Snapshot, too_many};
-use crate::postings::{add_names, each_value};
+use crate::postings::{LabelIndex as _, add_names, each_value};
 
 /// What one source has of a series.
 #[derive(Debug)]
@@ -195,6 +195,7 @@ impl Db {
             Ok(found)
         })?;
         let mut assembly = Assembly::new(request.series_max);
+        view.readable(request.range).for_each(|(_, block)| block.index.expect(&request.matchers));
         for (entry, block) in view.readable(request.range) {
             let cuts = Cuts::new(&view.deletes, entry.number(), block);
             let pieces = cuts.and_then(|cuts| block.pieces(request, &cuts, &mut held));

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -116,6 +118,12 @@ impl Input for Readable {
 
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, at)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn expect(&self, at: u64, bytes: u64) {
+        // A file system that cannot is read when the bytes are needed.
+        let _ = rustix::fs::fadvise(&self.file, at, NonZeroU64::new(bytes), rustix::fs::Advice::WillNeed);
     }
 }
 
