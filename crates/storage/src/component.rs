@@ -363,10 +363,11 @@ impl Writers {
         consumers: Vec<Thread>,
         shutdown: &Shutdown,
     ) -> Result<Writers, Error> {
-        let (flusher, merger) = (keeper.clone(), keeper.clone());
+        let (flusher, merger, orderer) = (keeper.clone(), keeper.clone(), keeper.clone());
         let flush = spawn("storage-flush".to_owned(), shutdown.clone(), move |s, h| flusher.flush_loop(s, h))?;
         let merge = spawn("storage-merge".to_owned(), shutdown.clone(), move |s, h| merger.merge_loop(s, h))?;
-        let mut others = vec![flush, merge];
+        let order = spawn("storage-order".to_owned(), shutdown.clone(), move |s, h| orderer.order_loop(s, h))?;
+        let mut others = vec![flush, merge, order];
         if let Some(mirror) = mirror.clone() {
             others.push(spawn("storage-objects".to_owned(), shutdown.clone(), move |s, h| mirror.run(s, h))?);
         }

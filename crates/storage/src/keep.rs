@@ -118,12 +118,15 @@ impl Keeper {
             on_stop.asked().await;
             stop.cancel();
         });
+        // After a start nothing is in the page cache, and queries need the disk for what they read first: merges have time until a pause later.
+        let mut may_merge = false;
         while !shutdown.is_asked() {
             self.metrics.stats(self.db.stats());
             self.pass_over(&mut shutdown, &handle);
             // Before merges, which do not go past a block that is damaged.
             self.rebuild_lost(&mut told, &mut shutdown, &handle);
-            let pause = match self.merge_and_expire(&cancel) {
+            let done = self.merge_and_expire(std::mem::replace(&mut may_merge, true), &cancel);
+            let pause = match done {
                 // The next span, after what has come to be done meanwhile.
                 Ok(true) => {
                     backoff.reset();
@@ -151,6 +154,25 @@ impl Keeper {
         watcher.abort();
     }
 
+    /// Makes orders of the series of blocks as queries want them, until the shutdown is asked for.
+    pub(crate) fn order_loop(&self, shutdown: Shutdown, handle: Handle) {
+        let cancel = Cancel::default();
+        let (stop, db, mut on_stop) = (cancel.clone(), self.db.clone(), shutdown);
+        let watcher = handle.spawn(async move {
+            on_stop.asked().await;
+            stop.cancel();
+            db.end_orders();
+        });
+        loop {
+            match self.db.make_wanted_order(&cancel) {
+                Ok(true) => {}
+                Ok(false) | Err(tsdb::Error::Cancelled) => break,
+                Err(error) => tracing::warn!(%error, "no order of the series of some blocks; queries do without"),
+            }
+        }
+        watcher.abort();
+    }
+
     /// Tells the log that this replica never reads the partitions of others, so that it does not hold them back.
     fn pass_over(&self, shutdown: &mut Shutdown, handle: &Handle) {
         let group = self.replica.group();
@@ -170,11 +192,13 @@ impl Keeper {
     }
 
     /// Says whether samples were left out of a span, so that there may be another one. Fails with what could not be done.
-    fn merge_and_expire(&self, cancel: &Cancel) -> Result<bool, (&'static str, tsdb::Error)> {
+    fn merge_and_expire(&self, may_merge: bool, cancel: &Cancel) -> Result<bool, (&'static str, tsdb::Error)> {
         let expired = self.db.expire(runtime::clock::now_ms()).map_err(|error| ("expire", error))?;
         self.succeeded("expire");
         self.metrics.expired_blocks.inc_by(expired as u64);
-        self.merge(cancel).map_err(|error| ("merge", error))?;
+        if may_merge {
+            self.merge(cancel).map_err(|error| ("merge", error))?;
+        }
         let downsampled = self.db.downsample(cancel).map_err(|error| ("downsample", error))?;
         self.succeeded("downsample");
         Ok(downsampled)

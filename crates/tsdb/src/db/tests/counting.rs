@@ -191,12 +191,18 @@ fn an_order_is_made_when_it_is_worth_it_used_for_fewer_blocks_and_none_where_the
     let db = Db::open(dir.path(), Options { memory, ..options() }).expect("opens");
     fill_three(&db);
     let orders = |db: &Db| (db.stats().index_orders, db.stats().index_orders_too_large);
-    // A sixteenth of three times 2,500 is 469, of which each of these asks for three.
-    for _ in 0..156 {
-        assert_eq!(counted(&db, &one, TimeRange::ALL, None), Some(BTreeMap::from([(String::new(), 1)])));
-    }
-    assert_eq!(orders(&db), (0, 0));
-    counted(&db, &one, TimeRange::ALL, None);
+    // One of 64 of three times 2,500 is 118, of which each of these asks for three.
+    let ask = || assert_eq!(counted(&db, &one, TimeRange::ALL, None), Some(BTreeMap::from([(String::new(), 1)])));
+    (0..39).for_each(|_| ask());
+    std::thread::scope(|scope| {
+        // It waits until the next one, and the query does not wait for it.
+        let made = scope.spawn(|| db.make_wanted_order(&Cancel::default()));
+        ask();
+        assert_eq!(made.join().expect("ends").expect("makes"), true);
+        let ended = scope.spawn(|| db.make_wanted_order(&Cancel::default()));
+        db.end_orders();
+        assert_eq!(ended.join().expect("ends").expect("makes none"), false);
+    });
     assert_eq!(orders(&db), (1, 0));
     let figures = db.stats();
     assert_eq!(index.held(), figures.index_bytes + figures.index_cache_bytes + figures.index_order_bytes);
