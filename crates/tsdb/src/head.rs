@@ -12,6 +12,7 @@ mod ordered;
 mod shard;
 mod side;
 mod symbols;
+mod tail;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

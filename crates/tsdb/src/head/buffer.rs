@@ -1,27 +1,23 @@
 //! The samples of one series in a head.
 //!
-//! A few samples lie as they came; when there are [`TAIL`] of them they become a chunk behind those before, all in one
+//! A few samples lie as they came ([`Tail`]); when there are [`TAIL`] of them they become a chunk behind those before, all in one
 //! allocation. The price of small chunks is a byte or so a sample more than in a block, the gain is that a million series with a few samples each
 //! stay small and that an append is a comparison and a store.
 
 use model::{Columns, HistogramSample, Mark, Sample, TimeRange, is_stale};
 
 use super::side::Side;
+use super::tail::{TAIL, Tail};
 use crate::Error;
 use crate::chunk::{self, Scratch};
 use crate::columns::merge_newer;
-
-/// Samples that are kept as they came before they are sealed: 256 bytes at most, and enough for a chunk to be a sixth of that.
-pub(super) const TAIL: usize = 16;
-/// By how many samples the room for them grows.
-const TAIL_STEP: usize = 4;
 
 /// Samples of one series.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     /// Chunks one after the other; times ascend over them and the tail.
     sealed: Vec<u8>,
-    tail: Vec<Sample>,
+    tail: Tail,
     /// What most series do not have.
     side: Option<Box<Side>>,
     first_t: i64,
@@ -50,7 +46,7 @@ pub(crate) struct SealScratch {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Buffer { sealed: Vec::new(), tail: Vec::new(), side: None, first_t: i64::MAX, last_t: i64::MIN }
+        Buffer { sealed: Vec::new(), tail: Tail::default(), side: None, first_t: i64::MAX, last_t: i64::MIN }
     }
 }
 
@@ -65,19 +61,21 @@ impl Buffer {
             self.side.get_or_insert_default().late.push(sample);
             return false;
         }
-        if self.tail.len() == TAIL {
-            self.seal(scratch);
-        }
+        self.make_room(sample.t, scratch);
         self.add_to_tail(sample);
         true
     }
 
+    /// Seals what there is where the tail takes no sample of a time that is later.
+    #[inline]
+    fn make_room(&mut self, t: i64, scratch: &mut SealScratch) {
+        if !self.tail.takes(t) {
+            self.seal(scratch);
+        }
+    }
+
     #[inline]
     fn add_to_tail(&mut self, sample: Sample) {
-        if self.tail.len() == self.tail.capacity() {
-            // In small steps: of a million series a doubled tail is half empty.
-            self.tail.reserve_exact(TAIL_STEP);
-        }
         self.tail.push(sample);
         self.last_t = sample.t;
         self.first_t = self.first_t.min(sample.t);
@@ -93,9 +91,7 @@ impl Buffer {
             }
             return false;
         }
-        if self.tail.len() == TAIL {
-            self.seal(scratch);
-        }
+        self.make_room(sample.t, scratch);
         if let Some(side) = &mut self.side {
             side.push_start(self.tail.len(), start);
         }
@@ -146,7 +142,7 @@ impl Buffer {
     #[inline]
     pub(crate) fn heap_bytes(&self) -> usize {
         let side = self.side.as_ref().map_or(0, |side| side.heap_bytes());
-        self.sealed.capacity() + self.tail.capacity() * size_of::<Sample>() + side
+        self.sealed.capacity() + self.tail.heap_bytes() + side
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -180,12 +176,12 @@ impl Buffer {
 
     /// Copies what is needed to read the range.
     pub(crate) fn snapshot(&self, range: TimeRange) -> Snapshot {
-        let sealed_ends = self.tail.first().map_or(self.last_t, |s| s.t);
+        let sealed_ends = self.tail.first_t().unwrap_or(self.last_t);
         let side = self.side.as_ref().filter(|side| !side.is_empty());
         let tail = match side {
             // With their starts beside them.
-            Some(_) => self.tail.as_slice().into(),
-            None => self.tail.iter().filter(|s| range.contains(s.t)).copied().collect(),
+            Some(_) => self.tail.iter().collect(),
+            None => self.tail.iter().filter(|s| range.contains(s.t)).collect(),
         };
         Snapshot {
             sealed: if range.start_ms <= sealed_ends { self.sealed.as_slice().into() } else { Box::default() },
@@ -196,7 +192,7 @@ impl Buffer {
 
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        read(&self.sealed, &self.tail, self.side.as_deref(), range, out)
+        read(&self.sealed, self.tail.iter(), self.side.as_deref(), range, out)
     }
 
     /// Forgets samples before a time, of the sealed ones whole chunks; returns how many.
@@ -204,8 +200,10 @@ impl Buffer {
         let mut gone = 0;
         if self.first_t < start_ms && self.first_t <= self.last_t {
             gone += self.truncate_sealed(start_ms);
-            let old = self.tail.partition_point(|s| s.t < start_ms);
-            self.tail.drain(..old);
+            let old = self.tail.iter().take_while(|s| s.t < start_ms).count();
+            if old > 0 {
+                self.tail.forget(old);
+            }
             gone += old;
             let mut first_open = None;
             if let Some(side) = &mut self.side {
@@ -213,7 +211,7 @@ impl Buffer {
                 gone += side.truncate_open(start_ms, &mut first_open);
             }
             if self.sealed.is_empty() {
-                let first = self.tail.first().map(|s| s.t).into_iter().chain(first_open).min();
+                let first = self.tail.first_t().into_iter().chain(first_open).min();
                 self.first_t = first.unwrap_or(i64::MAX);
             }
         }
@@ -252,18 +250,24 @@ impl Snapshot {
 
     /// Appends the samples in the range to `out`, ascending, each time once, the one written last.
     pub(crate) fn read_into(&self, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
-        read(&self.sealed, &self.tail, self.side.as_deref(), range, out)
+        read(&self.sealed, self.tail.iter().copied(), self.side.as_deref(), range, out)
     }
 }
 
-fn read(sealed: &[u8], tail: &[Sample], side: Option<&Side>, range: TimeRange, out: &mut Columns) -> Result<(), Error> {
+fn read(
+    sealed: &[u8],
+    tail: impl Iterator<Item = Sample>,
+    side: Option<&Side>,
+    range: TimeRange,
+    out: &mut Columns,
+) -> Result<(), Error> {
     let start = out.mark();
     decode_all(sealed, out)?;
     if let Some(side) = side {
         side.read_open(out)?;
     }
     out.clip(start, range);
-    for (at, sample) in tail.iter().enumerate().filter(|(_, s)| range.contains(s.t)) {
+    for (at, sample) in tail.enumerate().filter(|(_, s)| range.contains(s.t)) {
         out.push_with_start(sample.t, sample.v, side.map_or(0, |side| side.start(at)));
     }
     if let Some(side) = side {
