@@ -71,7 +71,8 @@ impl Db {
             }
             floors.leave_behind(block)
         };
-        for named in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
+        let is_put_off = |(entry, _): &Named| lock(&self.put_off).has(&entry.name);
+        for named in view.blocks.iter().filter(|named| !named.1.is_damaged() && !is_put_off(named)) {
             match is_worth_it(named) {
                 Ok(true) => return Ok(Some(vec![named.clone()])),
                 // It was found damaged just now, and is left out from now on.

@@ -118,6 +118,74 @@ fn a_merge_waits_for_memory_that_others_hold() {
     assert_eq!(db.stats().blocks, 1);
 }
 
+/// One block of so many series in each of three spans, the second of which is much larger, of which one series each is deleted; with the offset that is next.
+fn with_a_large_one_deleted_from(db: &Db) {
+    for (n, series) in [10, 8000, 10].into_iter().enumerate() {
+        record(db, 0..series, n as i64 * HOUR, n as i64 + 1);
+    }
+    db.flush().expect("flushes");
+    db.delete(&[Matcher::equal("series", "3")], TimeRange::ALL).expect("deletes");
+}
+
+/// The names of the blocks, in the order of time.
+fn names(db: &Db) -> Vec<String> {
+    let view = db.view();
+    let mut all: Vec<_> = view.blocks.iter().map(|(entry, _)| (entry.span.start_ms, entry.name.clone())).collect();
+    all.sort();
+    all.into_iter().map(|(_, name)| name).collect()
+}
+
+#[test]
+fn a_block_that_takes_too_much_memory_to_be_written_anew_holds_no_other_up_and_is_tried_again_later() {
+    // Its buffers alone take a megabyte.
+    let (dir, writing) = (tempfile::tempdir().expect("directory"), Budget::new("writing blocks", 5 << 18));
+    let db = Db::open(dir.path(), limited(writing.clone())).expect("opens");
+    with_a_large_one_deleted_from(&db);
+    db.expire(0).expect("tells the time");
+    let before = names(&db);
+    while db.compact(&Cancel::default()).expect("goes on with the others") {}
+    let after = names(&db);
+    let is_new = |n: usize| before[n] != after[n];
+    assert_eq!([0, 1, 2].map(is_new), [true, false, true], "the large one alone is left: {before:?} {after:?}");
+    assert_eq!((db.stats().rewrites_put_off, db.view().deletes.len(), writing.held()), (1, 1, 0));
+    assert_eq!(read(&db, TimeRange::ALL).len(), 9 + 7999 + 9, "what is deleted is not answered all the same");
+    let tried = db.stats().merges_too_large;
+    assert!(!db.compact(&Cancel::default()).expect("nothing to do"));
+    db.expire(HOUR - 1).expect("tells the time");
+    assert!(!db.compact(&Cancel::default()).expect("nothing to do"));
+    assert_eq!(db.stats().merges_too_large, tried, "it is not tried again soon");
+    // What is deleted later is cleaned from the others, and the large one has its turn when its time has come.
+    db.delete(&[Matcher::equal("series", "4")], TimeRange::ALL).expect("deletes");
+    db.expire(HOUR).expect("tells the time");
+    while db.compact(&Cancel::default()).expect("goes on with the others") {}
+    assert!([0, 2].into_iter().all(|n| names(&db)[n] != after[n]));
+    assert!(!db.compact(&Cancel::default()).expect("nothing to do"));
+    assert_eq!((db.stats().merges_too_large, db.stats().rewrites_put_off), (tried + 1, 1));
+    // Once little enough of it is left.
+    db.delete(&[Matcher::equal("half", "odd")], TimeRange::ALL).expect("deletes");
+    db.delete(&[Matcher::equal("half", "even")], TimeRange::ALL).expect("deletes");
+    db.expire(2 * HOUR).expect("tells the time");
+    while db.compact(&Cancel::default()).expect("goes on") {}
+    while db.compact(&Cancel::default()).expect("goes on") {}
+    assert_eq!((db.stats().blocks, db.stats().rewrites_put_off, db.view().deletes.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_block_is_written_anew_once_others_give_the_memory_back() {
+    let (dir, writing) = (tempfile::tempdir().expect("directory"), Budget::new("writing blocks", 16 << 20));
+    let db = Db::open(dir.path(), limited(writing.clone())).expect("opens");
+    with_a_large_one_deleted_from(&db);
+    let others = writing.claim();
+    others.take(15 << 20).expect("there is so much");
+    while db.compact(&Cancel::default()).expect("goes on with the others") {}
+    assert_eq!(db.view().deletes.len(), 1);
+    let tried = db.stats().merges_too_large;
+    assert!(tried > 0 && tried <= 3, "each block once: {tried}");
+    drop(others);
+    while db.compact(&Cancel::default()).expect("goes on") {}
+    assert_eq!((db.view().deletes.len(), db.stats().rewrites_put_off), (0, 0));
+}
+
 #[test]
 fn a_flush_takes_what_it_needs_and_the_index_of_blocks_is_told() {
     let (dir, writing) = (tempfile::tempdir().expect("directory"), Budget::new("writing blocks", 1000));
