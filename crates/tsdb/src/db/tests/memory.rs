@@ -1,6 +1,6 @@
 //! The engine within the memory that it may hold.
 
-use model::Budget;
+use model::{Budget, ExemplarsRequest};
 
 use super::*;
 
@@ -184,6 +184,36 @@ fn a_block_is_written_anew_once_others_give_the_memory_back() {
     drop(others);
     while db.compact(&Cancel::default()).expect("goes on") {}
     assert_eq!((db.view().deletes.len(), db.stats().rewrites_put_off), (0, 0));
+}
+
+#[test]
+fn what_is_copied_of_the_head_to_be_answered_is_held_and_refused_where_it_is_too_much() {
+    let db = Db::open(tempfile::tempdir().expect("directory").path(), options()).expect("opens");
+    record(&db, 0..1000, 0, 1);
+    let mut batch = db.begin();
+    let exemplars: Vec<Exemplar> =
+        (0..1000).map(|t| Exemplar::new(t, 0.5, &[("trace", "a")]).expect("valid")).collect();
+    batch.exemplars(labels(1).as_ref(), &exemplars);
+    batch.finish(0, 2);
+    for (bytes_max, fits) in [(1 << 20, true), (20_000, false)] {
+        let budget = Budget::new("queries", bytes_max);
+        let values = {
+            let cancel = Cancel::with(budget.claim());
+            let asked = LabelsRequest { matcher_sets: Vec::new(), range: TimeRange::ALL, cancel: cancel.clone() };
+            db.label_values("series", &asked).map(|found| (found.items.len(), cancel.claim().held()))
+        };
+        assert_eq!(values.is_ok(), fits, "{values:?}");
+        assert!(values.is_err() || values.is_ok_and(|(found, held)| found == 1000 && held > 24_000));
+        let matcher_sets = vec![vec![Matcher::equal("__name__", "m")]];
+        let cancel = Cancel::with(budget.claim());
+        let asked =
+            ExemplarsRequest { matcher_sets, range: TimeRange::ALL, exemplars_max: 5000, cancel: cancel.clone() };
+        let found = db.exemplars(&asked).map(|found| (found.items[0].exemplars.len(), cancel.claim().held()));
+        assert_eq!(found.is_ok(), fits, "{found:?}");
+        assert!(found.is_err() || found.is_ok_and(|(found, held)| found == 1000 && held > 40_000));
+        drop((asked, cancel));
+        assert_eq!(budget.held(), 0);
+    }
 }
 
 #[test]
