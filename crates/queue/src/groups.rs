@@ -227,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_golden() {
+        let dir = tempfile::tempdir().expect("directory");
+        let groups = open(dir.path(), &["storage"]).expect("opens");
+        for (group, partition, offset) in [("storage", 0, 4700), ("alerting", 1, 12), ("alerting", 0, 4711)] {
+            groups.commit(group, partition, offset).expect("noted");
+        }
+        groups.save().expect("written");
+        let golden = "weir-groups 1\nalerting 0 4711\nalerting 1 12\nstorage 0 4700\ncrc32c f61eabcb\n";
+        assert_eq!(fs::read_to_string(dir.path().join("groups")).expect("read"), golden);
+        let other = tempfile::tempdir().expect("directory");
+        fs::write(other.path().join("groups"), golden).expect("written");
+        let groups = open(other.path(), &[]).expect("opens");
+        let committed = |group| [0, 1].map(|partition| groups.committed(group, partition));
+        assert_eq!((committed("alerting"), committed("storage")), ([Some(4711), Some(12)], [Some(4700), None]));
+    }
+
+    #[test]
     fn commits_survive_and_never_go_back() {
         let dir = tempfile::tempdir().expect("directory");
         let groups = open(dir.path(), &["storage", "alerting"]).expect("opens");

@@ -65,6 +65,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn producer_ids_are_golden() {
+        let dir = tempfile::tempdir().expect("directory");
+        let ids = ProducerIds::open(dir.path()).expect("opens");
+        assert_eq!(ids.give().expect("given"), 0);
+        let file = dir.path().join("producers");
+        assert_eq!(fs::read_to_string(&file).expect("read"), "weir-producers 1\nnext 1000\n");
+        fs::write(&file, "weir-producers 1\nnext 7000\n").expect("written");
+        assert_eq!(ProducerIds::open(dir.path()).expect("opens").give().expect("given"), 7000);
+    }
+
+    #[test]
     fn no_number_is_given_twice_over_restarts_and_blocks() {
         let dir = tempfile::tempdir().expect("directory");
         let mut given = Vec::new();

@@ -242,3 +242,43 @@ impl Segment {
 pub(crate) fn corrupt(path: &Path, position: u64, reason: &str) -> Error {
     Error::Corrupt { file: path.display().to_string(), position, reason: reason.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a segment of three batches, two of which have a place in the index.
+    const INDEX: &str = concat!(
+        "7765697271697831",
+        "b000020000000000",
+        "6d00000000000000",
+        "eb03000000000000",
+        "0200000000000000",
+        "6400000000000000",
+        "0000000000000000",
+        "6900000000000000",
+        "a000010000000000",
+        "437a16be"
+    );
+
+    fn batch(base_offset: i64, records: i64, max_timestamp: i64, bytes: usize) -> Header {
+        Header { base_offset, records, max_timestamp, bytes, producer: None }
+    }
+
+    #[test]
+    fn index_is_golden() {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut segment = Segment::create(dir.path(), 100).expect("created");
+        segment.wrote(batch(100, 3, 1000, 160));
+        segment.wrote(batch(103, 2, 1003, 64 << 10));
+        segment.wrote(batch(105, 4, 900, (64 << 10) + 16));
+        segment.write_index().expect("written");
+        let stored = fs::read(dir.path().join("00000000000000000100.index")).expect("read");
+        let hex: String = stored.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, INDEX);
+        let mut read = Segment { bytes: 0, next: 100, max_timestamp: i64::MIN, index: Vec::new(), ..segment.clone() };
+        assert!(read.read_index(segment.bytes));
+        assert_eq!((read.bytes, read.next, read.max_timestamp), (segment.bytes, 109, 1003));
+        assert_eq!(read.index, [(100, 0), (105, 65_696)]);
+    }
+}

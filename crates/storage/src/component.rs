@@ -208,7 +208,9 @@ pub async fn start(args: Args, deps: Deps, registry: &Registry, shutdown: Shutdo
         let disk = move || Ok(Arc::new(Local::open(&dir)?) as Arc<dyn Disk>);
         return start_on(disk, None, args, deps, registry, shutdown).await;
     };
-    let claimed = objects::open(bucket, &dir, replica, args.objects.storage_cache_bytes, metrics).await?;
+    let pages = args.memory.objects.clone();
+    memory::register(registry, Part::Objects, &pages, || 0).map_err(|e| Error::Start(e.to_string()))?;
+    let claimed = objects::open(bucket, &dir, replica, args.objects.storage_cache_bytes, (metrics, &pages)).await?;
     let disk = claimed.disk();
     start_on(move || Ok(disk), Some(claimed), args, deps, registry, shutdown).await
 }

@@ -210,11 +210,25 @@ impl Keeper {
             let timer = self.metrics.merge_seconds.start_timer();
             if !self.db.compact(cancel)? {
                 timer.stop_and_discard();
+                self.tell_put_off();
                 self.succeeded("merge");
                 return Ok(());
             }
             timer.observe_duration();
         }
+    }
+
+    /// Says so when a block could not be rid of what is deleted or expired.
+    fn tell_put_off(&self) {
+        let (blocks, before) = (self.db.stats().rewrites_put_off as i64, self.metrics.rewrites_put_off.get());
+        if blocks > before {
+            tracing::warn!(
+                blocks,
+                "blocks keep what is deleted or expired, which nobody is answered, since writing them anew takes more memory than there is for it; \
+                 they are tried again in an hour. More memory (--memory-limit) lets them be written"
+            );
+        }
+        self.metrics.rewrites_put_off.set(blocks);
     }
 
     pub(crate) fn failed(&self, operation: &str, error: &crate::Error, pause: Duration) {

@@ -24,7 +24,7 @@ mod wire;
 pub use component::{Args, Deps, Started, start};
 pub use downsample::Downsample;
 pub use error::Error;
-pub use memory::Memory;
+pub use memory::{Memory, parts as memory_parts};
 pub use reader::{Changes, ChangesRequest, Mark, Reader};
 pub use replica::Replica;
 pub use retention::{Retention, Rules};

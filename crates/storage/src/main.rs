@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let config = kafka::Config::new(args.queue, token.clone());
         let log = Arc::new(kafka::Client::connect(config, &registry).await?);
-        let shares = starting.memory.shares(&PARTS);
+        let shares = starting.memory.shares(&storage::memory_parts(&PARTS, &args.storage));
         let memory = storage::Memory::of(&Budget::new("the process", shares.all()), &shares);
         let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
         let storage = storage::start(storage_args, storage::Deps { log }, &registry, starting.shutdown()).await?;

@@ -4,6 +4,8 @@ use model::Budget;
 use prometheus::Registry;
 use runtime::memory::{Part, Shares, Told, register_part};
 
+use crate::Args;
+
 /// What memory the parts of storage may hold; without bounds unless the program that starts it gives some.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -13,6 +15,14 @@ pub struct Memory {
     pub log: Budget,
     /// What is read for others, where it is served to them.
     pub reads: Budget,
+    /// Pages of blocks in object storage, and the requests for them.
+    pub objects: Budget,
+}
+
+/// The parts of a process among which its memory is shared: these, and pages of object storage where there is one.
+pub fn parts(own: &[Part], args: &Args) -> Vec<Part> {
+    let objects = args.objects.storage_objects.is_some().then_some(Part::Objects);
+    own.iter().copied().chain(objects).collect()
 }
 
 /// Fetches of the log are a share of the memory for it, one of so many for each partition: the log keeps its newest records in as much, and alerting
@@ -34,6 +44,7 @@ impl Memory {
             },
             log: whole.part("records of the log", shares.of(Part::Log)),
             reads: whole.part("reads", shares.of(Part::Queries)),
+            objects: whole.part("pages of object storage", shares.of(Part::Objects)),
         }
     }
 
@@ -83,6 +94,28 @@ mod tests {
     use runtime::memory::{Limit, Source};
 
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        storage: Args,
+    }
+
+    #[test]
+    fn pages_of_object_storage_have_a_share_where_there_is_one() {
+        let parts = |flags: &[&str]| {
+            let flags = [&["storage"], flags].concat();
+            parts(&Part::ALL, &<Command as clap::Parser>::try_parse_from(flags).expect("flags").storage)
+        };
+        assert_eq!(parts(&[]), Part::ALL);
+        let with = parts(&["--storage-objects", "s3://bucket/prefix"]);
+        assert_eq!(with, [&Part::ALL[..], &[Part::Objects]].concat());
+        let shares = Limit { bytes: 1 << 30, source: Source::Flag }.shares(&with);
+        let sum: usize = with.iter().map(|part| shares.of(*part)).sum();
+        assert!(sum <= shares.all(), "all fit together");
+        let memory = Memory::of(&Budget::new("all", shares.all()), &shares);
+        assert_eq!(memory.objects.bytes_max(), shares.all() / 11);
+    }
 
     #[test]
     fn fetches_and_the_head_follow_the_share_within_what_is_of_use() {

@@ -55,6 +55,8 @@ const TIMES_FORGOTTEN: &str =
 const MERGES_TOO_LARGE: &str =
     "Merges that were given up since the start, as they took too much memory; fewer blocks were merged, or none.";
 
+const REWRITES_PUT_OFF: &str = "Blocks that keep what is deleted or expired for now, as writing them anew took too much memory; each is tried again every hour.";
+
 /// The metrics of the component; clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -83,6 +85,7 @@ pub(crate) struct Metrics {
     pub(crate) quarantined: IntGauge,
     pub(crate) times_forgotten: IntGauge,
     pub(crate) merges_too_large: IntGauge,
+    pub(crate) rewrites_put_off: IntGauge,
     pub(crate) annotations: Annotations,
     pub(crate) downsampling: Downsampling,
     pub(crate) index: Index,
@@ -153,6 +156,7 @@ impl Metrics {
             quarantined: IntGauge::new("weir_storage_quarantined_blocks", "Blocks that are damaged and not read.")?,
             times_forgotten: IntGauge::new("weir_storage_forgotten_time_columns", TIMES_FORGOTTEN)?,
             merges_too_large: IntGauge::new("weir_storage_merges_too_large", MERGES_TOO_LARGE)?,
+            rewrites_put_off: IntGauge::new("weir_storage_blocks_too_large_to_rewrite", REWRITES_PUT_OFF)?,
             annotations: Annotations::new()?,
             downsampling: Downsampling::new()?,
             index: Index::new()?,
@@ -202,6 +206,7 @@ impl Metrics {
             &self.quarantined,
             &self.times_forgotten,
             &self.merges_too_large,
+            &self.rewrites_put_off,
         ];
         let mut all: Vec<Box<dyn Collector>> = counters.into_iter().map(boxed).collect();
         all.extend(gauges.into_iter().map(boxed));
@@ -223,6 +228,7 @@ impl Metrics {
         self.quarantined.set(stats.quarantined as i64);
         self.times_forgotten.set(stats.times_forgotten as i64);
         self.merges_too_large.set(stats.merges_too_large as i64);
+        self.rewrites_put_off.set(stats.rewrites_put_off as i64);
         self.annotations.tell(&stats);
         self.downsampling.tell(&stats.downsampled);
         self.index.tell(&stats);

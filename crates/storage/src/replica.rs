@@ -130,6 +130,16 @@ mod tests {
     }
 
     #[test]
+    fn replica_is_golden() {
+        let dir = tempfile::tempdir().expect("directory");
+        let replica = Replica { number: 1, of: 3, copies: 2 };
+        replica.claim(dir.path(), false).expect("its own");
+        let text = fs::read_to_string(dir.path().join("replica")).expect("read");
+        assert_eq!(text, "weir-storage 1\nreplica 1 of 3 copies 2\n");
+        assert_eq!(parse(&text), Some(replica));
+    }
+
+    #[test]
     fn wrong_numbers_are_refused_in_one_message() {
         Replica { number: 2, of: 3, copies: 3 }.check().expect("in order");
         let error = Replica { number: 3, of: 2, copies: 0 }.check().expect_err("refused").to_string();

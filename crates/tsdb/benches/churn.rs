@@ -1,7 +1,7 @@
-//! What series cost that come and go: an hour of simulated time in which a million new series are written, as where every deployment of a cluster
-//! rolls a few times.
+//! What series cost that come and go: two hours of simulated time, in each of which a million new series are written, as where every deployment of a cluster
+//! rolls a few times. Fails where memory grows from the first half hour to the last by more than a tenth, or the CPU time of an append by more than a half.
 //!
-//! `cargo bench -p tsdb --bench churn [-- SERIES]`: so many new series in the hour, a million by default. 100,000 are written at a time, a sample every 15 s;
+//! `cargo bench -p tsdb --bench churn [-- SERIES]`: so many new series in an hour, a million by default. 100,000 are written at a time, a sample every 15 s;
 //! what ends is never written again. A line a simulated five minutes: memory of the process, what the engine accounts for, CPU time of an append, and of a flush
 //! with the merges after it; in the end the size of the blocks by parts. Flushes and merges run between appends, on the same thread.
 
@@ -10,6 +10,8 @@
 #[path = "../tests/churning/mod.rs"]
 mod churning;
 
+use std::process::ExitCode;
+
 use churning::labels;
 use model::{Cancel, Labels, Sample};
 use tsdb::offline::inspect;
@@ -17,10 +19,13 @@ use tsdb::{Db, Options};
 
 const ACTIVE: usize = 100_000;
 const STEP_MS: i64 = 15_000;
-const STEPS: i64 = 3_600_000 / STEP_MS;
+const STEPS_OF_HOUR: i64 = 3_600_000 / STEP_MS;
+const STEPS: i64 = 2 * STEPS_OF_HOUR;
 /// Steps between lines.
 const LINE: i64 = 20;
 const START_MS: i64 = 20_700 * 86_400_000;
+/// Lines of a quarter of the run.
+const QUARTER: usize = (STEPS / LINE / 4) as usize;
 
 /// Resident memory of this process.
 fn resident_mib() -> u64 {
@@ -37,18 +42,30 @@ fn cpu() -> u64 {
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-fn main() {
+/// Whether the last quarter has no more than so many percent of what the first one had, in which the head was filled and written at least once.
+fn is_flat(what: &str, first: u64, last: u64, percent: u64) -> bool {
+    println!("{what}: {first} in the first half hour, {last} in the last");
+    let is_flat = last * 100 <= first * percent;
+    if !is_flat {
+        println!("{what} grew by more than {} %", percent - 100);
+    }
+    is_flat
+}
+
+fn main() -> ExitCode {
     let new = std::env::args().skip(1).find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(1_000_000);
     let dir = tempfile::tempdir().expect("directory");
     let options = Options { head_bytes_max: 64 << 20, ..Options::default() };
     let db = Db::open(dir.path(), options).expect("opens");
     let mut active: Vec<Labels> = (0..ACTIVE).map(labels).collect();
     let (mut next, mut samples, mut appending, mut flushing) = (ACTIVE, 0u64, 0, 0);
+    let (mut resident, mut appends) = (Vec::new(), Vec::new());
     println!(
         "minute  series known  head MiB  index MiB  cache MiB  resident MiB  blocks  flushes  merges  ns an append  s a flush"
     );
     for step in 0..STEPS {
-        let replaced = (step + 1) as usize * new / STEPS as usize - step as usize * new / STEPS as usize;
+        let until = |step: i64| step as usize * new / STEPS_OF_HOUR as usize;
+        let replaced = until(step + 1) - until(step);
         for _ in 0..replaced {
             active[next % ACTIVE] = labels(next);
             next += 1;
@@ -72,6 +89,8 @@ fn main() {
         }
         if (step + 1) % LINE == 0 {
             let stats = db.stats();
+            resident.push(resident_mib());
+            appends.push(appending * 10_000_000 / samples);
             println!(
                 "{:6}  {:12}  {:8}  {:9.1}  {:9}  {:12}  {:6}  {:7}  {:6}  {:12}  {:12.1}",
                 (step + 1) * STEP_MS / 60_000,
@@ -79,11 +98,11 @@ fn main() {
                 stats.head_bytes >> 20,
                 stats.index_bytes as f64 / f64::from(1 << 20),
                 stats.index_cache_bytes >> 20,
-                resident_mib(),
+                resident[resident.len() - 1],
                 stats.blocks,
                 stats.flushes,
                 stats.merges,
-                appending * 10_000_000 / samples,
+                appends[appends.len() - 1],
                 flushing as f64 / 100.0,
             );
             (samples, appending, flushing) = (0, 0, 0);
@@ -94,4 +113,10 @@ fn main() {
     let found = inspect::inspect(dir.path(), 0).expect("inspects");
     let inspect::Report { series, samples, bytes, parts, .. } = found;
     println!("{series} series, {samples} samples, {bytes} bytes: {parts:?}");
+    let most = |lines: &[u64]| lines.iter().copied().max().unwrap_or(0);
+    let mean = |lines: &[u64]| lines.iter().sum::<u64>() / QUARTER as u64;
+    let last = resident.len() - QUARTER;
+    let memory = is_flat("MiB of memory at most", most(&resident[..QUARTER]), most(&resident[last..]), 110);
+    let appending = is_flat("ns of CPU time an append", mean(&appends[..QUARTER]), mean(&appends[last..]), 150);
+    if memory && appending { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -92,6 +92,7 @@ pub struct Db {
     merges_too_large: AtomicU64,
     /// Names of the oldest and the newest of blocks in a row that take too much memory together.
     too_large: Mutex<BTreeSet<(String, String)>>,
+    put_off: Mutex<compact::PutOff>,
     times_forgotten: AtomicU64,
     downsampled: Mutex<Downsampled>,
 }
@@ -246,6 +247,7 @@ impl Db {
             merges: AtomicU64::new(0),
             merges_too_large: AtomicU64::new(0),
             too_large: Mutex::default(),
+            put_off: Mutex::default(),
             times_forgotten: AtomicU64::new(0),
             downsampled: Mutex::default(),
         })

@@ -155,6 +155,8 @@ impl Exemplars {
             if count > request.exemplars_max {
                 return Err(Error::Limit(format!("the query finds more than {} exemplars", request.exemplars_max)));
             }
+            // With the room that lists have beyond what is in them. Labels are shared with what is kept.
+            request.cancel.claim().take(2 * size_of::<Exemplar>())?;
             found.entry(&entry.series).or_default().push(entry.exemplar.clone());
         }
         let found = found.into_iter();

@@ -319,13 +319,17 @@ impl Head {
         frozen: Option<&Frozen>,
         request: &LabelsRequest,
     ) -> Result<HashSet<String>, Error> {
-        let mut values = HashSet::new();
+        let (mut values, mut enough) = (HashSet::new(), Ok(()));
         let mut see = |value: &str| {
-            values.get_or_insert_with(value, |value| value.to_owned());
+            if enough.is_ok() && !values.contains(value) {
+                enough = request.cancel.claim().take(value.len() + size_of::<String>());
+                values.insert(value.to_owned());
+            }
         };
         self.each_index(frozen, request.range, |index| {
             each_value(index, name, &request.matcher_sets, &mut |_| true, &mut see)
         })?;
+        enough?;
         Ok(values)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The formats are those of the documents under `tsdb/docs/format` of Prometheus: an index of version 2, segments of chunks, tombstones, and a
 //! `meta.json`. Numbers of fixed size are big-endian there, checksums are CRC-32C. All encodings of chunks are read, with the start times that some have;
-//! written are those that every Prometheus reads, XOR for floats, and histograms of both kinds. The write-ahead log, in which a Prometheus keeps its
+//! written are those that every Prometheus reads, XOR for floats, and histograms of both kinds, but for chunks with start times, where these are not to be left out. The write-ahead log, in which a Prometheus keeps its
 //! last hours, is not read: its snapshot has them as a block.
 
 mod bits;

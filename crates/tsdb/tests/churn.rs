@@ -10,7 +10,9 @@ use churning::labels;
 
 /// Series at a time, rounds of which each has new ones, and samples of each.
 const SERIES: usize = 3000;
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 16;
+/// Rounds of a quarter.
+const QUARTER: usize = ROUNDS / 4;
 const SAMPLES: i64 = 24;
 const STEP_MS: i64 = 15_000;
 const START_MS: i64 = 20_700 * 86_400_000;
@@ -43,19 +45,29 @@ fn round(db: &Db, round: usize) -> Stats {
     Stats { head_bytes: filled.head_bytes, ..db.stats() }
 }
 
+/// All that the engine accounts for.
+fn accounted(stats: &Stats) -> usize {
+    stats.head_bytes + stats.index_bytes + stats.index_cache_bytes + stats.index_order_bytes
+}
+
 #[test]
 fn memory_does_not_grow_by_series_that_have_ended_and_their_index_is_no_larger_than_their_samples() {
     let dir = tempfile::tempdir().expect("directory");
     let options = Options { index_cache_bytes: CACHE_BYTES, ..Options::default() };
     let db = Db::open(dir.path(), options).expect("opens");
     let first = round(&db, 0);
-    let mut last = first;
+    let (mut last, mut held) = (first, vec![accounted(&first)]);
     for n in 1..ROUNDS {
         last = round(&db, n);
+        held.push(accounted(&last));
         assert_eq!(last.head_series, SERIES, "those of the round before have ended: {last:?}");
         assert!(last.head_bytes < 2 * first.head_bytes, "{last:?}");
         assert!(last.index_cache_bytes <= CACHE_BYTES, "{last:?}");
     }
+    // All that the engine accounts for, with the numbers of what is on the disk.
+    let most = |rounds: &[usize]| rounds.iter().copied().max().unwrap_or(0);
+    let (first, end) = (most(&held[..QUARTER]), most(&held[ROUNDS - QUARTER..]));
+    assert!(end * 10 <= first * 11, "it grows from the first quarter to the last: {held:?}");
     assert!(last.index_cache_evictions > 0, "the cache was full: {last:?}");
     assert!(last.index_bytes < ROUNDS * SERIES, "a byte a series: {last:?}");
     drop(db);

@@ -50,7 +50,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let limit = Limit::of(&args.memory);
     limit.tell_allocator();
     limit.tell(own)?;
-    let shares = limit.shares(&Part::ALL);
+    let shares = limit.shares(&storage::memory_parts(&Part::ALL, &args.storage));
     let whole = Budget::new("the process", shares.all());
     let (listener, address) = listener::bind(&args.listen).await.map_err(anyhow::Error::msg)?;
     greeting::listening(address)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Exemplar, ExemplarsRequest, SeriesExemplars, TimeRange};
+use model::{Exemplar, ExemplarsRequest, Labels, SeriesExemplars, TimeRange};
 
 use crate::api::Api;
 use crate::api::query::{time_or, timeout};
@@ -38,12 +38,18 @@ pub(crate) async fn exemplars(api: Arc<Api>, form: Asked) -> Result<Option<Bytes
             cancel: context.cancel.clone(),
         })?;
         api.metrics.series.inc_by(found.items.len() as u64);
-        let mut answer = Answer::new();
+        let mut answer = Answer::with_room(context, found.items.iter().map(size).sum())?;
         answer.warnings = found.warnings;
         write_list(&mut answer.out, &found.items, write_series);
         Ok(Some(answer.finish()))
     };
     shared.executor.run(subject, timeout, work).await
+}
+
+/// How many bytes it takes in an answer, about.
+fn size(one: &SeriesExemplars) -> usize {
+    let labels = |labels: &Labels| 2 * labels.canonical().len();
+    labels(&one.series) + 64 + one.exemplars.iter().map(|exemplar| labels(&exemplar.labels) + 96).sum::<usize>()
 }
 
 fn write_series(out: &mut Vec<u8>, one: &SeriesExemplars) {

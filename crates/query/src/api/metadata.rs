@@ -24,9 +24,13 @@ pub(crate) async fn metadata(api: Arc<Api>, form: Asked) -> Result<Bytes, Error>
     let family = Some(form.get("metric").to_owned()).filter(|family| !family.is_empty());
     let subject = form.subject("metadata", form.get("metric"));
     let shared = api.clone();
-    let work = move |_: &Context| {
+    let work = move |context: &Context| {
         let found = api.reader.metadata(family.as_deref())?;
-        let mut answer = Answer::new();
+        let texts = |entry: &Metadata| entry.family.len() + entry.help.len() + entry.unit.len();
+        // Until they are written.
+        let mut held = context.cancel.claim().hold();
+        held.grow(found.items.iter().map(|entry| texts(entry) + size_of::<Metadata>()).sum())?;
+        let mut answer = Answer::with_room(context, found.items.iter().map(|entry| texts(entry) + 64).sum())?;
         answer.warnings = found.warnings;
         answer.out.push(b'{');
         for (at, entries) in found.items.chunk_by(|a, b| a.family == b.family).take(limit).enumerate() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use model::{Columns, Labels, Series, TimeRange, Want};
-use storage::chunks;
+use storage::chunks::{self, StartTimes};
 
 use super::message::{put_labels, put_message, put_number, put_varint};
 use super::request::Query;
@@ -83,7 +83,7 @@ fn push(out: &mut Vec<u8>, query: u64, labels: &Labels, samples: &Columns) -> Re
     put_labels(&mut head, 1, labels);
     let room = FRAME_BYTES.saturating_sub(head.len());
     let mut own = Vec::new();
-    chunks::encode(samples, &mut |chunk| {
+    chunks::encode(samples, StartTimes::LeftOut, &mut |chunk| {
         // A frame is ended before what comes after it, so that the last one is never empty.
         if own.len() >= room {
             end_frame(out, query, &head, &mut own);

@@ -192,15 +192,29 @@ async fn a_query_that_takes_too_much_memory_fails_alone_and_says_what_to_do() {
 
 #[tokio::test]
 async fn an_answer_holds_its_memory_until_it_is_sent() {
-    let memory = Budget::new("queries", 10 << 20);
+    for path in ["query?query=up", "query_exemplars?query=up", "metadata"] {
+        let memory = Budget::new("queries", 10 << 20);
+        let server = Server::with_memory(&[], memory.clone());
+        let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).expect("a request");
+        let response = server.component.router.clone().oneshot(request).await.expect("an answer");
+        assert!(memory.held() > 0, "{path}");
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        assert_eq!(memory.held(), bytes.len(), "{path}: that and nothing of the query");
+        drop(bytes);
+        assert_eq!(memory.held(), 0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn exemplars_and_metadata_that_take_too_much_memory_are_refused() {
+    let memory = Budget::new("queries", 100);
     let server = Server::with_memory(&[], memory.clone());
-    let request = Request::get("/api/v1/query?query=up").body(Body::empty()).expect("a request");
-    let response = server.component.router.clone().oneshot(request).await.expect("an answer");
-    assert!(memory.held() > 0);
-    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
-    assert_eq!(memory.held(), bytes.len(), "that and nothing of the query");
-    drop(bytes);
-    assert_eq!(memory.held(), 0);
+    for path in ["query_exemplars?query=up", "metadata"] {
+        let (status, body) = server.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(status, 422, "{path}: {body}");
+        assert!(body.contains("too little memory for queries"), "{path}: {body}");
+        assert_eq!(memory.held(), 0, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -161,7 +161,7 @@ fn encoded(samples: &[(i64, f64)]) -> Vec<Chunk> {
         out.push((start_ms, end_ms, chunk.encoding as i64, chunk.data.to_vec()));
         Ok::<(), ()>(())
     };
-    storage::chunks::encode(&columns, each).expect("encodes");
+    storage::chunks::encode(&columns, storage::chunks::StartTimes::LeftOut, each).expect("encodes");
     out
 }
 

@@ -414,3 +414,14 @@ async fn records_and_batches_that_wait_together_keep_their_order() {
     assert_eq!(read_all(&*started.log, 0).await, expect);
     close(started, trigger).await;
 }
+
+#[test]
+fn meta_is_golden() {
+    let dir = tempfile::tempdir().expect("directory");
+    assert_eq!(super::partitions(dir.path(), 4).expect("created"), 4);
+    let golden = "weir-queue 1\npartitions 4\n";
+    assert_eq!(fs::read_to_string(dir.path().join("meta")).expect("read"), golden);
+    let other = tempfile::tempdir().expect("directory");
+    fs::write(other.path().join("meta"), golden).expect("written");
+    assert_eq!(super::partitions(other.path(), 9).expect("read"), 4);
+}

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use model::Budget;
 use tokio::runtime::Handle;
 use tsdb::disk::{Disk as _, Local};
 use tsdb::manifest::{self, Summary};
@@ -56,7 +57,7 @@ pub(crate) async fn open(
     dir: &Path,
     replica: Replica,
     cache_bytes: Option<u64>,
-    metrics: Metrics,
+    (metrics, memory): (Metrics, &Budget),
 ) -> Result<Claimed, Error> {
     let (bucket, path) = (Arc::new(bucket), dir.to_owned());
     let (local, here) = blocking(move || {
@@ -95,7 +96,7 @@ pub(crate) async fn open(
         from_catalog = here.summary.is_none() && !next.manifest.is_empty(),
         "object storage is this storage's"
     );
-    let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), metrics.clone()));
+    let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), memory, metrics.clone()));
     disk.set_objects(next.objects.clone());
     Ok(Claimed { disk, bucket, state: State::new(next, version), metrics, cache_bytes })
 }
@@ -234,4 +235,21 @@ fn random() -> String {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Start(e.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn identity_is_golden() {
+        let dir = tempfile::tempdir().expect("directory");
+        let local = Local::open(dir.path()).expect("opens");
+        let identity = Identity { owner: "00ff".to_owned(), epoch: 12 };
+        write_identity(local, identity.clone()).await.expect("written");
+        let text = std::fs::read_to_string(dir.path().join("objects")).expect("read");
+        assert_eq!(text, "weir-objects 1\nowner 00ff\nepoch 12\n");
+        assert_eq!(parse(&text), Some(identity));
+        assert_eq!(parse("weir-objects 2\nowner 00ff\nepoch 12\n"), None);
+    }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
+use model::Budget;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tsdb::disk::{Disk, Input, Local, Output};
@@ -18,7 +19,7 @@ use super::BLOCKS;
 use super::bucket::{Bucket, Failure};
 use super::catalog::Object;
 use super::metrics::Metrics;
-use super::pages::{self, Pages};
+use super::pages::Pages;
 
 /// A directory, with a bucket that has blocks of it.
 #[derive(Debug)]
@@ -57,8 +58,9 @@ struct Opened(Arc<File>);
 
 impl Tiered {
     /// `handle` is that of the runtime on which requests run. The disk must not be read on a thread that this runtime needs for them.
-    pub(super) fn new(local: Local, bucket: Arc<Bucket>, handle: Handle, metrics: Metrics) -> Self {
-        let cold = Arc::new(Cold { bucket, pages: Pages::new(pages::BYTES_MAX, metrics), handle });
+    /// `memory` is for what is read of objects.
+    pub(super) fn new(local: Local, bucket: Arc<Bucket>, handle: Handle, memory: &Budget, metrics: Metrics) -> Self {
+        let cold = Arc::new(Cold { bucket, pages: Pages::new(memory, metrics), handle });
         Tiered { local, cold, open: Mutex::default(), objects: Mutex::default(), changed: Notify::new() }
     }
 
@@ -155,7 +157,7 @@ impl Disk for Tiered {
         let file = self.open_here_or_there(name)?;
         if let Some(object) = file.object.get() {
             // What is read first is the end, and in several pieces.
-            let tail = object.tail.min(object.bytes).min(pages::RUN_MAX * pages::PAGE_BYTES);
+            let tail = object.tail.min(object.bytes).min(file.cold.pages.request_bytes_max());
             let mut end = vec![0; tail as usize];
             file.cold.read(object, &mut end, object.bytes - tail)?;
         }
@@ -264,7 +266,7 @@ mod tests {
         let object = Object { key: "1-b".to_owned(), bytes: CONTENT.len() as u64, tail: 5 };
         let input = local.open("b").expect("opens");
         bucket.upload(&format!("{BLOCKS}/1-b"), &*input).await.expect("uploaded");
-        let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), metrics.clone()));
+        let disk = Arc::new(Tiered::new(local, bucket.clone(), Handle::current(), &Budget::default(), metrics.clone()));
         disk.set_objects(BTreeMap::from([("b".to_owned(), object.clone())]));
         World { disk, bucket, object, metrics, _dir: dir }
     }

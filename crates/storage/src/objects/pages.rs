@@ -9,15 +9,19 @@ use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use model::{Budget, Claim};
 
 use super::metrics::Metrics;
 
 /// Size of a page. A request takes some 20 ms before its first byte, in which half a megabyte comes over a fast network.
-pub(super) const PAGE_BYTES: u64 = 512 << 10;
+const PAGE_BYTES: u64 = 512 << 10;
 /// Pages of one request: 16 MiB come well within the time-out of a request over a slow network.
-pub(super) const RUN_MAX: u64 = 32;
-/// Memory of all pages: two of each of the sixteen blocks that one merge reads at once, and as many for four queries beside.
-pub(super) const BYTES_MAX: usize = 64 << 20;
+const RUN_MAX: u64 = 32;
+/// Memory of all pages, and of requests for them, where the share of the process is not less: two of each of the sixteen blocks that one merge reads at once,
+/// and as many for four queries beside.
+const BYTES_MAX: usize = 64 << 20;
+/// One request takes no more than one part in so many of the memory, so that as many at once find room in it.
+const REQUEST_SHARE: u64 = 4;
 
 /// Objects of which it is known where requests ended. One that is not known begins with a page again.
 const LAST_MAX: usize = 1024;
@@ -39,6 +43,8 @@ enum Page {
 struct State {
     pages: HashMap<Key, Page>,
     bytes: usize,
+    /// Bytes that are being fetched.
+    coming: usize,
     /// Counts uses.
     now: u64,
     /// Of each object the pages after the last requests for it, and how many pages each had, the newest at the end.
@@ -51,6 +57,10 @@ pub(super) struct Pages {
     state: Mutex<State>,
     arrived: Condvar,
     bytes_max: usize,
+    /// Pages that one request takes.
+    run_max: u64,
+    /// What is in memory, of the share for it.
+    held: Claim,
     metrics: Metrics,
 }
 
@@ -62,8 +72,17 @@ struct Fetching<'a> {
 }
 
 impl Pages {
-    pub(super) fn new(bytes_max: usize, metrics: Metrics) -> Self {
-        Pages { state: Mutex::default(), arrived: Condvar::new(), bytes_max, metrics }
+    /// Pages that keep to the share of memory for them: those used longest ago go before others are fetched. Where all of it is being fetched at once, more is
+    /// fetched all the same, and others have less.
+    pub(super) fn new(memory: &Budget, metrics: Metrics) -> Self {
+        let bytes_max = memory.bytes_max().min(BYTES_MAX);
+        let run_max = (bytes_max as u64 / PAGE_BYTES / REQUEST_SHARE).clamp(1, RUN_MAX);
+        Pages { state: Mutex::default(), arrived: Condvar::new(), bytes_max, run_max, held: memory.claim(), metrics }
+    }
+
+    /// The most that one request reads.
+    pub(super) fn request_bytes_max(&self) -> u64 {
+        self.run_max * PAGE_BYTES
     }
 
     /// Fills a buffer with the bytes of an object of a size from a place on; `fetch` reads a range of it.
@@ -115,6 +134,26 @@ impl Pages {
             }
             _ => true,
         });
+        self.tell(&state);
+    }
+
+    /// Removes the pages that were used longest ago until all is within its bound.
+    fn make_room(&self, state: &mut State) {
+        while state.bytes + state.coming > self.bytes_max {
+            // Of some hundred pages, once a request.
+            let used = |page: &Page| if let Page::There(_, used) = page { Some(*used) } else { None };
+            let oldest = state.pages.iter().filter_map(|(key, page)| Some((used(page)?, key))).min();
+            let Some(oldest) = oldest.map(|(_, key)| key.clone()) else { break };
+            if let Some(Page::There(page, _)) = state.pages.remove(&oldest) {
+                state.bytes -= page.len();
+                self.metrics.page_evictions.inc();
+            }
+        }
+        self.tell(state);
+    }
+
+    fn tell(&self, state: &State) {
+        self.held.set(state.bytes + state.coming);
     }
 
     /// A page that is there, or that somebody fetches.
@@ -148,7 +187,7 @@ impl Pages {
         let ahead_max = self.bytes_max as u64 / PAGE_BYTES / (2 * going_on) as u64;
         let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max();
         let ahead = ahead.unwrap_or(0).min(ahead_max);
-        let last = numbers.end.max(numbers.start + ahead).min(numbers.start + RUN_MAX).min(count);
+        let last = numbers.end.max(numbers.start + ahead).min(numbers.start + self.run_max).min(count);
         while end < last && !state.pages.contains_key(&(key.to_owned(), end)) {
             state.pages.insert((key.to_owned(), end), Page::Coming);
             end += 1;
@@ -164,6 +203,8 @@ impl Pages {
         }
         ends.push_back((end, end - numbers.start));
         self.metrics.page_misses.inc_by(end - numbers.start);
+        state.coming += ((end - numbers.start) * PAGE_BYTES) as usize;
+        self.make_room(&mut state);
         Fetching { pages: self, key, numbers: numbers.start..end }
     }
 
@@ -185,22 +226,16 @@ impl Fetching<'_> {
             state.bytes += page.len();
             state.pages.insert((self.key.to_owned(), n), Page::There(page, now));
         }
-        while state.bytes > self.pages.bytes_max {
-            // Of some hundred pages, once a request.
-            let used = |page: &Page| if let Page::There(_, used) = page { Some(*used) } else { None };
-            let oldest = state.pages.iter().filter_map(|(key, page)| Some((used(page)?, key))).min();
-            let Some(oldest) = oldest.map(|(_, key)| key.clone()) else { break };
-            if let Some(Page::There(page, _)) = state.pages.remove(&oldest) {
-                state.bytes -= page.len();
-                self.pages.metrics.page_evictions.inc();
-            }
-        }
+        // The answer is there beside them until this is dropped.
+        self.pages.make_room(&mut state);
     }
 }
 
 impl Drop for Fetching<'_> {
     fn drop(&mut self) {
         let mut state = self.pages.lock();
+        state.coming -= ((self.numbers.end - self.numbers.start) * PAGE_BYTES) as usize;
+        self.pages.tell(&state);
         for n in self.numbers.clone() {
             let key = (self.key.to_owned(), n);
             if matches!(state.pages.get(&key), Some(Page::Coming)) {
@@ -225,7 +260,10 @@ mod tests {
     }
 
     fn pages(bytes_max: u64) -> Pages {
-        Pages::new(bytes_max as usize, Metrics::new(&prometheus::Registry::new()).expect("registers"))
+        Pages::new(
+            &Budget::new("pages", bytes_max as usize),
+            Metrics::new(&prometheus::Registry::new()).expect("registers"),
+        )
     }
 
     struct Read<'a> {
@@ -323,7 +361,8 @@ mod tests {
 
     #[test]
     fn the_page_that_was_used_longest_ago_makes_room() {
-        let (pages, object) = (pages(2 * P), object(5 * P));
+        // Two pages, and what one request takes.
+        let (pages, object) = (pages(3 * P), object(5 * P));
         let read = Read { pages: &pages, object: &object, asked: RefCell::default() };
         read.check(0..1, &[0..P]);
         read.check(2 * P..2 * P + 1, &[2 * P..3 * P]);
@@ -332,8 +371,49 @@ mod tests {
         read.check(0..1, &[]);
         read.check(2 * P..2 * P + 1, &[2 * P..3 * P]);
         assert_eq!(pages.lock().bytes as u64, 2 * P);
-        // More than there is room for is read all the same.
-        read.check(P..5 * P, &[P..2 * P, 3 * P..5 * P]);
+        // More than there is room for is read all the same, a piece after the other.
+        read.check(P..5 * P, &[P..2 * P, 3 * P..4 * P, 4 * P..5 * P]);
+    }
+
+    #[test]
+    fn all_that_is_in_memory_is_told_and_requests_and_pages_keep_to_their_share() {
+        let memory = Budget::new("pages", 16 * P as usize);
+        let pages = Pages::new(&memory, Metrics::new(&prometheus::Registry::new()).expect("registers"));
+        assert_eq!(pages.request_bytes_max(), 4 * P);
+        let object = object(40 * P);
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100 {
+            let (at, length) = (random.u64(..30 * P), random.usize(1..10 * P as usize));
+            let mut buffer = vec![0; length];
+            let fails = random.u8(..10) == 0;
+            let fetch = |range: Range<u64>| {
+                let bytes = (range.end - range.start) as usize;
+                assert!(bytes as u64 <= 4 * P, "{bytes}");
+                assert!(memory.held() >= bytes && memory.held() <= 16 * P as usize, "{}", memory.held());
+                if fails {
+                    return Err("no answer");
+                }
+                Ok(Bytes::copy_from_slice(&object[range.start as usize..range.end as usize]))
+            };
+            let read = pages.read(("o", object.len() as u64), at, &mut buffer, fetch);
+            assert!(read.is_err() || buffer == object[at as usize..at as usize + length]);
+            let State { bytes, coming, .. } = *pages.lock();
+            assert_eq!((memory.held(), coming), (bytes, 0), "nothing is on its way");
+        }
+        assert!(memory.peak() > 15 * P as usize && memory.peak() <= 16 * P as usize, "{}", memory.peak());
+        // Where more is fetched at once than there is room for, others have less.
+        let fetching: Vec<_> = (0..5).map(|n| pages.claim("p", 4 * n..4 * n + 4, 100)).collect();
+        assert_eq!((memory.held() as u64, pages.lock().bytes), (20 * P, 0));
+        drop(fetching);
+        assert_eq!(memory.held(), 0);
+        pages
+            .read(("o", object.len() as u64), 0, &mut [0], |_| {
+                Ok::<_, ()>(Bytes::copy_from_slice(&object[..P as usize]))
+            })
+            .expect("reads");
+        assert_eq!(memory.held() as u64, P);
+        pages.forget("o");
+        assert_eq!(memory.held(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod child;
 mod conformance;
 mod failures;
+mod objects;
 mod process;
 mod proxy;
 mod replicas;

@@ -18,6 +18,7 @@ use queue::payload::Encoder;
 use queue::{BoxFuture, Log};
 use runtime::metrics::Page;
 use runtime::{Routes, Shutdown, ShutdownTrigger, Token, listener};
+use storage::objects::Keys;
 use storage::reader::{FanOut, Remote};
 use storage::serve::{self, Node};
 use storage::{Changes, ChangesRequest, Reader, Replica};
@@ -75,17 +76,23 @@ pub(crate) struct Served {
 
 impl Bed {
     pub(crate) async fn new() -> Bed {
-        Bed::start(None).await
+        Bed::start(None, &[]).await
+    }
+
+    /// Whose log is started with these flags.
+    pub(crate) async fn with_log(flags: &[&str]) -> Bed {
+        Bed::start(None, flags).await
     }
 
     /// Served by the Kafka protocol too, to those who have the token of a file.
     pub(crate) async fn served(token: &Path) -> Bed {
-        Bed::start(Some(Token::read(token).expect("a token"))).await
+        Bed::start(Some(Token::read(token).expect("a token")), &[]).await
     }
 
-    async fn start(token: Option<Token>) -> Bed {
+    async fn start(token: Option<Token>, flags: &[&str]) -> Bed {
         let dir = tempfile::tempdir().expect("directory");
-        let mut args = arguments(&[]).queue;
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut args = arguments(&flags).queue;
         args.dir = dir.path().join("queue");
         args.kafka = token.is_some().then(|| "127.0.0.1:0".to_owned());
         args.token = token;
@@ -100,15 +107,32 @@ impl Bed {
     }
 
     pub(crate) async fn storage_in(&self, dir: &str, replica: Replica) -> Result<Storage, storage::Error> {
+        self.storage_with(dir, replica, &[], None).await
+    }
+
+    /// With further flags, and the keys of an object storage.
+    pub(crate) async fn storage_with(
+        &self,
+        dir: &str,
+        replica: Replica,
+        more: &[String],
+        keys: Option<Keys>,
+    ) -> Result<Storage, storage::Error> {
         let flag = |name: &str, n: u32| format!("--storage-{name}={n}");
         let flags = [flag("replica", replica.number), flag("replicas", replica.of), flag("copies", replica.copies)];
-        let mut args = arguments(&flags).storage;
+        let mut args = arguments(&[&flags, more].concat()).storage;
         args.dir = self.dir.path().join(dir);
+        args.objects.keys = keys;
         let (trigger, shutdown) = Shutdown::new();
         let registry = Registry::new();
         let started = storage::start(args, storage::Deps { log: self.log.clone() }, &registry, shutdown).await?;
         let node = started.node();
         Ok(Storage { reader: started.reader, node, registry, trigger, component: started.component })
+    }
+
+    /// The directory of a node is lost.
+    pub(crate) fn empty(&self, dir: &str) {
+        std::fs::remove_dir_all(self.dir.path().join(dir)).expect("removed");
     }
 
     /// Makes a record of samples durable.

@@ -16,13 +16,29 @@ use crate::manifest::BlockEntry;
 use crate::offsets::Offsets;
 use crate::{Error, merge};
 
-/// What became of a merge that may take too much memory.
-enum Fits {
-    Written(Vec<Named>, Option<Named>),
-    /// Others have the memory now.
-    Later,
-    /// Two that are not tried again.
-    Never,
+/// How long a block is left that takes more memory to be written anew than there is. More of it may be deleted or expired then, so that less is written;
+/// each try reads it once.
+const AGAIN_MS: i64 = 3_600_000;
+
+/// What did not fit into the memory for writing, and is not tried now.
+#[derive(Debug, Default)]
+pub(super) struct PutOff {
+    /// Merges, since others have the memory, until nothing else is left to be done.
+    merges: bool,
+    /// Names of blocks that were to be written anew, each with the time until which it is left, in any case until nothing else is left to be done.
+    blocks: BTreeMap<String, i64>,
+}
+
+impl PutOff {
+    /// Whether a block is not written anew now.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.blocks.contains_key(name)
+    }
+
+    /// How many blocks are not written anew now.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
 }
 
 impl Db {
@@ -30,18 +46,18 @@ impl Db {
     pub fn compact(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
         let (run, merged) = loop {
-            let run = match self.choose_merge() {
+            let are_merges_put_off = lock(&self.put_off).merges;
+            let run = match self.choose_merge().filter(|_| !are_merges_put_off) {
                 Some(run) => Some(run),
                 None => self.choose_rewrite()?,
             };
             let Some(run) = run else {
+                self.end_of_pass();
                 self.forget_deletes()?;
                 return Ok(false);
             };
-            match self.write_what_fits(run, cancel)? {
-                Fits::Written(run, merged) => break (run, merged),
-                Fits::Later => return Ok(false),
-                Fits::Never => {}
+            if let Some(written) = self.write_what_fits(run, cancel)? {
+                break written;
             }
         };
         self.put_in_place(&run, merged)?;
@@ -82,24 +98,47 @@ impl Db {
         Ok(block)
     }
 
-    /// Writes what these blocks hold to one; where that takes too much memory, what the newer half of them holds, and so on: sizes grow with age.
-    fn write_what_fits(&self, mut run: Vec<Named>, cancel: &Cancel) -> Result<Fits, Error> {
+    /// Writes what these blocks hold to one; where that takes too much memory, what the newer half of them holds, and so on: sizes grow with age. `None` where
+    /// not even two fit, or not the one: that is left for later then, so that the next can be chosen.
+    fn write_what_fits(
+        &self,
+        mut run: Vec<Named>,
+        cancel: &Cancel,
+    ) -> Result<Option<(Vec<Named>, Option<Named>)>, Error> {
         loop {
-            match self.write_merged(&run, None, cancel) {
-                Err(Error::Memory(exceeded)) if run.len() > 1 => {
-                    self.merges_too_large.fetch_add(1, Ordering::Relaxed);
-                    if let [older, newer] = run.as_slice() {
-                        if exceeded.kind() != Kind::Invalid {
-                            return Ok(Fits::Later);
-                        }
-                        self.leave(older, newer);
-                        return Ok(Fits::Never);
-                    }
-                    run.drain(..run.len() / 2);
+            let exceeded = match self.write_merged(&run, None, cancel) {
+                Err(Error::Memory(exceeded)) => exceeded,
+                written => return Ok(Some((run, written?))),
+            };
+            self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+            // Else others have the memory now.
+            let is_alone = exceeded.kind() == Kind::Invalid;
+            match run.as_slice() {
+                [one] => {
+                    let until_ms =
+                        if is_alone { self.now_ms().map_or(i64::MAX, |now| now + AGAIN_MS) } else { i64::MIN };
+                    lock(&self.put_off).blocks.insert(one.0.name.clone(), until_ms);
+                    return Ok(None);
                 }
-                written => return Ok(Fits::Written(run, written?)),
+                [older, newer] => {
+                    if is_alone {
+                        self.leave(older, newer);
+                    } else {
+                        lock(&self.put_off).merges = true;
+                    }
+                    return Ok(None);
+                }
+                _ => drop(run.drain(..run.len() / 2)),
             }
         }
+    }
+
+    /// Nothing is left to be done now: what was put off may be tried from now on, but for blocks that are left for longer.
+    fn end_of_pass(&self) {
+        let (view, now_ms, mut put_off) = (self.view(), self.now_ms(), lock(&self.put_off));
+        put_off.merges = false;
+        let is_there = |name: &str| view.blocks.iter().any(|(entry, _)| entry.name == name);
+        put_off.blocks.retain(|name, until_ms| *until_ms > now_ms.unwrap_or(i64::MIN) && is_there(name));
     }
 
     /// Notes that these and what is between them take too much memory together.

@@ -24,17 +24,19 @@ impl Db {
     /// When it fails the blocks are what they were; those that take more memory together than writing may have stay whole.
     pub fn downsample(&self, cancel: &Cancel) -> Result<bool, Error> {
         let _one = lock(&self.merging);
-        let Some((run, plan)) = self.choose_downsample() else { return Ok(false) };
-        let block = match self.replace(&run, &plan, cancel) {
-            Err(Error::Memory(exceeded)) => {
-                self.merges_too_large.fetch_add(1, Ordering::Relaxed);
-                // Else others have the memory now.
-                if let ([oldest, ..], [.., newest], Kind::Invalid) = (&*run, &*run, exceeded.kind()) {
+        let (run, block) = loop {
+            let Some((run, plan)) = self.choose_downsample() else { return Ok(false) };
+            match self.replace(&run, &plan, cancel) {
+                Err(Error::Memory(exceeded)) => {
+                    self.merges_too_large.fetch_add(1, Ordering::Relaxed);
+                    let ([oldest, ..], [.., newest], Kind::Invalid) = (&*run, &*run, exceeded.kind()) else {
+                        // Others have the memory now.
+                        return Ok(false);
+                    };
                     self.leave(oldest, newest);
                 }
-                return Ok(false);
+                written => break (run, written?),
             }
-            written => written?,
         };
         let sum = |of: fn(&Block) -> u64| run.iter().map(|(_, block)| of(block)).sum::<u64>();
         let mut all = lock(&self.downsampled);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, MutexGuard};
 
 use hashbrown::HashMap;
-use model::{HistogramSample, LabelsRef, Sample, Samples, TimeRange};
+use model::{Held, HistogramSample, LabelsRef, Sample, Samples, TimeRange};
 
 use super::{Db, Named, lock};
 use crate::Error;
@@ -43,6 +43,9 @@ pub struct Rebuild<'a> {
     records: Offsets,
     written: Vec<Named>,
     kept: Kept,
+    /// What the head takes, of the memory for writing. It is bounded, and not refused: a block of a few records each time that others have the memory would
+    /// be worse.
+    held: Held,
     _alone: MutexGuard<'a, ()>,
 }
 
@@ -102,6 +105,7 @@ impl Db {
             records: Offsets::default(),
             written: Vec::new(),
             kept: Kept::default(),
+            held: self.options.memory.writing.claim().hold(),
             _alone: alone,
         })
     }
@@ -135,7 +139,9 @@ impl Rebuild<'_> {
     /// Ends a record, given with its partition and offset.
     pub fn end_record(&mut self, partition: u32, offset: i64) -> Result<(), Error> {
         self.records.add(partition, offset..offset + 1);
-        let is_full = self.head.bytes() + self.head.registry_bytes() >= self.db.options.head_bytes_max / HEAD_SHARE;
+        let bytes = self.head.bytes() + self.head.registry_bytes();
+        self.held.grow_to_anyway(bytes);
+        let is_full = bytes >= self.db.options.head_bytes_max / HEAD_SHARE;
         if is_full { self.write() } else { Ok(()) }
     }
 
@@ -175,6 +181,8 @@ impl Rebuild<'_> {
         let frozen = head.freeze();
         let span = self.entry.span;
         self.written.extend(self.db.write_blocks(&head, &frozen, &records, &|_| span)?);
+        drop((frozen, head));
+        self.held.shrink_to(0);
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl Db {
         Floors::new(self.now_ms(), self.options.retention_ms, &self.options.retention_rules)
     }
 
-    /// A block that holds what is deleted, or series that are expired as a whole, and is written anew to be rid of them.
+    /// A block that holds what is deleted, series that are expired as a whole, or much of which is expired, and is written anew to be rid of it.
     pub(super) fn choose_rewrite(&self) -> Result<Option<Vec<Named>>, Error> {
         let (view, floors) = (self.view(), self.floors());
         let is_worth_it = |(entry, block): &Named| -> Result<bool, Error> {
@@ -71,7 +71,8 @@ impl Db {
             }
             floors.leave_behind(block)
         };
-        for named in view.blocks.iter().filter(|(_, block)| !block.is_damaged()) {
+        let is_put_off = |(entry, _): &Named| lock(&self.put_off).has(&entry.name);
+        for named in view.blocks.iter().filter(|named| !named.1.is_damaged() && !is_put_off(named)) {
             match is_worth_it(named) {
                 Ok(true) => return Ok(Some(vec![named.clone()])),
                 // It was found damaged just now, and is left out from now on.
@@ -79,7 +80,8 @@ impl Db {
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        let named = view.blocks.iter().filter(|named| !named.1.is_damaged());
+        Ok(most_expired(named, floors.lowest()).filter(|named| !is_put_off(named)).map(|named| vec![named.clone()]))
     }
 
     /// Forgets deletions of which every block is free. A block that cannot be read may come back, and is waited for.
@@ -120,6 +122,35 @@ impl Db {
             old.extend(names.into_iter().map(str::to_owned));
         }
     }
+}
+
+/// Of all that is not expired, the part in expired samples that is left until their blocks are expired as a whole.
+const EXPIRED_SHARE: u64 = 4;
+/// Of a block, the part that has to be expired before it is written anew: what is left of it is written again, twice at most until it is gone.
+const EXPIRED_OF_BLOCK: u64 = 3;
+
+/// The block of which most is expired for all series, if that is worth to write the rest of it anew: where spans are nearly as long as samples are kept, the
+/// oldest block would else hold as much of what is expired. How much it is follows from how much of its time is; once it was written anew nothing is, so no
+/// block is written twice for the same.
+fn most_expired<'a>(blocks: impl Iterator<Item = &'a Named>, floor_ms: i64) -> Option<&'a Named> {
+    let expired_of = |block: &Block| {
+        let TimeRange { start_ms, end_ms } = block.range();
+        let (before, all) =
+            (floor_ms.min(end_ms).saturating_sub(start_ms).max(0), end_ms.saturating_sub(start_ms).max(1));
+        (u128::from(block.bytes()) * before as u128 / all as u128) as u64
+    };
+    let (mut all, mut expired, mut most) = (0u64, 0u64, None);
+    for named in blocks {
+        let own = expired_of(&named.1);
+        (all, expired) = (all + named.1.bytes(), expired + own);
+        if own > most.map_or(0, |(most, _)| most) {
+            most = Some((own, named));
+        }
+    }
+    let (own, named) = most?;
+    let is_worth_it = own.saturating_mul(EXPIRED_OF_BLOCK) >= named.1.bytes()
+        && expired.saturating_mul(EXPIRED_SHARE) >= all.saturating_sub(expired);
+    is_worth_it.then_some(named)
 }
 
 /// Whether a deletion takes anything from a block, as far as is known of one that is damaged.

@@ -43,6 +43,8 @@ pub struct Stats {
     pub merges: u64,
     /// Merges that were given up since the engine was opened, as they took too much memory.
     pub merges_too_large: u64,
+    /// Blocks that hold what is deleted or expired and are not written anew for now, as that took too much memory.
+    pub rewrites_put_off: usize,
     /// Exemplars that are kept.
     pub exemplars: usize,
     /// Series that have any.
@@ -103,6 +105,7 @@ impl Db {
             flushes: self.flushes.load(Ordering::Relaxed),
             merges: self.merges.load(Ordering::Relaxed),
             merges_too_large: self.merges_too_large.load(Ordering::Relaxed),
+            rewrites_put_off: lock(&self.put_off).blocks(),
             exemplars: exemplars.all.len(),
             exemplar_series: exemplars.all.series(),
             evicted_exemplars: exemplars.all.evicted(),

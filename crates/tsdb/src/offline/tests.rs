@@ -349,6 +349,88 @@ fn a_repair_that_a_crash_ended_can_be_done_again() {
     assert_eq!(read(&dir).len(), 60);
 }
 
+/// A copy of the files of a directory.
+fn copy_of(dir: &tempfile::TempDir) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("directory");
+    for entry in fs::read_dir(dir.path()).expect("read") {
+        let name = entry.expect("entry").file_name();
+        fs::copy(dir.path().join(&name), to.path().join(&name)).expect("copied");
+    }
+    // Two names of one file, as they are there.
+    let (original, kept) = (block(&to, 0), to.path().join("0000000000.block.damaged"));
+    if original.exists() && kept.exists() {
+        fs::remove_file(&kept).expect("removed");
+        fs::hard_link(&original, &kept).expect("linked");
+    }
+    to
+}
+
+#[test]
+fn a_repair_can_be_done_again_after_a_crash_at_any_of_its_steps() {
+    let damaged = directory();
+    flip(&block(&damaged, 0), 12);
+    let done = copy_of(&damaged);
+    assert_eq!(repaired(&done)[0].samples, 20);
+    let expect = read(&done);
+    // What each step leaves, in their order: a file of the repaired directory, and as much of it as a crash may have let through.
+    let steps: [(&str, &[usize]); 4] = [
+        ("0000000002.block", &[0, 1, 100, usize::MAX]),
+        ("0000000000.block.damaged", &[usize::MAX]),
+        ("manifest.new", &[0, 1, 50, usize::MAX]),
+        ("manifest", &[usize::MAX]),
+    ];
+    let (mut scenes, mut before) = (0, copy_of(&damaged));
+    for (name, lengths) in steps {
+        let whole = fs::read(done.path().join(name.trim_end_matches(".new"))).expect("read");
+        for length in lengths {
+            let scene = copy_of(&before);
+            fs::write(scene.path().join(name), &whole[..whole.len().min(*length)]).expect("written");
+            let scene = copy_of(&scene);
+            // The manifest that is in its place is no longer beside it.
+            let is_committed = name == "manifest";
+            if is_committed {
+                fs::remove_file(scene.path().join("manifest.new")).expect("removed");
+            }
+            let report = repair::repair(scene.path(), 86_400_000, &mut |_| {}).expect("repairs");
+            assert_eq!((report.blocks.len(), report.manifest), (usize::from(!is_committed), None), "{name} {length}");
+            assert_eq!(read(&scene), expect, "{name}, {length} bytes");
+            let kept = fs::read(block(&scene, 0).with_extension("block.damaged")).expect("the original is there");
+            assert!(kept == fs::read(block(&damaged, 0)).expect("read"), "{name}, {length} bytes");
+            assert_eq!(verify(scene.path(), &mut |_| {}).expect("verifies").faults(), 0);
+            scenes += 1;
+            if *length == usize::MAX {
+                before = copy_of(&before);
+                fs::write(before.path().join(name), &whole).expect("written");
+            }
+        }
+    }
+    assert_eq!(scenes, 10);
+}
+
+#[test]
+fn a_copy_that_breaks_off_at_any_file_has_no_manifest_and_is_refused() {
+    let names = ["0000000000.block", "0000000001.block"];
+    for name in names {
+        let (dir, to) = (directory(), tempfile::tempdir().expect("directory"));
+        let db = Db::open(dir.path(), Options::default()).expect("opens");
+        // It is there for those who have it open, and no more for those who come.
+        fs::rename(dir.path().join(name), dir.path().join("away")).expect("renamed");
+        let target = to.path().join("copy");
+        db.snapshot(&target).expect_err("it is missing");
+        assert!(!target.join("manifest").exists(), "{name}: nothing counts");
+        // What was laid out before it is no engine's.
+        let opened = Db::open(&target, Options::default());
+        assert!(name == names[0] || opened.is_err(), "{opened:?}");
+        drop(opened);
+        fs::rename(dir.path().join("away"), dir.path().join(name)).expect("renamed");
+        let again = to.path().join("again");
+        assert_eq!(db.snapshot(&again).expect("is taken"), 2);
+        drop(db);
+        let copy = Db::open(&again, Options::default()).expect("opens");
+        assert_eq!(floats(&copy, &[]), read(&dir));
+    }
+}
+
 #[test]
 fn inspect_counts_what_is_there() {
     let dir = directory();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use model::{Cancel, Columns, Held, Labels, Mark, Matcher, SelectRequest, TimeRange, Want};
 
+use super::chunks::StartTimes;
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::{self, Compaction, Meta, Stats};
 use super::segments::SegmentWriter;
@@ -34,6 +35,8 @@ pub struct Options {
     pub range: TimeRange,
     /// A series counts if it meets all matchers of one of these sets; none at all means every series.
     pub matcher_sets: Vec<Vec<Matcher>>,
+    /// Whether start times are written, which only a newer Prometheus reads.
+    pub start_times: StartTimes,
     /// Length of a block in milliseconds. Blocks begin at multiples of it.
     pub span_ms: i64,
     /// The time now, which is in the names of the blocks.
@@ -96,7 +99,8 @@ pub fn export(
         };
         let chance = u128::from(options.chance) << 16 | summary.blocks.len() as u128;
         let series = find(&blocks, range, options, cancel, &mut summary.problems)?;
-        let export = Export { out, name: ulid(options.now_ms, chance), cancel, problems: &mut summary.problems };
+        let (name, start_times) = (ulid(options.now_ms, chance), options.start_times);
+        let export = Export { out, name, start_times, cancel, problems: &mut summary.problems };
         if let Some(written) = export.block(&series, range)? {
             each(&written);
             summary.blocks.push(written);
@@ -175,6 +179,7 @@ fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
 struct Export<'a> {
     out: &'a Path,
     name: String,
+    start_times: StartTimes,
     cancel: &'a Cancel,
     problems: &'a mut Vec<String>,
 }
@@ -203,7 +208,7 @@ impl Export<'_> {
         let symbols: BTreeSet<&str> = series.keys().flat_map(Labels::iter).flat_map(|(n, v)| [n, v]).collect();
         let mut index = IndexWriter::create(dir, &symbols)?;
         let mut segments = SegmentWriter::create(dir)?;
-        let mut stats = Stats::default();
+        let (mut stats, start_times) = (Stats::default(), self.start_times);
         let mut times = TimeRange { start_ms: i64::MAX, end_ms: i64::MIN };
         let (mut samples, mut chunks) = (Columns::default(), Vec::new());
         for (labels, pieces) in series {
@@ -214,7 +219,7 @@ impl Export<'_> {
             let Some(read) = samples.range(Mark::default()) else { continue };
             times = TimeRange { start_ms: times.start_ms.min(read.start_ms), end_ms: times.end_ms.max(read.end_ms) };
             chunks.clear();
-            super::chunks::encode(&samples, &mut |chunk| {
+            super::chunks::encode(&samples, start_times, &mut |chunk| {
                 let reference = segments.push(chunk.encoding as u8, chunk.data)?;
                 let TimeRange { start_ms, end_ms } = chunk.range;
                 chunks.push(ChunkMeta { start_ms, end_ms, reference });

@@ -15,7 +15,7 @@ use model::{Buckets, Columns, Counts, Histogram, HistogramSample, Layout, ResetH
 use self::layout::{put_layout, take_layout};
 use super::Reason;
 use super::bits::{BitReader, BitWriter};
-use super::starts::Starts;
+use super::starts::{Starts, StartsWriter};
 use super::varbit::{put_int, put_uint, take_int, take_uint};
 use super::xor::Xored;
 
@@ -62,29 +62,39 @@ fn is_reset(last: &Histogram, next: &Histogram) -> bool {
     }
 }
 
-/// Appends the data of a chunk of histograms each of which [`continues`] the one before, from one to [`SAMPLES_MAX`]. Start times are not written.
-pub(super) fn encode(histograms: &[HistogramSample], out: &mut Vec<u8>) {
+/// Appends the data of a chunk of histograms each of which [`continues`] the one before, from one to [`SAMPLES_MAX`]. Start times are written where the kind
+/// says that there are any.
+pub(super) fn encode(histograms: &[HistogramSample], kind: Kind, out: &mut Vec<u8>) {
     let first = &histograms[0].histogram;
-    out.extend_from_slice(&(histograms.len() as u16).to_be_bytes());
     let hint = match first.hint {
         ResetHint::Unknown => UNKNOWN,
         ResetHint::NotReset => NOT_RESET,
         ResetHint::Reset => RESET,
         ResetHint::Gauge => GAUGE,
     };
-    out.push(hint << 6);
+    let [high, low] = (histograms.len() as u16).to_be_bytes();
+    let starts = histograms.iter().map(|sample| if kind.starts { sample.start } else { 0 });
+    let (mut starts, told) = StartsWriter::new(starts);
+    out.extend_from_slice(&if kind.starts { [high | hint << 6, low, told] } else { [high, low, hint << 6] });
     let mut writer = BitWriter::new(out);
     let none = Layout::default();
     put_layout(&mut writer, if first.is_stale() { &none } else { &first.layout });
     match &first.counts {
-        Counts::Integer(_) => encode_with(&mut Integers::default(), histograms, &mut writer),
-        Counts::Float(_) => encode_with(&mut Floats::default(), histograms, &mut writer),
+        Counts::Integer(_) => encode_with(&mut Integers::default(), histograms, kind, &mut starts, &mut writer),
+        Counts::Float(_) => encode_with(&mut Floats::default(), histograms, kind, &mut starts, &mut writer),
     }
 }
 
-fn encode_with(columns: &mut impl Deltas, histograms: &[HistogramSample], writer: &mut BitWriter<'_>) {
+fn encode_with(
+    columns: &mut impl Deltas,
+    histograms: &[HistogramSample],
+    kind: Kind,
+    starts: &mut StartsWriter,
+    writer: &mut BitWriter<'_>,
+) {
     let (mut time, mut sums) = (Second::default(), Xored::default());
-    for (at, HistogramSample { t, histogram, .. }) in histograms.iter().enumerate() {
+    for (at, HistogramSample { t, start, histogram }) in histograms.iter().enumerate() {
+        let before = time.last;
         let buckets = if histogram.is_stale() { &Counts::Integer(Buckets::default()) } else { &histogram.counts };
         time.put(writer, *t);
         columns.put_counts(writer, buckets, at == 0);
@@ -94,6 +104,9 @@ fn encode_with(columns: &mut impl Deltas, histograms: &[HistogramSample], writer
             sums.put(writer, histogram.sum);
         }
         columns.put_buckets(writer, buckets, at == 0);
+        if kind.starts {
+            starts.put(writer, at, *start, *t, before);
+        }
     }
 }
 
@@ -354,13 +367,18 @@ mod tests {
 
     /// What a chunk gives back of histograms of which each continues the one before.
     fn check(histograms: &[HistogramSample]) -> Vec<u8> {
+        check_kind(histograms, true);
+        check_kind(histograms, false)
+    }
+
+    fn check_kind(histograms: &[HistogramSample], starts: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(histograms, &mut bytes);
-        let float = matches!(histograms[0].histogram.counts, Counts::Float(_));
+        let kind = Kind { float: matches!(histograms[0].histogram.counts, Counts::Float(_)), starts };
+        encode(histograms, kind, &mut bytes);
         let mut out = Columns::default();
-        decode(&bytes, Kind { float, starts: false }, &mut out).expect("decodes");
+        decode(&bytes, kind, &mut out).expect("decodes");
         let expect = histograms.iter().enumerate().map(|(at, sample)| {
-            let mut sample = HistogramSample { start: 0, ..sample.clone() };
+            let mut sample = HistogramSample { start: if starts { sample.start } else { 0 }, ..sample.clone() };
             let known = match sample.histogram.hint {
                 ResetHint::Gauge => ResetHint::Gauge,
                 ResetHint::Reset => ResetHint::Reset,

@@ -1,18 +1,22 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::{
-    Cancel, Columns, Counts, Histogram, HistogramSample, Labels, MatchOp, Matcher, ResetHint, Sample, Samples,
-    TimeRange,
+    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Labels, Layout, MatchOp, Matcher, ResetHint, Sample,
+    Samples, Span, TimeRange,
 };
 
+use super::chunks::StartTimes;
 use super::export::{self, export};
 use super::import::{self, Progress, Skipped, import};
 use super::index::{ChunkMeta, IndexWriter};
 use super::meta::Meta;
 use super::segments::SegmentWriter;
 use super::tombstones;
+use crate::disk::simulated::{Fault, Loss, Simulated};
 use crate::testing::{Family, Floats, everything, floats};
 use crate::{Db, Options};
 
@@ -64,6 +68,7 @@ fn options() -> export::Options {
     export::Options {
         range: TimeRange::ALL,
         matcher_sets: Vec::new(),
+        start_times: StartTimes::Written,
         span_ms: 6 * HOUR,
         now_ms: 1_790_000_000_000,
         chance: 7,
@@ -115,9 +120,12 @@ fn what_is_exported_and_imported_again_is_the_same() {
     }
 }
 
-/// What a block of a Prometheus keeps of the samples of a series: no start times, and of hints what can be known there.
-fn kept(samples: &Columns) -> Columns {
+/// What a block of a Prometheus keeps of the samples of a series: start times where it shall, and of hints what can be known there.
+fn kept(samples: &Columns, start_times: StartTimes) -> Columns {
     let mut kept = Columns::floats(samples.t.clone(), samples.v.clone());
+    if start_times == StartTimes::Written {
+        kept.starts = samples.starts.clone();
+    }
     for (n, sample) in samples.histograms.iter().enumerate() {
         let before = n.checked_sub(1).map(|before| &samples.histograms[before]);
         let float_between = before.is_some_and(|before| samples.t.iter().any(|t| (before.t..sample.t).contains(t)));
@@ -134,7 +142,8 @@ fn kept(samples: &Columns) -> Columns {
             let counts = Counts::Integer(model::Buckets::default());
             histogram = Histogram { layout: Default::default(), counts, ..histogram };
         }
-        kept.histograms.push(HistogramSample { t: sample.t, start: 0, histogram });
+        let start = if start_times == StartTimes::Written { sample.start } else { 0 };
+        kept.histograms.push(HistogramSample { t: sample.t, start, histogram });
     }
     kept
 }
@@ -144,7 +153,7 @@ fn histograms_are_exported_and_imported_beside_floats() {
     let seed = fastrand::u64(..1 << 40);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let [from, blocks, to] = std::array::from_fn(|_| tempfile::tempdir().expect("directory"));
+    let from = tempfile::tempdir().expect("directory");
     let db = open(from.path());
     let mut batch = db.begin();
     for n in 0..12 {
@@ -153,7 +162,9 @@ fn histograms_are_exported_and_imported_beside_floats() {
         for i in 0..100 {
             let t = i * 60_000 + random.i64(0..60_000);
             if random.u8(..8) == 0 {
-                batch.append(labels(n).as_ref(), &[Sample { t, v: i as f64 }]);
+                let starts = if n % 2 == 0 { vec![random.i64(0..3)] } else { Vec::new() };
+                let floats = &[Sample { t, v: i as f64 }];
+                batch.append(labels(n).as_ref(), Samples { floats, starts: &starts, ..Samples::default() });
             } else {
                 let sample = families[usize::from(random.u8(..8) == 0)].sample(t, &mut random);
                 batch.append(labels(n).as_ref(), Samples { histograms: &[sample], ..Samples::default() });
@@ -164,8 +175,16 @@ fn histograms_are_exported_and_imported_beside_floats() {
     db.flush().expect("flushes");
     let all = everything(&db);
     drop(db);
-    let options = export::Options { span_ms: 48 * HOUR, ..options() };
-    let summary = exported(from.path(), blocks.path(), &options);
+    for start_times in [StartTimes::Written, StartTimes::LeftOut] {
+        comes_back(from.path(), &all, start_times);
+    }
+}
+
+/// Exports, and imports it to another engine, which then has what a block keeps.
+fn comes_back(from: &Path, all: &BTreeMap<Labels, Columns>, start_times: StartTimes) {
+    let [blocks, to] = std::array::from_fn(|_| tempfile::tempdir().expect("directory"));
+    let options = export::Options { span_ms: 48 * HOUR, start_times, ..options() };
+    let summary = exported(from, blocks.path(), &options);
     let count = |columns: &Columns| (columns.len() + columns.histograms.len()) as u64;
     let samples: u64 = all.values().map(count).sum();
     assert_eq!((summary.problems, summary.blocks[0].samples), (Vec::new(), samples));
@@ -173,7 +192,7 @@ fn histograms_are_exported_and_imported_beside_floats() {
     let summary = imported(blocks.path(), &db);
     assert_eq!((summary.samples, summary.new, summary.problems), (samples, samples, Vec::new()));
     let expect: BTreeMap<Labels, Columns> =
-        all.iter().map(|(labels, samples)| (labels.clone(), kept(samples))).collect();
+        all.iter().map(|(labels, samples)| (labels.clone(), kept(samples, start_times))).collect();
     assert_eq!(everything(&db), expect);
     assert_eq!(imported(blocks.path(), &db).new, 0);
 }
@@ -224,6 +243,20 @@ type Series<'a> = &'a [(&'a str, &'a [(u8, &'a [i64])])];
 
 /// A block of a Prometheus that has these.
 fn block(dir: &Path, name: &str, series: Series<'_>) -> PathBuf {
+    let chunk = |(encoding, t): &(u8, &[i64])| {
+        let mut data = Vec::new();
+        super::xor::encode(t, &vec![1.0; t.len()], &mut data);
+        (*encoding, (t[0], t[t.len() - 1]), data)
+    };
+    let series = series.iter().map(|(name, chunks)| (*name, chunks.iter().map(chunk).collect()));
+    block_of(dir, name, &series.collect::<Vec<_>>())
+}
+
+/// An encoding, first and last time, and data.
+type Encoded = (u8, (i64, i64), Vec<u8>);
+
+/// A block of a Prometheus that has these chunks.
+fn block_of(dir: &Path, name: &str, series: &[(&str, Vec<Encoded>)]) -> PathBuf {
     let path = dir.join(name);
     fs::create_dir(&path).expect("created");
     let labels: Vec<Labels> =
@@ -232,11 +265,9 @@ fn block(dir: &Path, name: &str, series: Series<'_>) -> PathBuf {
     let mut index = IndexWriter::create(&path, &symbols).expect("begins");
     let mut segments = SegmentWriter::create(&path).expect("begins");
     for (labels, (_, chunks)) in labels.iter().zip(series) {
-        let chunks = chunks.iter().map(|(encoding, t)| {
-            let mut data = Vec::new();
-            super::xor::encode(t, &vec![1.0; t.len()], &mut data);
-            let reference = segments.push(*encoding, &data).expect("written");
-            ChunkMeta { start_ms: t[0], end_ms: t[t.len() - 1], reference }
+        let chunks = chunks.iter().map(|(encoding, (start_ms, end_ms), data)| {
+            let reference = segments.push(*encoding, data).expect("written");
+            ChunkMeta { start_ms: *start_ms, end_ms: *end_ms, reference }
         });
         index.push(labels, &chunks.collect::<Vec<_>>()).expect("written");
     }
@@ -249,6 +280,95 @@ fn block(dir: &Path, name: &str, series: Series<'_>) -> PathBuf {
 
 const FIRST: &str = "01ARZ3NDEKTSV4RRFFQ69G5FA0";
 const SECOND: &str = "01ARZ3NDEKTSV4RRFFQ69G5FA1";
+
+#[test]
+fn histograms_that_are_too_fine_are_imported_as_coarse_as_the_finest_that_are_kept() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for schema in [9, 10, 52] {
+        let (from, to) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let fine = |t: i64, counts: [u64; 3], random: &mut fastrand::Rng| {
+            let positive = vec![Span { offset: -1, length: 1 }, Span { offset: 0, length: 2 }];
+            let layout = Layout { schema, zero_threshold: 0.001, positive, ..Layout::default() };
+            let counts = Buckets { count: counts.iter().sum(), zero: 0, positive: counts.to_vec(), negative: vec![] };
+            let (hint, sum) = (ResetHint::NotReset, random.f64());
+            let histogram = Histogram { layout: Arc::new(layout), hint, sum, counts: Counts::Integer(counts) };
+            HistogramSample { t, start: t - 5, histogram }
+        };
+        let samples = [fine(10, [1, 2, 4], &mut random), fine(20, [2, 2, 9], &mut random)];
+        let mut data = Vec::new();
+        super::histogram::encode(&samples, super::histogram::Kind { float: false, starts: true }, &mut data);
+        block_of(from.path(), FIRST, &[("a", vec![(super::HISTOGRAM_STARTS, (10, 20), data)])]);
+        let db = open(to.path());
+        assert_eq!(imported(from.path(), &db).new, 2);
+        let known = everything(&db);
+        let Some(found) = known.values().next().map(|columns| &columns.histograms) else {
+            panic!("nothing at {schema}")
+        };
+        assert_eq!(found.iter().map(|one| (one.t, one.start)).collect::<Vec<_>>(), [(10, 5), (20, 15)]);
+        for (found, sample) in found.iter().zip(&samples) {
+            let accepted = sample.histogram.clone().accepted().expect("is brought down");
+            assert_eq!((found.histogram.layout.schema, accepted.layout.schema), (8, 8));
+            assert_eq!((&found.histogram.layout, &found.histogram.counts), (&accepted.layout, &accepted.counts));
+            let Counts::Integer(counts) = &found.histogram.counts else { panic!("{found:?}") };
+            assert_eq!((counts.count, counts.positive.iter().sum::<u64>()), (counts.count, counts.count));
+            assert!(counts.positive.len() < 3, "buckets are put together: {counts:?}");
+        }
+    }
+}
+
+#[test]
+fn after_a_fault_at_any_call_of_an_import_it_is_done_again_and_everything_is_there_once() {
+    let from = tempfile::tempdir().expect("directory");
+    block(from.path(), FIRST, &[("a", &[(1, &[1, 2, 3]), (1, &[4, 5])]), ("b", &[(1, &[1, 30 * HOUR])])]);
+    block(from.path(), SECOND, &[("a", &[(1, &[5, 6])]), ("c", &[(1, &[7])])]);
+    let open = |disk: &Simulated| {
+        let options = Options { block_span_ms: 24 * HOUR, ..Options::default() };
+        Db::open_on(Arc::new(disk.clone()), options).expect("opens")
+    };
+    let (expect, calls) = {
+        let disk = Simulated::new(0);
+        let db = open(&disk);
+        let before = disk.calls();
+        assert_eq!(imported(from.path(), &db).new, 9);
+        let calls = disk.calls() - before;
+        (read(&db), calls)
+    };
+    assert!(calls > 10, "{calls}");
+    let crash = |loss| (Fault::Crash, loss);
+    let fails = |kind| (Fault::Error(kind), Loss::Torn);
+    for (fault, loss) in [
+        crash(Loss::Nothing),
+        crash(Loss::Unsynced),
+        crash(Loss::AllButNewest),
+        crash(Loss::Torn),
+        fails(ErrorKind::Other),
+        fails(ErrorKind::StorageFull),
+        (Fault::ShortWrite, Loss::Unsynced),
+    ] {
+        for call in 0..calls {
+            let disk = Simulated::new(call);
+            let db = open(&disk);
+            let failures = disk.failures();
+            disk.fail_at(disk.calls() + call, fault);
+            let done = import(from.path(), &db, &Cancel::default(), &mut |_| {});
+            let met = disk.failures() > failures;
+            assert!(met || done.is_ok(), "call {call}, {fault:?}: {done:?}");
+            let (disk, db) = if disk.has_crashed() {
+                let disk = disk.restart(loss);
+                (disk.clone(), open(&disk))
+            } else {
+                disk.mend();
+                (disk, db)
+            };
+            let again = imported(from.path(), &db);
+            assert!(again.problems.is_empty() && (met || again.new == 0), "call {call}, {fault:?}: {again:?}");
+            assert_eq!(read(&db), expect, "call {call}, {fault:?}, {loss:?}");
+            drop(db);
+            let db = open(&disk.restart(loss));
+            assert_eq!(read(&db), expect, "call {call}, {fault:?}, {loss:?}, after another start");
+        }
+    }
+}
 
 #[test]
 fn chunks_of_unknown_encodings_are_counted_by_number() {

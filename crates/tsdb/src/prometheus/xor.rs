@@ -76,22 +76,27 @@ impl Xored {
 
     /// Appends a further value.
     pub(super) fn put(&mut self, writer: &mut BitWriter<'_>, value: f64) {
-        let xor = value.to_bits() ^ self.bits;
-        self.bits ^= xor;
-        if xor == 0 {
+        if value.to_bits() == self.bits {
             writer.put(0, 1);
-            return;
+        } else {
+            self.put_differing(writer, value.to_bits(), [(0b10, 2), (0b11, 2)]);
         }
-        writer.put(1, 1);
+    }
+
+    /// Appends a value that differs: after the first prefix, given with its width, where it does so as the one before, after the second where that is told.
+    pub(super) fn put_differing(&mut self, writer: &mut BitWriter<'_>, bits: u64, prefixes: [(u64, u32); 2]) {
+        let [within, elsewhere] = prefixes;
+        let xor = bits ^ self.bits;
+        self.bits = bits;
         // Five bits have room for 31.
         let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
         if self.width > 0 && leading >= self.leading && trailing >= 64 - self.leading - self.width {
-            writer.put(0, 1);
+            writer.put(within.0, within.1);
             writer.put(xor >> (64 - self.leading - self.width), self.width);
             return;
         }
         (self.leading, self.width) = (leading, 64 - leading - trailing);
-        writer.put(1, 1);
+        writer.put(elsewhere.0, elsewhere.1);
         writer.put(u64::from(leading), 5);
         // Six bits have no room for 64, which is written as 0.
         writer.put(u64::from(self.width), 6);

@@ -1,4 +1,4 @@
-//! The later encoding of float samples, XOR2, which a Prometheus writes where it is told to. It is read, and not written.
+//! The later encoding of float samples, XOR2, which a Prometheus writes where it is told to, and an export where there are start times.
 //!
 //! One prefix says of a sample both how its time and how its value differ. Values are XORed with the last one that was no marker of staleness; such
 //! a marker has a code of its own. Samples may have start times there.
@@ -6,13 +6,72 @@
 use model::{Columns, STALE_NAN_BITS};
 
 use super::Reason;
-use super::bits::BitReader;
-use super::starts::Starts;
-use super::xor::Xored;
-use crate::chunk::bits::unzigzag;
+use super::bits::{BitReader, BitWriter};
+use super::starts::{Starts, StartsWriter};
+use super::xor::{SAMPLES_MAX, Xored};
+use crate::chunk::bits::{unzigzag, zigzag};
 
 /// Widths of the difference of two differences of times, after two, three and four ones.
 const TIME_WIDTHS: [u32; 3] = [13, 20, 64];
+
+/// Appends the data of a chunk. Times ascend; there are from one to [`SAMPLES_MAX`], and as many starts.
+pub(super) fn encode(t: &[i64], v: &[f64], starts: &[i64], out: &mut Vec<u8>) {
+    debug_assert!(t.len() == v.len() && t.len() == starts.len() && (1..=SAMPLES_MAX).contains(&t.len()));
+    out.extend_from_slice(&(t.len() as u16).to_be_bytes());
+    let (mut told, header) = StartsWriter::new(starts.iter().copied());
+    out.push(header);
+    let mut writer = BitWriter::new(out);
+    let (mut before, mut delta) = (0i64, 0u64);
+    let mut values = Xored::default();
+    for (at, ((time, value), start)) in t.iter().zip(v).zip(starts).enumerate() {
+        let (bits, now) = (value.to_bits(), time.wrapping_sub(before) as u64);
+        match at {
+            0 => {
+                writer.uvarint(zigzag(*time));
+                writer.put(bits, 64);
+                if bits != STALE_NAN_BITS {
+                    values.bits = bits;
+                }
+            }
+            1 => {
+                writer.uvarint(now);
+                put_unknown(&mut values, bits, &mut writer);
+            }
+            _ => put_next(&mut values, bits, now.wrapping_sub(delta) as i64, &mut writer),
+        }
+        told.put(&mut writer, at, *start, *time, before);
+        (before, delta) = (*time, if at == 0 { 0 } else { now });
+    }
+}
+
+/// Appends a value, and by what the distance of its time to the one before differs from the distance before that.
+fn put_next(values: &mut Xored, bits: u64, n: i64, writer: &mut BitWriter<'_>) {
+    if n != 0 {
+        let fits = |width: u32| width == 64 || (-(1i64 << (width - 1))..1i64 << (width - 1)).contains(&n);
+        let ones = (2..).zip(TIME_WIDTHS).find(|(_, width)| fits(*width));
+        let (ones, width) = ones.expect("the last one is wide enough for all");
+        writer.put((1 << (ones + 1)) - 2, ones + 1);
+        writer.put(n as u64, width);
+        put_unknown(values, bits, writer);
+    } else if bits == STALE_NAN_BITS {
+        writer.put(0b11111, 5);
+    } else if bits == values.bits {
+        writer.put(0, 1);
+    } else {
+        values.put_differing(writer, bits, [(0b100, 3), (0b101, 3)]);
+    }
+}
+
+/// Appends a value of which nothing is told yet.
+fn put_unknown(values: &mut Xored, bits: u64, writer: &mut BitWriter<'_>) {
+    if bits == STALE_NAN_BITS {
+        writer.put(0b111, 3);
+    } else if bits == values.bits {
+        writer.put(0, 1);
+    } else {
+        values.put_differing(writer, bits, [(0b10, 2), (0b110, 3)]);
+    }
+}
 
 /// Appends the samples of a chunk's data to `out`.
 pub(super) fn decode(bytes: &[u8], out: &mut Columns) -> Result<(), Reason> {
@@ -74,8 +133,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::chunk::bits::zigzag;
-    use crate::prometheus::bits::BitWriter;
 
     /// What a chunk holds whose header says this of start times and whose stream is these numbers, each with its width.
     fn check(starts: u8, stream: &[(u64, u32)], expect: &[(i64, f64)]) {
@@ -85,6 +142,12 @@ mod tests {
         stream.iter().for_each(|(n, width)| writer.put(*n, *width));
         let mut out = Columns::default();
         decode(&bytes, &mut out).expect("decodes");
+        out.starts.resize(out.t.len(), 0);
+        let mut again = Vec::new();
+        encode(&out.t, &out.v, &out.starts, &mut again);
+        if starts == 0 {
+            assert_eq!(again, bytes, "it is written the same");
+        }
         let bits = |v: f64| v.to_bits();
         let found: Vec<(i64, u64)> = out.t.iter().zip(&out.v).map(|(t, v)| (*t, bits(*v))).collect();
         assert_eq!(found, expect.iter().map(|(t, v)| (*t, bits(*v))).collect::<Vec<_>>());
@@ -171,7 +234,37 @@ mod tests {
         check(0, &[(20, 8), (STALE_NAN_BITS, 64), (10, 8), (0, 1)], &[(10, model::stale_nan()), (20, 0.0)]);
     }
 
+    /// A value that is stale, the same again, or any.
+    fn value() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(STALE_NAN_BITS), Just(1f64.to_bits()), any::<u64>()]
+    }
+
     proptest! {
+        #[test]
+        fn any_samples_survive(
+            samples in prop::collection::btree_map(any::<i64>(), (value(), prop_oneof![Just(0i64), 5..7i64, any::<i64>()]), 1..SAMPLES_MAX),
+        ) {
+            let t: Vec<i64> = samples.keys().copied().collect();
+            let v: Vec<f64> = samples.values().map(|(bits, _)| f64::from_bits(*bits)).collect();
+            let starts: Vec<i64> = samples.values().map(|(_, start)| *start).collect();
+            let (mut bytes, mut out) = (Vec::new(), Columns::default());
+            encode(&t, &v, &starts, &mut bytes);
+            decode(&bytes, &mut out).expect("decodes");
+            out.starts.resize(t.len(), 0);
+            let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!((out.t, bits(&out.v), out.starts), (t, bits(&v), starts));
+        }
+
+        #[test]
+        fn times_at_the_ends_of_each_width_survive(n in prop::sample::select(vec![-4097i64, -4096, 4095, 4096, -524_289, -524_288, 524_287, 524_288]), v in value()) {
+            let (t, v) = ([0, 1 << 41, (2 << 41) + n, (3 << 41) + 2 * n], [1.0, f64::from_bits(v), 2.0, f64::from_bits(v)]);
+            let (mut bytes, mut out) = (Vec::new(), Columns::default());
+            encode(&t, &v, &[0; 4], &mut bytes);
+            decode(&bytes, &mut out).expect("decodes");
+            prop_assert_eq!(&out.t, &t);
+            prop_assert!(out.v.iter().zip(&v).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+
         #[test]
         fn arbitrary_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes, &mut Columns::default());

@@ -145,6 +145,10 @@ pub(crate) struct ExportArgs {
     /// Length of a block; blocks begin at multiples of it
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = longer_than_0)]
     pub(crate) block_span: Duration,
+
+    /// Leave start times out, for a Prometheus that does not know the encodings of chunks which have them
+    #[arg(long)]
+    pub(crate) no_start_times: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

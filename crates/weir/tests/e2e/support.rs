@@ -108,15 +108,20 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut n: u64) {
 pub(crate) fn program(test: &str, variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_file());
     if path.is_none() {
-        // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
-        let report = std::env::var_os("WEIR_SKIPS").map(PathBuf::from);
-        if let Some(report) = report {
-            std::fs::create_dir_all(&report).expect("created");
-            std::fs::write(report.join(test), format!("{variable} names no program")).expect("written");
-        }
-        eprintln!("skipped: {test}: {variable} names no program (see CONTRIBUTING.md)");
+        skipped(test, &format!("{variable} names no program"));
     }
     path
+}
+
+/// Says that something is not tested here, and why.
+pub(crate) fn skipped(test: &str, reason: &str) {
+    // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
+    let report = std::env::var_os("WEIR_SKIPS").map(PathBuf::from);
+    if let Some(report) = report {
+        std::fs::create_dir_all(&report).expect("created");
+        std::fs::write(report.join(test), reason).expect("written");
+    }
+    eprintln!("skipped: {test}: {reason} (see CONTRIBUTING.md)");
 }
 
 /// The output of a command that must succeed.

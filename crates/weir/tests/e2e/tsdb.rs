@@ -1,11 +1,16 @@
 //! `weir tsdb`: what is stored, in and out of the formats of others, damaged and repaired, copied and laid out again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
-use model::{Labels, Sample};
+use model::{
+    Buckets, Cancel, Columns, Counts, Histogram, HistogramSample, Labels, Layout, ResetHint, Sample, Samples,
+    SelectRequest, SeriesSource, Span, TimeRange, Want,
+};
 use serde_json::{Value, json};
 
 use crate::exemplars::{exemplar, send};
@@ -201,6 +206,112 @@ async fn a_real_prometheus_answers_from_exported_blocks_and_what_it_deletes_is_n
     }
 }
 
+/// Histograms of every kind, which grow and begin anew once, and a counter, each sample with the time of its begin.
+fn begun_anew(dir: &Path) {
+    let span = |offset, length| Span { offset, length };
+    let exponential = Layout {
+        schema: 1,
+        zero_threshold: 0.001,
+        positive: vec![span(-2, 2), span(1, 2)],
+        negative: vec![span(0, 1)],
+        ..Layout::default()
+    };
+    let custom = Layout {
+        schema: model::histogram::CUSTOM_BUCKETS_SCHEMA,
+        positive: vec![span(0, 4)],
+        custom_values: vec![0.1, 1.0, 12.5],
+        ..Layout::default()
+    };
+    let db = tsdb::Db::open(dir, tsdb::Options::default()).expect("opens");
+    let mut batch = db.begin();
+    for (kind, layout) in [("exponential", exponential), ("custom", custom)] {
+        let (layout, zero) = (Arc::new(layout.clone()), u64::from(kind == "exponential"));
+        for is_float in [false, true] {
+            let one = |i: u64| {
+                let n = i % 100 + 1;
+                let negative = vec![3 * n; layout.negative.len()];
+                let whole = Buckets {
+                    count: 10 * n + n * zero + 3 * n * negative.len() as u64,
+                    zero: n * zero,
+                    positive: vec![n, 2 * n, 3 * n, 4 * n],
+                    negative,
+                };
+                let float = |n: u64| n as f64 / 4.0;
+                let counts = if is_float {
+                    let floats = |of: &[u64]| of.iter().map(|n| float(*n)).collect();
+                    let (positive, negative) = (floats(&whole.positive), floats(&whole.negative));
+                    Counts::Float(Buckets { count: float(whole.count), zero: float(whole.zero), positive, negative })
+                } else {
+                    Counts::Integer(whole)
+                };
+                let histogram =
+                    Histogram { layout: layout.clone(), hint: ResetHint::Unknown, sum: float(7 * n), counts };
+                HistogramSample { t: begun(i).0, start: begun(i).1, histogram }
+            };
+            let histograms: Vec<HistogramSample> = (0..180).map(one).collect();
+            let of = labels(&[("__name__", "latency"), ("kind", kind), ("float", if is_float { "yes" } else { "no" })]);
+            batch.append(of.as_ref(), Samples { histograms: &histograms, ..Samples::default() });
+        }
+    }
+    let floats: Vec<Sample> = (0..180).map(|i| Sample { t: begun(i).0, v: (i % 100) as f64 }).collect();
+    let starts: Vec<i64> = (0..180).map(|i| begun(i).1).collect();
+    let of = labels(&[("__name__", "counted")]);
+    batch.append(of.as_ref(), Samples { floats: &floats, starts: &starts, ..Samples::default() });
+    batch.finish(0, 1);
+    db.flush().expect("flushes");
+}
+
+/// The time of a sample, and when what it counts began.
+fn begun(i: u64) -> (i64, i64) {
+    let at = |i: u64| BEGIN_MS + i as i64 * 60_000;
+    (at(i), at(i - i % 100) - 30_000)
+}
+
+#[tokio::test]
+async fn a_real_prometheus_answers_from_exported_histograms_and_start_times() {
+    let test = "a_real_prometheus_answers_from_exported_histograms_and_start_times";
+    let (Some(bin), Some(promtool)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMTOOL_BIN")) else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name);
+    begun_anew(&at("engine").join("storage"));
+    good(&["export-prometheus", "--out", path(&at("out"))], &at("engine"));
+    good(&["export-prometheus", "--no-start-times", "--out", path(&at("old"))], &at("engine"));
+    assert_eq!(dump(&promtool, &at("out")), dump(&promtool, &at("old")), "the samples are the same");
+    good(&["import-prometheus", path(&at("out"))], &at("weir"));
+    let functions = ["--enable-feature=promql-experimental-functions,use-start-timestamps"];
+    let theirs = prometheus(&bin, dir.path(), &at("out"), "", &functions).await;
+    let ours = Launch::new(&at("weir")).args(KEEP).args(&functions).start().await;
+    let http = client();
+    let exprs = [
+        "latency",
+        // Within a bucket it is a power, whose last bit is not the same everywhere.
+        "round(histogram_quantile(0.9, latency), 0.000001)",
+        "histogram_count(rate(latency[30m]))",
+        "histogram_sum(increase(latency[30m]))",
+        "sum by (kind) (latency)",
+        "count_over_time(latency[2h])",
+        "start_timestamp(latency)",
+        "start_timestamp(counted)",
+    ];
+    for i in [50, 130, 179] {
+        let time = (begun(i).0 / 1000 + 7).to_string();
+        for expr in exprs {
+            let form = [("query", expr), ("time", &time)];
+            let answers = [&theirs.address, ours.address("/api/v1/query")];
+            let [theirs, ours] = answers.map(|address| ask(&http, address, "/api/v1/query", &form));
+            let (theirs, ours) = (theirs.await.expect("answered"), ours.await.expect("answered"));
+            let found = theirs.as_array().expect("vector").clone();
+            assert!(!found.is_empty(), "{expr} finds nothing");
+            assert_eq!(sorted(ours), sorted(theirs), "{expr} at {i}");
+            if expr.starts_with("start_timestamp") {
+                let start = json!((begun(i).1 / 1000).to_string());
+                assert!(found.iter().all(|one| one["value"][1] == start), "{expr} at {i}: {found:?}");
+            }
+        }
+    }
+    stop(theirs);
+}
+
 #[tokio::test]
 async fn a_snapshot_of_a_prometheus_is_imported_with_its_native_histograms() {
     let test = "a_snapshot_of_a_prometheus_is_imported_with_its_native_histograms";
@@ -247,6 +358,35 @@ async fn imports_a_snapshot(bin: &Path, promtool: &Path, flags: &[&str], encodin
     let histograms = theirs.iter().filter(is_histogram).count();
     assert!(histograms > 5 && theirs.len() > histograms + 1000, "{histograms} of {}", theirs.len());
     assert_eq!(ours, theirs);
+    // What has start times has them again.
+    let mut starts = flags.iter().flat_map(|flags| flags.split(','));
+    if starts.any(|flag| flag == "st-storage") {
+        let again = at("again");
+        good(&["import-prometheus", path(&at("out"))], &again);
+        let known = |data: &Path| all_starts(&data.join("storage"));
+        let (before, after) = (known(&at("weir")), known(&again));
+        assert!(before.values().flatten().any(|start| *start > 0), "none has a start");
+        assert_eq!(after, before);
+    }
+}
+
+/// The start times of all samples, by series.
+fn all_starts(dir: &Path) -> BTreeMap<Labels, Vec<i64>> {
+    let db = tsdb::Db::open(dir, tsdb::Options::default()).expect("opens");
+    let request = SelectRequest {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        want: Want::Samples,
+        series_max: usize::MAX,
+        cancel: Cancel::default(),
+    };
+    let read = |series: model::Series| {
+        let mut columns = Columns::default();
+        series.data.read(request.range, &mut columns).expect("reads");
+        let floats = (0..columns.len()).map(|at| columns.start(at));
+        (series.labels, floats.chain(columns.histograms.iter().map(|h| h.start)).collect())
+    };
+    db.select(&request).expect("selects").series.into_iter().map(read).collect()
 }
 
 /// The only file of this ending in a folder.

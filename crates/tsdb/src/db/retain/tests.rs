@@ -211,6 +211,66 @@ fn a_block_of_which_something_was_taken_names_no_records() {
     assert_eq!(records(&db), ["", ""], "of the one something is expired, and the other was cut before");
 }
 
+/// An engine that keeps so many hours in spans of so many, after as many days as are simulated: what blocks have beside what is live, at most, after every hour.
+fn most_space(retention_hours: i64, span_hours: i64) -> f64 {
+    const SERIES: u32 = 4;
+    const STEP: i64 = HOUR / 30;
+    let dir = tempfile::tempdir().expect("directory");
+    let retention_ms = Some(retention_hours * HOUR);
+    let options = || Options { retention_ms, block_span_ms: span_hours * HOUR, ..Options::default() };
+    let db = Db::open(dir.path(), options()).expect("opens");
+    let (mut random, mut most) = (fastrand::Rng::with_seed(1), 0f64);
+    let (mut live, mut written) = (std::collections::VecDeque::new(), 0);
+    for hour in 0..24 * 6 {
+        let mut batch = db.begin();
+        let times: Vec<i64> = (0..HOUR / STEP).map(|n| hour * HOUR + n * STEP).collect();
+        for series in 0..SERIES {
+            // Of all digits, so that their bytes are those of the samples.
+            let samples: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v: random.f64() }).collect();
+            let labels = model::Labels::new(&[("__name__", "m"), ("series", &series.to_string())]).expect("valid");
+            batch.append(labels.as_ref(), &samples);
+            live.extend(samples.into_iter().map(|sample| (labels.clone(), sample)));
+        }
+        batch.finish(0, hour + 1);
+        db.flush().expect("flushes");
+        let now_ms = (hour + 1) * HOUR;
+        db.expire(now_ms).expect("expires");
+        let merges = db.stats().merges;
+        compact(&db);
+        written += db.stats().merges - merges;
+        live.retain(|(_, sample): &(_, Sample)| sample.t >= now_ms - retention_hours * HOUR);
+        let found = read(&db, TimeRange::ALL).len();
+        assert_eq!(found, live.len(), "what is live is there, and nothing else, at hour {hour}");
+        if hour < retention_hours {
+            continue;
+        }
+        most = most.max(db.stats().block_samples as f64 / live.len() as f64);
+        if hour % 7 == 0 {
+            // In bytes, beside an engine that has nothing else.
+            let alone = tempfile::tempdir().expect("directory");
+            let other = Db::open(alone.path(), options()).expect("opens");
+            let mut batch = other.begin();
+            for (labels, sample) in &live {
+                batch.append(labels.as_ref(), &[*sample]);
+            }
+            batch.finish(0, 1);
+            other.flush().expect("flushes");
+            most = most.max(db.stats().block_bytes as f64 / other.stats().block_bytes as f64);
+        }
+    }
+    assert!(written < 24 * 6, "blocks are not written again and again: {written}");
+    most
+}
+
+#[test]
+fn what_is_expired_takes_no_more_than_half_of_what_is_live() {
+    for (retention_hours, span_hours) in [(24, 24), (48, 24), (6, 24)] {
+        let most = most_space(retention_hours, span_hours);
+        println!("{retention_hours} h in spans of {span_hours} h: {most:.2} times what is live");
+        assert!(most <= 1.5, "{retention_hours} h in spans of {span_hours} h: {most:.2} times what is live");
+    }
+}
+
 /// Random operations against a map. A failure names its seed.
 fn model_run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);

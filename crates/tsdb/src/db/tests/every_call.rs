@@ -5,16 +5,39 @@ use std::io::ErrorKind;
 use model::{MatchOp, Sample, TimeRange};
 
 use super::HOUR;
-use super::world::World;
+use super::world::{Points, World};
 use crate::Error;
 use crate::disk::simulated::{Fault, Loss, Simulated};
+use crate::testing::Family;
+
+/// What may happen to a call, and what is lost when the process ends.
+pub(super) const FAULTS: [(Fault, Loss); 7] = [
+    (Fault::Crash, Loss::Nothing),
+    (Fault::Crash, Loss::Unsynced),
+    (Fault::Crash, Loss::AllButNewest),
+    (Fault::Crash, Loss::Torn),
+    (Fault::Error(ErrorKind::Other), Loss::Unsynced),
+    (Fault::Error(ErrorKind::StorageFull), Loss::Torn),
+    (Fault::ShortWrite, Loss::Unsynced),
+];
 
 /// What happens in the history.
 type Step = fn(&mut World) -> Result<(), Error>;
 
 fn append(world: &mut World, partition: u32, series: u64, times: &[i64]) {
     let v = (world.now_ms + times[0]) as f64;
-    world.append(partition, vec![(series, times.iter().map(|t| Sample { t: *t, v }).collect())]);
+    let floats: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v }).collect();
+    world.append(partition, vec![(series, floats.into())]);
+}
+
+/// Samples with when they began, and histograms.
+fn append_rich(world: &mut World, partition: u32, series: u64, times: &[i64]) {
+    let mut random = fastrand::Rng::with_seed(times[0] as u64);
+    let mut family = Family::new(&mut random);
+    let floats: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v: 0.5 }).collect();
+    let histograms = times.iter().map(|t| family.sample(t + 100, &mut random)).collect();
+    let starts = times.iter().map(|t| t - 1).collect();
+    world.append(partition, vec![(series, Points { floats, starts, histograms })]);
 }
 
 /// Blocks of two spans, late samples, duplicates, a deletion, a merge, a block that expires, samples that are left out, a merge of two blocks since it is quiet.
@@ -26,6 +49,7 @@ const STEPS: [Step; 17] = [
     },
     |world| {
         append(world, 0, 2, &[3, 4, 5]);
+        append_rich(world, 1, 5, &[3, 4, 5, HOUR]);
         world.flush()
     },
     |world| {
@@ -39,6 +63,7 @@ const STEPS: [Step; 17] = [
     },
     |world| {
         append(world, 1, 3, &[1]);
+        append_rich(world, 1, 5, &[2, 4, 2 * HOUR]);
         append(world, 1, 1, &[2 * HOUR + 1]);
         world.flush()
     },
@@ -55,7 +80,7 @@ const STEPS: [Step; 17] = [
         // Irregular, so that fewer take less room.
         let v = |n: i64| (n * 1_000_000 + n * n * 7919 % 999_983) as f64;
         let sample = |n| Sample { t: 3 * HOUR + n * 15_000, v: v(n) };
-        world.append(0, vec![(4, (0..200).map(sample).collect())]);
+        world.append(0, vec![(4, (0..200).map(sample).collect::<Vec<_>>().into())]);
         world.flush()
     },
     World::compact,
@@ -100,16 +125,7 @@ fn after_a_fault_at_any_call_everything_is_there_once_and_no_file_is_left() {
     assert!(world.quiet_merges > 0, "two blocks were merged");
     let calls = disk.calls();
     assert!(calls > 100, "{calls}");
-    let faults = [
-        (Fault::Crash, Loss::Nothing),
-        (Fault::Crash, Loss::Unsynced),
-        (Fault::Crash, Loss::AllButNewest),
-        (Fault::Crash, Loss::Torn),
-        (Fault::Error(ErrorKind::Other), Loss::Unsynced),
-        (Fault::Error(ErrorKind::StorageFull), Loss::Torn),
-        (Fault::ShortWrite, Loss::Unsynced),
-    ];
-    for (fault, loss) in faults {
+    for (fault, loss) in FAULTS {
         for call in 0..calls {
             let disk = Simulated::new(call);
             disk.fail_at(call, fault);

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use model::{MatchOp, Sample, TimeRange};
 
 use super::HOUR;
-use super::world::{PARTITIONS, SERIES, TIMES, World};
+use super::world::{PARTITIONS, Points, SERIES, TIMES, World};
 use crate::Error;
 use crate::disk::simulated::{Fault, Loss, Simulated};
+use crate::testing::Family;
 
 /// Seeds of a run that is not told how many: some ten seconds.
 const SEEDS: u64 = 2000;
@@ -115,9 +116,29 @@ impl History {
                 let v = if self.random.bool() { self.random.f64() } else { f64::from(self.random.u8(..)) };
                 Sample { t: far + t / 15_000 * 15_000, v }
             };
-            record.push((series, (0..samples).map(sample).collect()));
+            let floats: Vec<Sample> = (0..samples).map(sample).collect();
+            record.push((series, self.points(series, floats)));
         }
         self.world.append(partition, record);
+    }
+
+    /// Floats, and of some series with when they began, or with histograms among them. Those out of which samples are left have floats alone.
+    fn points(&mut self, series: u64, floats: Vec<Sample>) -> Points {
+        let random = &mut self.random;
+        match series {
+            0 | 5 => {
+                let starts = floats.iter().map(|_| random.i64(0..3)).collect();
+                Points { floats, starts, ..Points::default() }
+            }
+            2 | 3 => {
+                let mut family = Family::new(random);
+                let (histograms, floats): (Vec<Sample>, Vec<Sample>) = floats.into_iter().partition(|_| random.bool());
+                // Some hundred buckets each: enough of them for several in a chunk.
+                let histograms = histograms.into_iter().take(20).map(|s| family.sample(s.t, random)).collect();
+                Points { floats, histograms, ..Points::default() }
+            }
+            _ => floats.into(),
+        }
     }
 
     fn plan_fault(&mut self) {

@@ -54,6 +54,86 @@ fn delete(db: &Db, series: u64, start_ms: i64, end_ms: i64) {
     db.delete(&matchers, TimeRange { start_ms, end_ms }).expect("deletes");
 }
 
+/// Writes the first block again from its records, as far as the disk lets it.
+fn try_rebuild(db: &Db) -> Result<bool, Error> {
+    let Some(mut rebuild) = db.rebuild(FIRST) else { return Ok(false) };
+    for (offset, (series, times)) in (0i64..).zip(&RECORDS) {
+        let samples: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v: offset as f64 }).collect();
+        rebuild.append(labels(*series).as_ref(), &samples);
+        rebuild.end_record(0, offset)?;
+    }
+    rebuild.finish()
+}
+
+/// A disk with a damaged block and a sound one, the engine that found it, and what was read before.
+fn damaged(seed: u64) -> (Simulated, Db, BTreeMap<(Labels, i64), Any>) {
+    let disk = Simulated::new(seed);
+    let db = Db::open_on(Arc::new(disk.clone()), options()).expect("opens");
+    flush(&db, 0, &RECORDS);
+    flush(&db, 3, &[(3, &[5, HOUR])]);
+    let before = read(&db, TimeRange::ALL);
+    let db = damage(&disk, FIRST, options());
+    (disk, db, before)
+}
+
+#[test]
+fn after_a_fault_at_any_call_of_a_rebuild_it_is_done_again_and_everything_is_there_once() {
+    let (disk, db, _) = damaged(0);
+    let begun = disk.calls();
+    assert!(try_rebuild(&db).expect("written"));
+    let calls = disk.calls() - begun;
+    assert!(calls > 10, "{calls}");
+    for (call, (fault, loss)) in (0..calls).flat_map(|call| every_call::FAULTS.map(|fault| (call, fault))) {
+        let (mut disk, mut db, before) = damaged(call);
+        let (failures, positions) = (disk.failures(), db.positions());
+        disk.fail_at(disk.calls() + call, fault);
+        let done = try_rebuild(&db);
+        let is_met = disk.failures() > failures;
+        assert!(is_met || done.as_ref().is_ok_and(|done| *done), "call {call}, {fault:?}: {done:?}");
+        disk.mend();
+        if disk.has_crashed() {
+            disk = disk.restart(loss);
+            db = Db::open_on(Arc::new(disk.clone()), options()).expect("opens again");
+        }
+        let mut is_durable = done.is_ok();
+        for restarts in 0..3 {
+            // What failed may be seen until a restart, which finds the damaged block then.
+            let is_lost = !db.lost().is_empty();
+            assert!(!(is_lost && is_durable), "call {call}, {fault:?}, {loss:?}: it was written");
+            if is_lost {
+                assert!(try_rebuild(&db).expect("written"), "call {call}, {fault:?}, {loss:?}");
+                is_durable = true;
+            }
+            assert_eq!(read(&db, TimeRange::ALL), before, "call {call}, {fault:?}, {loss:?}, {restarts}");
+            assert_eq!((db.positions(), db.lost(), db.warnings()), (positions.clone(), vec![], vec![]));
+            let mut needed = lock(&db.committed).manifest.names();
+            needed.extend(lock(&db.committed).waiting.iter().cloned());
+            needed.extend(["manifest".to_owned(), "manifest.new".to_owned()]);
+            assert!(disk.names().is_subset(&needed), "call {call}, {fault:?}: {:?}", disk.names());
+            disk = disk.restart(loss);
+            db = Db::open_on(Arc::new(disk.clone()), options()).expect("opens again");
+        }
+    }
+}
+
+#[test]
+fn what_a_rebuild_has_in_memory_is_told() {
+    let (disk, writing) = (Simulated::new(1), model::Budget::new("writing blocks", 1 << 20));
+    let memory = Memory { writing: writing.clone(), ..Memory::default() };
+    let options = Options { memory, head_bytes_max: 64 << 20, ..options() };
+    let db = Db::open_on(Arc::new(disk.clone()), options.clone()).expect("opens");
+    let records: Vec<(u64, &[i64])> = (0..20_000).map(|series| (series, &[1i64][..])).collect();
+    flush(&db, 0, &records);
+    let before = read(&db, TimeRange::ALL);
+    let db = damage(&disk, FIRST, options);
+    let rebuild = rebuild(&db, FIRST, &records);
+    let taken = rebuild.head.bytes() + rebuild.head.registry_bytes();
+    assert!(taken > 2 << 20, "{taken}");
+    assert_eq!(writing.held(), taken, "all of it, though there is less");
+    assert!(rebuild.finish().expect("written"));
+    assert_eq!((writing.held(), read(&db, TimeRange::ALL)), (0, before));
+}
+
 const RECORDS: [(u64, &[i64]); 3] = [(1, &[1, HOUR]), (2, &[2, HOUR]), (1, &[1, 3])];
 const FIRST: &str = "0000000000.block";
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Cancel, Columns, Exemplar, ExemplarsRequest, Labels, LabelsRequest, MatchOp, Matcher, Sample, SeriesSource,
-    SourceError, TimeRange,
+    Cancel, Columns, Exemplar, ExemplarsRequest, HistogramSample, Labels, LabelsRequest, MatchOp, Matcher, Sample,
+    Samples, SeriesSource, SourceError, TimeRange,
 };
 
-use super::{HOUR, lock, request};
+use super::{Any, HOUR, lock, request};
 use crate::disk::simulated::{Loss, Simulated};
 use crate::{Db, DownsampleRule, Error, Level, Options};
 
@@ -21,10 +21,19 @@ const WINDOW: i64 = HOUR / 3;
 /// Samples are of times from 0 up to this.
 pub(super) const TIMES: i64 = 5 * HOUR;
 
+/// Samples of one series, each with its time: floats, with when they began, before histograms.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Points {
+    pub(super) floats: Vec<Sample>,
+    /// As many, or none.
+    pub(super) starts: Vec<i64>,
+    pub(super) histograms: Vec<HistogramSample>,
+}
+
 /// What one record of the log holds.
-type Record = Vec<(u64, Vec<Sample>)>;
-/// Series and time to the bits of the value.
-pub(super) type Map = BTreeMap<(u64, i64), u64>;
+type Record = Vec<(u64, Points)>;
+/// Series and time to what is there.
+pub(super) type Map = BTreeMap<(u64, i64), Any>;
 /// Series, time and the bits of the value: each sample of some series has an exemplar with its value, and those stay that a later sample of the time has
 /// written over.
 type Exemplars = BTreeSet<(u64, i64, u64)>;
@@ -87,9 +96,28 @@ fn open(disk: &Simulated) -> Result<Db, Error> {
     Db::open_on(std::sync::Arc::new(disk.clone()), options())
 }
 
+impl From<Vec<Sample>> for Points {
+    fn from(floats: Vec<Sample>) -> Self {
+        Points { floats, ..Points::default() }
+    }
+}
+
+impl Points {
+    fn samples(&self) -> Samples<'_> {
+        Samples { floats: &self.floats, starts: &self.starts, histograms: &self.histograms }
+    }
+
+    /// In the order in which they are written.
+    fn each(&self) -> impl Iterator<Item = (i64, Any)> + '_ {
+        let floats = self.floats.iter().enumerate();
+        let floats = floats.map(|(at, s)| (s.t, Any::Float(s.v.to_bits(), self.samples().start(at))));
+        floats.chain(self.histograms.iter().map(|sample| (sample.t, Any::Histogram(sample.clone()))))
+    }
+}
+
 fn insert(map: &mut Map, record: &Record) {
-    for (series, samples) in record {
-        map.extend(samples.iter().map(|s| ((*series, s.t), s.v.to_bits())));
+    for (series, points) in record {
+        map.extend(points.each().map(|(t, any)| ((*series, t), any)));
     }
 }
 
@@ -98,8 +126,8 @@ fn has_exemplars(series: u64) -> bool {
 }
 
 fn insert_exemplars(all: &mut Exemplars, record: &Record) {
-    for (series, samples) in record.iter().filter(|(series, _)| has_exemplars(*series)) {
-        all.extend(samples.iter().map(|s| (*series, s.t, s.v.to_bits())));
+    for (series, points) in record.iter().filter(|(series, _)| has_exemplars(*series)) {
+        all.extend(points.floats.iter().map(|s| (*series, s.t, s.v.to_bits())));
     }
 }
 
@@ -116,11 +144,11 @@ impl Deletion {
 
 fn apply(db: &Db, partition: u32, offset: i64, record: &Record) {
     let mut batch = db.begin();
-    for (series, samples) in record {
-        batch.append(labels(*series).as_ref(), samples);
+    for (series, points) in record {
+        batch.append(labels(*series).as_ref(), points.samples());
         if has_exemplars(*series) {
             let exemplar = |s: &Sample| Exemplar { t: s.t, v: s.v, labels: Labels::empty() };
-            batch.exemplars(labels(*series).as_ref(), &samples.iter().map(exemplar).collect::<Vec<_>>());
+            batch.exemplars(labels(*series).as_ref(), &points.floats.iter().map(exemplar).collect::<Vec<_>>());
         }
     }
     batch.finish(partition, offset + 1);
@@ -286,7 +314,9 @@ impl World {
                 for (offset, record) in
                     log.skip(offsets.start as usize).take_while(|(offset, _)| offsets.contains(offset))
                 {
-                    record.iter().for_each(|(series, samples)| rebuild.append(labels(*series).as_ref(), samples));
+                    record
+                        .iter()
+                        .for_each(|(series, points)| rebuild.append(labels(*series).as_ref(), points.samples()));
                     rebuild.end_record(partition, offset)?;
                 }
             }
@@ -382,7 +412,7 @@ impl World {
         };
         let is_untouched = self.deletes.is_empty() && self.unsettled.is_none();
         let may_lack = |key: &(u64, i64)| is_thinned(key.0) && !(is_untouched && is_last(key));
-        found.iter().all(|(key, bits)| expect.get(key) == Some(bits))
+        found.iter().all(|(key, any)| expect.get(key) == Some(any))
             && expect.keys().all(|key| found.contains_key(key) || may_lack(key))
     }
 
@@ -410,7 +440,9 @@ impl World {
         let start_ms = range.start_ms.max(self.floor_ms);
         let mut out = Map::new();
         for series in (0..SERIES).filter(|n| start_ms <= range.end_ms && meets(*n, matchers)) {
-            out.extend(self.all.range((series, start_ms)..=(series, range.end_ms)).map(|(key, value)| (*key, *value)));
+            out.extend(
+                self.all.range((series, start_ms)..=(series, range.end_ms)).map(|(key, any)| (*key, any.clone())),
+            );
         }
         out
     }
@@ -461,8 +493,10 @@ fn read(db: &Db, matchers: &[(MatchOp, &str, &str)], range: TimeRange) -> Result
         series.data.read(range, &mut samples).map_err(failed)?;
         assert!(samples.t.is_sorted_by(|a, b| a < b), "ascending, each time once");
         let number = series.labels.get("series").and_then(|n| n.parse().ok()).expect("a number");
-        for (t, v) in samples.t.iter().zip(&samples.v) {
-            assert_eq!(out.insert((number, *t), v.to_bits()), None, "each label set once");
+        let floats = samples.t.iter().zip(&samples.v).enumerate();
+        let floats = floats.map(|(at, (t, v))| (*t, Any::Float(v.to_bits(), samples.start(at))));
+        for (t, any) in floats.chain(samples.histograms.iter().map(|h| (h.t, Any::Histogram(h.clone())))) {
+            assert_eq!(out.insert((number, t), any), None, "each label set and each time once");
         }
     }
     Ok(out)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 use model::{Cancel, TimeRange};
+use tsdb::prometheus::chunks::StartTimes;
 use tsdb::prometheus::export;
 use tsdb::prometheus::import::{self, Summary};
 use tsdb::{Db, Options};
@@ -82,6 +83,7 @@ pub(super) fn export(dir: &Path, args: &ExportArgs) -> anyhow::Result<ExitCode> 
     let options = export::Options {
         range,
         matcher_sets: matcher_sets.collect::<Result<_, _>>()?,
+        start_times: if args.no_start_times { StartTimes::LeftOut } else { StartTimes::Written },
         span_ms: args.block_span.as_millis() as i64,
         now_ms,
         chance: u64::from(std::process::id()) << 32 | (now_ms as u64 & u64::from(u32::MAX)),
