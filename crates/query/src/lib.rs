@@ -21,7 +21,6 @@ mod parts;
 mod remote_read;
 mod respond;
 mod samples;
-mod selectors;
 mod stream;
 mod time;
 mod top;

@@ -6,6 +6,7 @@ use model::labels::is_legacy_metric_name;
 use model::{Columns, Labels, METRIC_NAME, Mark, SelectRequest, TimeRange, Want, is_stale};
 
 use crate::api::Api;
+use crate::api::query::parse_matches;
 use crate::api::series::SELECTORS_MAX;
 use crate::asked::Asked;
 use crate::error::Error;
@@ -13,7 +14,6 @@ use crate::execute::Context;
 use crate::number::write_float;
 use crate::parts::{Lines, Text};
 use crate::respond::Reply;
-use crate::selectors;
 use crate::stream;
 
 /// Bytes of a line beside its labels, about.
@@ -31,7 +31,7 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<R
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = selectors::parse(form.all("match[]")).map_err(|e| Error::parameter("match[]", e))?;
+    let matcher_sets = parse_matches(&form).map_err(|e| Error::parameter("match[]", e))?;
     let now_ms = (api.now_ms)();
     let range = TimeRange { start_ms: now_ms - api.args.query_lookback.as_millis() as i64, end_ms: now_ms };
     let subject = form.subject_of_selectors("federate", "");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{SeriesSource, timestamp};
+use model::{Matcher, SeriesSource, timestamp};
 use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
@@ -81,6 +81,11 @@ pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, E
         text => timestamp::parse_ms(text)
             .map_err(|e| Error::parameter(name, format_args!("invalid time value for '{name}': {e}"))),
     }
+}
+
+/// Every `match[]`.
+pub(crate) fn parse_matches(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    form.all("match[]").map(promql::parse_match).collect()
 }
 
 /// `timeout`, where it is given.
