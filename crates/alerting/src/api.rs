@@ -36,9 +36,9 @@ pub(crate) struct Api {
 /// The routes.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route("/api/v1/rules", get(rules::rules))
-        .route("/api/v1/alerts", get(alerts))
-        .route("/api/v1/notifications", get(notifications))
+        .route("/api/v1/rules", get(rules::rules).options(runtime::options))
+        .route("/api/v1/alerts", get(alerts).options(runtime::options))
+        .route("/api/v1/notifications", get(notifications).options(runtime::options))
         .route("/-/reload", post(reload).put(reload))
         .with_state(api)
 }

@@ -18,6 +18,7 @@ pub mod front_door;
 mod metrics;
 mod number;
 mod parts;
+mod presentation;
 mod remote_read;
 mod respond;
 mod samples;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::http::{HeaderValue, Response, header};
 use axum::routing::{MethodRouter, delete, get, options, post};
 use bytes::Bytes;
@@ -48,6 +50,7 @@ use crate::respond::{Reply, reply, response};
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
 pub use crate::front_door::FrontDoor;
+pub use crate::presentation::Presentation;
 
 /// What the query component needs of others.
 pub struct Deps {
@@ -69,6 +72,8 @@ pub struct Started {
     /// Its routes and its end. It has drained when no query runs any more; ten seconds after it was asked to stop, those that
     /// still run are cancelled.
     pub component: Component,
+    /// For what other components answer at the same address.
+    pub presentation: Presentation,
 }
 
 /// Starts the threads for queries. Fails when they cannot be started, or a metric is registered twice.
@@ -103,16 +108,17 @@ fn start_at(
     let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
     let reader = deps.reader;
     let api = Arc::new(Api { args, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
-    let router = router(api.clone()).merge(front_door);
+    let presentation = Presentation::new(api.clone());
+    let router = router(api.clone()).merge(presentation.of(front_door));
     let drained = Box::pin(async move {
         api.executor.drained().await;
         Ok(())
     });
-    Ok(Started { component: Component { name: "query", router, drained } })
+    Ok(Started { component: Component { name: "query", router, drained }, presentation })
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let (observed, compressed) = (api.clone(), api.clone());
+    let (observed, presented) = (api.clone(), api.clone());
     Router::new()
         .route("/api/v1/query", get_post(query::instant))
         .route("/api/v1/query_range", get_post(query::range))
@@ -121,37 +127,39 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/parse_query", get_post(query::tree))
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
-        .route("/api/v1/label/{name}/values", get(label_values))
+        .route("/api/v1/label/{name}/values", see(label_values))
         .route("/api/v1/metadata", get_only(metadata::metadata))
-        .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
-        .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
-        .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
+        .route("/api/v1/status/buildinfo", see(async || response(Ok(status::build_info()))))
+        .route("/api/v1/status/runtimeinfo", see(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
+        .route("/api/v1/status/flags", see(async |State(api): Api_| response(Ok(status::flags(&api)))))
         .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
-        .route("/api/v1/status/walreplay", get(async || response(Ok(status::wal_replay()))))
-        .route("/api/v1/features", get(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
-        .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
-        .route("/api/v1/status/active_queries", get(async |State(api): Api_| response(Ok(running::active(&api)))))
-        .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(api::options))
+        .route("/api/v1/status/walreplay", see(async || response(Ok(status::wal_replay()))))
+        .route("/api/v1/features", see(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
+        .route("/api/v1/status/config", see(async || response(Ok(status::config()))))
+        .route("/api/v1/status/active_queries", see(async |State(api): Api_| response(Ok(running::active(&api)))))
+        .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(runtime::options))
         .route("/api/v1/status/top_queries", get_post(running::top))
-        .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
+        .route("/api/v1/targets", see(async || response(Ok(status::targets()))))
         .route("/api/v1/targets/metadata", get_only(status::targets_metadata))
         .route("/api/v1/targets/relabel_steps", get_only(status::relabel_steps))
         .route("/api/v1/scrape_pools/config", get_only(status::scrape_pool_config))
-        .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
-        .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
-        .route("/api/v1/read", post(async |State(api): Api_, request: Request| remote_read::read(api, request).await))
+        .route("/api/v1/scrape_pools", see(async || response(Ok(status::scrape_pools()))))
+        .route("/api/v1/alertmanagers", see(async || response(Ok(status::alertmanagers()))))
+        .route(
+            "/api/v1/read",
+            post(async |State(api): Api_, request: Request| remote_read::read(api, request).await)
+                .options(runtime::options),
+        )
         .route(
             "/api/v1/{*rest}",
-            options(api::options).fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
+            options(runtime::options)
+                .fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
         )
         .route("/federate", get(federate_endpoint))
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
         .route("/", get(page))
-        .layer(axum::middleware::from_fn(move |request, next| {
-            let api = compressed.clone();
-            async move { api.compressor.answer(request, next).await }
-        }))
+        .layer(axum::middleware::from_fn(move |request, next| presentation::present(presented.clone(), request, next)))
         .layer(axum::middleware::from_fn(move |request, next| api::observe(observed.clone(), request, next)))
         .with_state(api)
 }
@@ -167,7 +175,16 @@ where
     T: Into<Reply> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| answer(handler.clone(), api, request);
-    get(handle.clone()).post(handle).options(api::options)
+    get(handle.clone()).post(handle).options(runtime::options)
+}
+
+/// A route that is read, and of which a browser may ask whether it may be.
+fn see<H, T>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    get(handler).options(runtime::options)
 }
 
 /// A route that takes its parameters from the URL.
@@ -176,7 +193,7 @@ where
     H: Fn(Arc<Api>, Asked) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Bytes, Error>> + Send + 'static,
 {
-    get(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
+    see(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
 }
 
 async fn answer<H, F, T>(handler: H, api: Arc<Api>, request: Request) -> Response<Body>

@@ -10,6 +10,7 @@ mod explain;
 mod grafana;
 mod limits;
 mod page;
+mod presentation;
 mod remote_read;
 mod running;
 mod samples;

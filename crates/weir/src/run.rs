@@ -87,7 +87,8 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let query_args = query::Args { features, memory, ..args.query };
     let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
-    router = router.merge(stages.push(query.context("starting query")?.component));
+    let query = query.context("starting query")?;
+    router = router.merge(stages.push(query.component));
 
     let external_url = args.alerting_external_url_is_given.then_some(args.alerting.alerting_external_url);
     let alerting_args = alerting::Args {
@@ -100,7 +101,8 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     };
     let deps = alerting::Deps { log: log.clone(), reader, token, open: true };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
-    router = router.merge(stages.push(alerting.context("starting alerting")?.component));
+    let alerting = stages.push(alerting.context("starting alerting")?.component);
+    router = router.merge(query.presentation.of(alerting));
 
     // What would expire at once is refused when it comes.
     let memory = whole.part("write requests", shares.of(Part::Ingest));

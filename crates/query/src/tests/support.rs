@@ -16,7 +16,7 @@ use storage::{Changes, ChangesRequest, Mark, Reader};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{Args, Deps, FrontDoor};
+use crate::{Args, Deps, FrontDoor, Presentation, Started};
 
 /// The time of every request that names none.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -305,6 +305,7 @@ impl Memory {
 pub(super) struct Server {
     pub(super) memory: Arc<Memory>,
     pub(super) component: Component,
+    pub(super) presentation: Presentation,
     pub(super) registry: prometheus::Registry,
     pub(super) trigger: ShutdownTrigger,
 }
@@ -341,7 +342,8 @@ impl Server {
         let (trigger, shutdown) = Shutdown::new();
         let deps = Deps { reader: memory.clone(), front_door };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
-        Server { memory, component: started.component, registry, trigger }
+        let Started { component, presentation } = started;
+        Server { memory, component, presentation, registry, trigger }
     }
 
     /// Sends a request and reads the answer.
