@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::Kind;
 
-use super::support::{Behaviour, Server};
+use super::support::{Behaviour, NOW_MS, Server};
 
 #[tokio::test]
 async fn an_instant_query_answers_with_each_type_of_value() {
@@ -87,6 +87,45 @@ async fn bad_parameters_are_refused_in_the_words_of_prometheus() {
         ),
         ("query?query=up&limit=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
         ("query?query=up&limit=-1", r#"invalid parameter \"limit\": limit must be non-negative"#),
+        ("query?query=up&limit=1.5", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"1.5\": invalid syntax"#),
+        (
+            "query?query=up&time=1e400",
+            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"1e400\" to a valid timestamp"#,
+        ),
+        ("query?query=up&timeout=0", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        ("query?query=up&timeout=1e-10", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        ("query?query=up&timeout=-1", r#"invalid parameter \"timeout\": timeout must be positive, got -1s"#),
+        (
+            "query_range?query=up&start=1&end=5&step=1&timeout=-90.5",
+            r#"invalid parameter \"timeout\": timeout must be positive, got -1m30.5s"#,
+        ),
+        ("labels?timeout=0s", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        (
+            "query?query=up&timeout=nan",
+            r#"invalid parameter \"timeout\": cannot parse \"nan\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query?query=up&lookback_delta=NaN",
+            r#"error parsing lookback delta duration: cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=5&step=NaN",
+            r#"invalid parameter \"step\": cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=5&step=1e10",
+            r#"invalid parameter \"step\": cannot parse \"1e10\" to a valid duration. It overflows int64"#,
+        ),
+        // The first that is wrong is told.
+        ("query_range?limit=x&start=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
+        (
+            "query_range?start=1&end=2&step=-1&timeout=0",
+            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?start=1&end=2&step=1&timeout=0&lookback_delta=x",
+            r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#,
+        ),
         ("query?query=up&timeout=-1s", r#"invalid parameter \"timeout\": cannot parse \"-1s\" to a valid duration"#),
         (
             "query?query=up&lookback_delta=abc",
@@ -191,6 +230,47 @@ async fn a_limit_cuts_the_result_and_says_so() {
     assert_eq!(body.matches("\"metric\"").count(), 1, "{body}");
     let (_, body) = server.get("/api/v1/query?query=up&limit=2").await;
     assert!(!body.contains("warnings"), "{body}");
+}
+
+#[tokio::test]
+async fn what_a_limit_cuts_off_is_told_of_every_list() {
+    let server = Server::new();
+    let truncated = r#","warnings":["results truncated due to limit"]}"#;
+    let range = "/api/v1/query_range?query=up&start=1700000000&end=1700000000&step=1";
+    for (path, first) in [
+        (range, r#"{"metric":{"__name__":"up","instance":"a:1","job":"api"},"values":[[1700000000,"1"]]}"#),
+        ("/api/v1/labels?", r#""__name__""#),
+        ("/api/v1/label/__name__/values?", r#""disk.free""#),
+        ("/api/v1/series?match[]=up", r#"{"__name__":"up","instance":"a:1","job":"api"}"#),
+    ] {
+        let (status, body) = server.get(&format!("{path}&limit=1")).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(body.contains(&format!("[{first}]")) && body.ends_with(truncated), "{path}: {body}");
+        for limit in ["0", "9"] {
+            let (_, body) = server.get(&format!("{path}&limit={limit}")).await;
+            assert!(body.contains(&format!("[{first},")) && !body.contains("warnings"), "{path}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_far_is_looked_back_is_what_the_request_says() {
+    let server = Server::new();
+    server.memory.add(&[("__name__", "rare")], &[(NOW_MS - 90_000, 7.0)]);
+    let found = r#"{"resultType":"vector","result":[{"metric":{"__name__":"rare"},"value":[1700000000,"7"]}]}"#;
+    let nothing = r#"{"resultType":"vector","result":[]}"#;
+    for (lookback, data) in
+        [("", found), ("0", found), ("-1", found), ("91", found), ("2m", found), ("90", nothing), ("1m", nothing)]
+    {
+        server.check(&format!("/api/v1/query?query=rare&lookback_delta={lookback}"), data).await;
+    }
+    let range = "/api/v1/query_range?query=rare&start=1699999970&end=1700000000&step=15";
+    let matrix = |values: &str| {
+        format!(r#"{{"resultType":"matrix","result":[{{"metric":{{"__name__":"rare"}},"values":[{values}]}}]}}"#)
+    };
+    let all = r#"[1699999970,"7"],[1699999985,"7"],[1700000000,"7"]"#;
+    server.check(range, &matrix(all)).await;
+    server.check(&format!("{range}&lookback_delta=61s"), &matrix(r#"[1699999970,"7"]"#)).await;
 }
 
 #[tokio::test]
