@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod features;
 pub(crate) mod federate;
 pub(crate) mod metadata;
+pub(crate) mod openapi;
 pub(crate) mod query;
 pub(crate) mod running;
 pub(crate) mod series;
@@ -20,6 +21,7 @@ use axum::middleware::Next;
 use storage::Reader;
 use tokio::sync::Semaphore;
 
+use crate::About;
 use crate::args::Args;
 use crate::cache::Cache;
 use crate::compress::Compressor;
@@ -30,6 +32,7 @@ use crate::metrics::Metrics;
 /// What every handler is given.
 pub(crate) struct Api {
     pub(crate) args: Args,
+    pub(crate) about: About,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) executor: Executor,
     pub(crate) cache: Cache,

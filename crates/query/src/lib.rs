@@ -40,7 +40,7 @@ use runtime::{Component, Shutdown};
 use storage::Reader;
 use tokio::sync::Semaphore;
 
-use crate::api::{Api, cardinality, exemplars, features, federate, metadata, query, running, series, status};
+use crate::api::{Api, cardinality, exemplars, features, federate, metadata, openapi, query, running, series, status};
 use crate::asked::Asked;
 use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
@@ -58,6 +58,26 @@ pub struct Deps {
     pub reader: Arc<dyn Reader>,
     /// The components for which this one is the address; none where they are in the same process.
     pub front_door: FrontDoor,
+    /// What is shown of the process.
+    pub about: About,
+}
+
+/// What is true of the process that query is in and query does not know by itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Whether its address answers what is under `/api/v1/admin/tsdb/`.
+    pub admin_api: bool,
+    /// How long samples are kept, as Prometheus tells it; empty where storage is elsewhere, or keeps all.
+    pub retention: String,
+    /// Bytes of memory that the process may have; the most that there can be where nobody says.
+    pub memory_bytes_max: u64,
+}
+
+/// Of a process of which nothing is known.
+impl Default for About {
+    fn default() -> Self {
+        About { admin_api: false, retention: String::new(), memory_bytes_max: u64::MAX }
+    }
 }
 
 impl std::fmt::Debug for Deps {
@@ -100,14 +120,14 @@ fn start_at(
         waiting_max: args.query_waiting_max,
         threads: args.query_threads,
     };
-    let front_door = deps.front_door.router(registry)?;
+    let front_door = deps.front_door.clone().router(registry)?;
     let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
     let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
     let started_ms = now_ms();
     let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
     let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
-    let reader = deps.reader;
-    let api = Arc::new(Api { args, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
+    let Deps { reader, about, .. } = deps;
+    let api = Arc::new(Api { args, about, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
     let presentation = Presentation::new(api.clone());
     let router = router(api.clone()).merge(presentation.of(front_door));
     let drained = Box::pin(async move {
@@ -134,7 +154,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/status/flags", see(async |State(api): Api_| response(Ok(status::flags(&api)))))
         .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
         .route("/api/v1/status/walreplay", see(async || response(Ok(status::wal_replay()))))
-        .route("/api/v1/features", see(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
+        .route("/api/v1/features", see(async |State(api): Api_| response(Ok(features::features(&api)))))
+        .route("/api/v1/openapi.yaml", see(openapi_endpoint))
         .route("/api/v1/status/config", see(async || response(Ok(status::config()))))
         .route("/api/v1/status/active_queries", see(async |State(api): Api_| response(Ok(running::active(&api)))))
         .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(runtime::options))
@@ -235,6 +256,13 @@ async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body>
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
     }
     answer
+}
+
+async fn openapi_endpoint(request: Request) -> Response<Body> {
+    match Asked::read(request).await {
+        Ok(form) => openapi::document(&form),
+        Err(error) => response(Err(error)),
+    }
 }
 
 async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {

@@ -75,6 +75,11 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
             "--storage-replicas: weir run is one process that has everything; replicas are processes of weir-storage"
         );
     }
+    let about = query::About {
+        admin_api: args.storage.enable_admin_api,
+        retention: args.storage.retention_text(),
+        memory_bytes_max: limit.bytes,
+    };
     let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
     let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
     let deps = storage::Deps { log: log.clone() };
@@ -85,7 +90,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
 
     let memory = whole.part("queries", shares.of(Part::Queries));
     let query_args = query::Args { features, memory, ..args.query };
-    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
+    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default(), about };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
     let query = query.context("starting query")?;
     router = router.merge(stages.push(query.component));

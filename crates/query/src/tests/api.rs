@@ -4,7 +4,10 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::Kind;
 
+use serde_json::json;
+
 use super::support::{Behaviour, NOW_MS, Server};
+use crate::About;
 
 #[tokio::test]
 async fn an_instant_query_answers_with_each_type_of_value() {
@@ -327,8 +330,39 @@ async fn what_there_is_none_of_is_an_empty_list() {
             r#"{"query.lookback-delta":"5m","query.max-concurrency":"20","query.max-samples":"50000000","query.timeout":"2m"}"#,
         )
         .await;
-    let (_, body) = server.get("/api/v1/status/runtimeinfo").await;
-    assert!(body.starts_with(r#"{"status":"success","data":{"startTime":"2023-11-14T22:13:20Z","#), "{body}");
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_process_has_all_fields_of_prometheus() {
+    let info = async |server: &Server| -> serde_json::Value {
+        let (_, body) = server.get("/api/v1/status/runtimeinfo").await;
+        serde_json::from_str::<serde_json::Value>(&body).expect("JSON")["data"].clone()
+    };
+    let about = About { retention: "15d or 10GiB".to_owned(), memory_bytes_max: 1 << 30, admin_api: false };
+    let mut told = info(&Server::with_about(about)).await;
+    // Of the machine and the moment.
+    let tasks = told["goroutineCount"].take();
+    assert!(tasks.is_u64(), "{tasks}");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux tells it");
+    let directory = std::env::current_dir().expect("a directory");
+    let expect = json!({
+        "startTime": "2023-11-14T22:13:20Z",
+        "CWD": directory.to_str().expect("UTF-8"),
+        "hostname": host.trim_end(),
+        "serverTime": "2023-11-14T22:13:20Z",
+        "reloadConfigSuccess": true,
+        "lastConfigTime": "2023-11-14T22:13:20Z",
+        "corruptionCount": 0,
+        "goroutineCount": null,
+        "GOMAXPROCS": 2,
+        "GOMEMLIMIT": 1 << 30,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": "15d or 10GiB",
+    });
+    assert_eq!(told, expect);
+    let told = info(&Server::new()).await;
+    assert_eq!((&told["GOMEMLIMIT"], &told["storageRetention"]), (&i64::MAX.into(), &"".into()));
 }
 
 #[tokio::test]
@@ -354,12 +388,34 @@ async fn there_is_no_scrape_pool_and_of_no_target_is_anything_known() {
 
 #[tokio::test]
 async fn features_are_told_by_the_names_of_prometheus() {
+    let about = About { admin_api: true, ..About::default() };
+    let (_, body) = Server::with_about(about).get("/api/v1/features").await;
+    assert!(body.starts_with(r#"{"status":"success","data":{"api":{"admin":true,"#), "{body}");
     let (_, body) = Server::new().get("/api/v1/features").await;
     assert!(body.starts_with(r#"{"status":"success","data":{"api":{"admin":false,"#), "{body}");
     for part in
         [r#""fill":false,"#, r#""rate":true,"#, r#""limitk":false,"#, r#""mad_over_time":false,"#, r#""</":true,"#]
     {
         assert!(body.contains(&part.replace('<', "\\u003c")), "{part}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_names_the_version_that_is_asked_for() {
+    let server = Server::new();
+    for (query, version) in [
+        ("", "3.1.0"),
+        ("?openapi_version=3.1", "3.1.0"),
+        ("?openapi_version=3.2.0", "3.2.0"),
+        ("?openapi_version=9", "3.1.0"),
+    ] {
+        let request = Request::get(format!("/api/v1/openapi.yaml{query}")).body(Body::empty()).expect("a request");
+        let answer = tower::ServiceExt::oneshot(server.component.router.clone(), request).await.expect("an answer");
+        assert_eq!(answer.headers()["content-type"], "application/yaml; charset=utf-8");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        let document: serde_json::Value = serde_yaml::from_slice(&body).expect("YAML");
+        assert_eq!(document["openapi"], version, "{query}");
+        assert!(document["paths"]["/api/v1/query_range"]["get"]["parameters"].is_array());
     }
 }
 

@@ -63,6 +63,7 @@ async fn every_path_of_the_api_says_that_a_browser_may_ask() {
         "status/tsdb",
         "status/walreplay",
         "status/config",
+        "openapi.yaml",
         "status/active_queries",
         "status/active_queries/7",
         "status/top_queries",

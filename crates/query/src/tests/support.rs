@@ -16,7 +16,7 @@ use storage::{Changes, ChangesRequest, Mark, Reader};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{Args, Deps, FrontDoor, Presentation, Started};
+use crate::{About, Args, Deps, FrontDoor, Presentation, Started};
 
 /// The time of every request that names none.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -326,21 +326,26 @@ impl Server {
     }
 
     pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
-        Self::start(words, memory, FrontDoor::default())
+        Self::start(words, memory, FrontDoor::default(), About::default())
     }
 
     /// In front of another component.
     pub(super) fn with_front_door(front_door: FrontDoor) -> Self {
-        Self::start(&[], model::Budget::default(), front_door)
+        Self::start(&[], model::Budget::default(), front_door, About::default())
     }
 
-    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor) -> Self {
+    /// In a process of which this is known.
+    pub(super) fn with_about(about: About) -> Self {
+        Self::start(&[], model::Budget::default(), FrontDoor::default(), about)
+    }
+
+    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor, about: About) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
         let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone(), front_door };
+        let deps = Deps { reader: memory.clone(), front_door, about };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
         let Started { component, presentation } = started;
         Server { memory, component, presentation, registry, trigger }
