@@ -19,6 +19,7 @@ mod metrics;
 mod number;
 mod parts;
 mod presentation;
+mod protobuf;
 mod remote_read;
 mod respond;
 mod samples;
@@ -240,20 +241,15 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
 }
 
 async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    let accept = request.headers().get_all(header::ACCEPT).iter();
-    let utf8 = accept.filter_map(|value| value.to_str().ok()).any(|text| text.contains("escaping=allow-utf-8"));
+    let format = federate::Format::of(request.headers());
     let answer = match Asked::read(request).await {
-        Ok(form) => federate::federate(api, form, utf8).await,
+        Ok(form) => federate::federate(api, form, format).await,
         Err(error) => Err(error),
     };
-    let format = match utf8 {
-        true => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-        false => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-    };
-    let is_text = answer.is_ok();
+    let is_exposition = answer.is_ok();
     let mut answer = reply(answer);
-    if is_text {
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
+    if is_exposition {
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     }
     answer
 }

@@ -7,6 +7,7 @@ mod cached;
 mod cardinality;
 mod compression;
 mod explain;
+mod federate;
 mod grafana;
 mod limits;
 mod page;

@@ -127,6 +127,11 @@ impl Memory {
         let positive = vec![Span { offset: 0, length: 2 }];
         let layout = Layout { zero_threshold: 0.25, positive, ..Layout::default() };
         let histogram = Histogram { layout: layout.into(), hint: Default::default(), sum: 5.0, counts };
+        self.add_histogram_of(labels, t, histogram);
+    }
+
+    /// The same of this histogram.
+    pub(super) fn add_histogram_of(&self, labels: &[(&str, &str)], t: i64, histogram: Histogram) {
         let histograms = vec![HistogramSample { t, start: 0, histogram }];
         let columns = Columns { histograms, ..Columns::default() };
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
