@@ -114,6 +114,7 @@ fn start_at(
     shutdown: Shutdown,
     now_ms: fn() -> i64,
 ) -> Result<Started, Error> {
+    let Deps { reader, front_door, about } = deps;
     let metrics = Metrics::register(registry, &args)?;
     let limits = Limits {
         timeout: args.query_timeout,
@@ -121,13 +122,12 @@ fn start_at(
         waiting_max: args.query_waiting_max,
         threads: args.query_threads,
     };
-    let front_door = deps.front_door.clone().router(registry)?;
+    let front_door = front_door.router(registry)?;
     let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
-    let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
+    let executor = Executor::new(reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
     let started_ms = now_ms();
     let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
     let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
-    let Deps { reader, about, .. } = deps;
     let api = Arc::new(Api { args, about, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
     let presentation = Presentation::new(api.clone());
     let router = router(api.clone()).merge(presentation.of(front_door));
