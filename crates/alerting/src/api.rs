@@ -1,7 +1,6 @@
 //! The HTTP API: rules and alerts in Prometheus' JSON, the ledger of notifications, and reload.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+mod rules;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -9,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::Kind;
-use rules::Problem;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +17,7 @@ use crate::reload::Asked;
 use crate::state::{Alert, State as AlertState};
 use crate::store::Store;
 use crate::text;
-use crate::view::{RuleView, View};
+use crate::view::View;
 
 /// Rows of the ledger in one answer, unless the request asks for another number.
 const LEDGER_DEFAULT: usize = 100;
@@ -38,9 +36,9 @@ pub(crate) struct Api {
 /// The routes.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
-        .route("/api/v1/rules", get(rules))
-        .route("/api/v1/alerts", get(alerts))
-        .route("/api/v1/notifications", get(notifications))
+        .route("/api/v1/rules", get(rules::rules).options(runtime::options))
+        .route("/api/v1/alerts", get(alerts).options(runtime::options))
+        .route("/api/v1/notifications", get(notifications).options(runtime::options))
         .route("/-/reload", post(reload).put(reload))
         .with_state(api)
 }
@@ -57,130 +55,6 @@ fn failure(kind: Kind, message: &str) -> Response {
     (status, Json(json!({ "status": "error", "errorType": kind_name, "error": message }))).into_response()
 }
 
-/// What a request for rules asks for.
-#[derive(Default)]
-struct Filter {
-    alerting: bool,
-    recording: bool,
-    exclude_alerts: bool,
-    names: BTreeSet<String>,
-    groups: BTreeSet<String>,
-    files: BTreeSet<String>,
-}
-
-impl Filter {
-    fn read(pairs: Vec<(String, String)>) -> Result<Self, String> {
-        let mut filter = Filter { alerting: true, recording: true, ..Filter::default() };
-        for (name, value) in pairs {
-            match (name.as_str(), value.as_str()) {
-                ("type", "") => {}
-                ("type", "alert") => filter.recording = false,
-                ("type", "record") => filter.alerting = false,
-                ("type", other) => return Err(format!("not supported value {other:?}")),
-                ("exclude_alerts", text) => {
-                    filter.exclude_alerts = match text {
-                        "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-                        "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-                        other => return Err(format!("error converting exclude_alerts: invalid syntax {other:?}")),
-                    }
-                }
-                ("rule_name[]", _) => drop(filter.names.insert(value)),
-                ("rule_group[]", _) => drop(filter.groups.insert(value)),
-                ("file[]", _) => drop(filter.files.insert(value)),
-                ("match[]" | "group_limit" | "group_next_token", _) => {
-                    return Err(format!("the parameter {name:?} is not supported yet"));
-                }
-                _ => {}
-            }
-        }
-        Ok(filter)
-    }
-
-    fn takes(&self, view: &RuleView) -> bool {
-        let any = |set: &BTreeSet<String>, text: &str| set.is_empty() || set.contains(text);
-        let rule = &view.rule;
-        let kind = if rule.alerting().is_some() { self.alerting } else { self.recording };
-        kind && any(&self.names, &rule.name) && any(&self.groups, &rule.group) && any(&self.files, &rule.file)
-    }
-}
-
-async fn rules(State(api): State<Api>, Query(pairs): Pairs) -> Response {
-    let filter = match Filter::read(pairs) {
-        Ok(filter) => filter,
-        Err(message) => return failure(Kind::Invalid, &message),
-    };
-    let (views, problems) = (api.view.rules(), api.view.problems());
-    let mut groups: Vec<(&str, &str, Vec<&Arc<RuleView>>)> = Vec::new();
-    let mut places: HashMap<(&str, &str), usize> = HashMap::new();
-    for view in views.iter().filter(|v| filter.takes(v)) {
-        let (file, name) = (view.rule.file.as_str(), view.rule.group.as_str());
-        let place = *places.entry((file, name)).or_insert_with(|| {
-            groups.push((file, name, Vec::new()));
-            groups.len() - 1
-        });
-        groups[place].2.push(view);
-    }
-    let groups: Vec<Value> =
-        groups.into_iter().map(|(file, name, rules)| group(file, name, &rules, &problems, &filter)).collect();
-    let problems = problems.iter().map(ToString::to_string);
-    let problems: Vec<String> = problems.chain(api.channels.doubled()).collect();
-    let mut answer = json!({ "status": "success", "data": { "groups": groups } });
-    if !problems.is_empty() {
-        // Where Prometheus' clients show what is wrong with an answer.
-        answer["warnings"] = Value::from(problems);
-    }
-    Json(answer).into_response()
-}
-
-fn group(file: &str, name: &str, views: &[&Arc<RuleView>], problems: &[Problem], filter: &Filter) -> Value {
-    let interval_ms = views.iter().map(|v| v.interval_ms).min().unwrap_or(0);
-    let last = views.iter().filter_map(|v| v.evaluated_at_ms).max();
-    let took: f64 = views.iter().map(|v| v.took_seconds).sum();
-    json!({
-        "name": name,
-        "file": file,
-        "rules": views.iter().map(|v| rule(v, problems, filter)).collect::<Vec<_>>(),
-        "interval": seconds(interval_ms),
-        "limit": views.first().map_or(0, |v| v.rule.limit),
-        "evaluationTime": took,
-        "lastEvaluation": last.map_or_else(|| text::TIME_ZERO.to_owned(), text::time),
-    })
-}
-
-fn rule(view: &RuleView, problems: &[Problem], filter: &Filter) -> Value {
-    let rule = &view.rule;
-    let texts = |pairs: &[(String, rules::Template)]| -> Value {
-        pairs.iter().map(|(n, t)| (n.clone(), Value::from(t.text()))).collect()
-    };
-    let mut out = json!({
-        "name": rule.name,
-        "query": rule.query,
-        "labels": texts(&rule.labels),
-        "health": view.health,
-        "evaluationTime": view.took_seconds,
-        "lastEvaluation": view.evaluated_at_ms.map_or_else(|| text::TIME_ZERO.to_owned(), text::time),
-    });
-    // A rule that is as it was before its file became bad says so.
-    let concerns = |p: &&Problem| p.file == rule.file && p.name.as_ref().is_none_or(|name| *name == rule.name);
-    if !view.last_error.is_empty() {
-        out["lastError"] = Value::from(view.last_error.as_str());
-    } else if let Some(problem) = problems.iter().find(concerns) {
-        out["lastError"] = Value::from(problem.to_string());
-    }
-    let Some(alerting) = rule.alerting() else {
-        out["type"] = Value::from("recording");
-        return out;
-    };
-    out["type"] = Value::from("alerting");
-    out["state"] = Value::from(view.prometheus_state());
-    out["duration"] = seconds(alerting.for_ms);
-    out["keepFiringFor"] = seconds(alerting.keep_firing_for_ms);
-    out["annotations"] = texts(&rule.annotations);
-    let shown = if filter.exclude_alerts { Vec::new() } else { view.alerts.iter().map(alert).collect() };
-    out["alerts"] = Value::from(shown);
-    out
-}
-
 fn alert(alert: &Alert) -> Value {
     let mut out = json!({
         "labels": text::labels(&alert.labels),
@@ -193,11 +67,6 @@ fn alert(alert: &Alert) -> Value {
         out["keepFiringSince"] = Value::from(text::time(alert.recovering_since_ms));
     }
     out
-}
-
-/// Whole seconds without a fraction, as Go writes them.
-fn seconds(ms: i64) -> Value {
-    if ms % 1000 == 0 { Value::from(ms / 1000) } else { Value::from(ms as f64 / 1e3) }
 }
 
 async fn alerts(State(api): State<Api>) -> Response {

@@ -87,11 +87,13 @@ fn router(writer: Arc<Writer>) -> Router {
     Router::new()
         .route(
             "/api/v1/write",
-            post(async |State(w): Writer_, r: Request| handler::answer::<remote_write::Protocol>(w, r).await),
+            post(async |State(w): Writer_, r: Request| handler::answer::<remote_write::Protocol>(w, r).await)
+                .options(runtime::options),
         )
         .route(
             "/api/v1/import/prometheus",
-            post(async |State(w): Writer_, r: Request| handler::answer::<text::Protocol>(w, r).await),
+            post(async |State(w): Writer_, r: Request| handler::answer::<text::Protocol>(w, r).await)
+                .options(runtime::options),
         )
         .route("/metrics", post(async |State(w): Writer_, r: Request| handler::answer::<json::Protocol>(w, r).await))
         .with_state(writer)

@@ -16,7 +16,10 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Reads a time: seconds since the epoch with a fraction, or RFC 3339. Returns milliseconds; the error says what is wrong.
 pub fn parse_ms(text: &str) -> Result<i64, String> {
-    if let Some(seconds) = text.parse::<f64>().ok().filter(|s| !s.is_nan()) {
+    // A number that is too large for a float is none in Prometheus; infinity has to be named.
+    let is_read =
+        |seconds: &f64| seconds.is_finite() || (seconds.is_infinite() && !text.contains(|c: char| c.is_ascii_digit()));
+    if let Some(seconds) = text.parse::<f64>().ok().filter(is_read) {
         // Rounded to the millisecond as Prometheus rounds, the whole seconds apart from the rest.
         let whole = seconds.trunc();
         let ms = (whole as i64).saturating_mul(1000).saturating_add(((seconds - whole) * 1000.0).round() as i64);
@@ -147,6 +150,8 @@ mod tests {
             "",
             "x",
             "NaN",
+            "-nan",
+            "1e400",
             "2023-02-29T00:00:00Z",
             "2015-07-01",
             "2015-07-01T20:10:51",

@@ -26,6 +26,6 @@ pub use eval::{
 };
 pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};
-pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_selector};
+pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_match, parse_selector};
 pub use printer::quote;
 pub use selectors::{Selector, selectors};

@@ -54,6 +54,19 @@ pub fn parse_selector(input: &str) -> Result<Vec<model::Matcher>, ParseError> {
     }
 }
 
+/// As [`parse_selector`], with the words of Prometheus' API for what is wrong with a parameter `match[]`. One that every series meets is refused, as a
+/// question that is hardly meant.
+pub fn parse_match(input: &str) -> Result<Vec<model::Matcher>, String> {
+    parse_selector(input).map_err(|e| {
+        let reason = e.to_string();
+        // The same fault has other words in a query.
+        match reason.contains("must contain at least one non-empty matcher") {
+            true => "match[] must contain at least one non-empty matcher".to_owned(),
+            false => reason,
+        }
+    })
+}
+
 pub(crate) struct Parser<'a> {
     input: &'a str,
     tokens: &'a [Token],

@@ -2,7 +2,7 @@
 //!
 //! A large answer is a stream ([`crate::stream`]), and compressed piece by piece as it is made. What is here beside the codings is for what is at hand as a
 //! whole, and is compressed as a whole: on threads that may be busy, as many at once as there are threads for queries, since a thread of the HTTP server, which
-//! others share, is never busy with it.
+//! others share, is never busy with it. What another process answers is compressed where it passes, in pieces that are small enough for such a thread.
 
 mod accept;
 mod coder;
@@ -13,9 +13,11 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::middleware::Next;
 use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use model::{Budget, Cancel};
+use model::{Budget, Cancel, Held};
+use prometheus::IntCounter;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::accept::{Accepted, Coding};
@@ -36,6 +38,54 @@ pub(crate) struct Compressor {
     places: Arc<Semaphore>,
     memory: Budget,
     metrics: Metrics,
+}
+
+/// On a response: its body still comes, from another process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnItsWay;
+
+/// A body that is compressed while it comes.
+struct Passing {
+    body: Body,
+    /// What has come and is not compressed yet.
+    rest: Bytes,
+    coder: Coder,
+    sent: IntCounter,
+    _held: Held,
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+impl Passing {
+    /// The next piece. One that fails is the last, without the end that a coding has: no client takes it for all.
+    async fn step(passing: Option<Passing>) -> Result<Option<(Bytes, Option<Passing>)>, Failed> {
+        let Some(mut own) = passing else { return Ok(None) };
+        let (piece, own) = loop {
+            if own.rest.is_empty() {
+                match own.body.frame().await {
+                    // What is no data is of the connection, and has no place after a coding.
+                    Some(frame) => own.rest = frame?.into_data().unwrap_or_default(),
+                    None => {
+                        let sent = own.sent.clone();
+                        let last = own.coder.finish()?;
+                        sent.inc_by(last.len() as u64);
+                        return Ok(Some((last.into(), None)));
+                    }
+                }
+                continue;
+            }
+            // No more at once than what is compressed where it is.
+            let some = own.rest.split_to(own.rest.len().min(HERE_BYTES_MAX));
+            own.coder.write(&some)?;
+            let out = own.coder.take();
+            if !out.is_empty() {
+                break (out, own);
+            }
+            tokio::task::yield_now().await;
+        };
+        own.sent.inc_by(piece.len() as u64);
+        Ok(Some((piece.into(), Some(own))))
+    }
 }
 
 /// Tells the work that nobody waits for it.
@@ -69,6 +119,9 @@ impl Compressor {
 
     async fn encode(&self, response: Response<Body>, accepted: Accepted) -> Response<Body> {
         let is_plain = !response.headers().contains_key(header::CONTENT_ENCODING);
+        if response.extensions().get::<OnItsWay>().is_some() {
+            return if is_plain { self.pass(response, accepted) } else { response };
+        }
         let Some(size) = response.body().size_hint().exact().filter(|size| is_plain && *size > 0) else {
             return response;
         };
@@ -96,6 +149,23 @@ impl Compressor {
         };
         self.metrics.answer_bytes.with_label_values(&[name]).inc_by(body.len() as u64);
         Response::from_parts(parts, Body::from(body))
+    }
+
+    /// Compresses a body while it comes, a piece at a time. What is short, and what there is no memory for, stays as it is.
+    fn pass(&self, response: Response<Body>, accepted: Accepted) -> Response<Body> {
+        let is_short = response.body().size_hint().upper().is_some_and(|size| size < BYTES_MIN as u64);
+        let is_empty = response.body().size_hint().exact() == Some(0);
+        let coding = accepted.coding.filter(|_| !is_empty && (!is_short || !accepted.identity));
+        let mut held = self.memory.claim().hold();
+        let coder = coding.filter(|coding| held.grow_if_free(Coder::memory(*coding) + HERE_BYTES_MAX));
+        let Some(coder) = coder.and_then(|coding| Coder::new(coding, None).ok()) else { return response };
+        let (mut parts, body) = response.into_parts();
+        let coding = HeaderValue::from_static(coder.coding().name());
+        parts.headers.insert(header::CONTENT_ENCODING, coding);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let sent = self.metrics.answer_bytes.with_label_values(&[coder.coding().name()]);
+        let passing = Passing { body, rest: Bytes::new(), coder, sent, _held: held };
+        Response::from_parts(parts, Body::from_stream(stream::try_unfold(Some(passing), Passing::step)))
     }
 
     /// The bytes in a coding; `None` where there is no memory for them.

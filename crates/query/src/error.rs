@@ -7,6 +7,15 @@
 use axum::http::StatusCode;
 use model::{Exceeded, Kind, SourceError};
 
+/// The status of what nobody waits for any more; no RFC has it, and Prometheus took it from nginx.
+pub(crate) fn client_closed() -> StatusCode {
+    StatusCode::from_u16(499).expect("three digits")
+}
+
+/// Why a query is canceled that a stop of the process cuts short. Another one can answer it: the status says to try again, and not, as Prometheus does, that the
+/// client has gone.
+pub(crate) const STOPPING: &str = "the server is shutting down";
+
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -111,7 +120,8 @@ impl Error {
             }
             Error::Execution { .. } | Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Error::Timeout(_) => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
-            Error::Canceled(_) => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
+            Error::Canceled(STOPPING) => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
+            Error::Canceled(_) => (client_closed(), "canceled"),
             Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         }

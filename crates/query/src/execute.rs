@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::active::{Active, Entry, Listed, Progress};
 use crate::asked::{OFFSETS_NAME, Subject};
-use crate::error::{Error, Stage};
+use crate::error::{Error, STOPPING, Stage};
 use crate::metrics::{Held, Metrics};
 use crate::top::Top;
 
@@ -174,7 +174,7 @@ impl Executor {
                 Err(Error::Canceled(BY_REQUEST))
             }
             () = is_over(timeout, entry) => Err(Error::Timeout(self.stage(entry))),
-            () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled("the server is shutting down")),
+            () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled(STOPPING)),
         };
         if matches!(result, Err(Error::Timeout(_))) {
             self.metrics.timeouts.inc();
@@ -192,7 +192,7 @@ impl Executor {
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Error> {
         if self.shutdown.is_asked() {
-            return Err(Error::Canceled("the server is shutting down"));
+            return Err(Error::Canceled(STOPPING));
         }
         self.admitted.clone().try_acquire_owned().map_err(|_| {
             self.metrics.rejected.inc();

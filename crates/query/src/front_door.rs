@@ -20,10 +20,14 @@ use prometheus::Registry;
 use runtime::Token;
 
 use crate::Error;
+use crate::compress::OnItsWay;
 use upstream::{Metrics, Upstream};
 
 /// How long a component may take to begin its answer: longer than ingest gives a body to come.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What alerting shows to people.
+pub(crate) const SHOWN: [&str; 3] = ["/api/v1/rules", "/api/v1/alerts", "/api/v1/notifications"];
 
 /// Where the components are.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,17 +67,16 @@ impl FrontDoor {
             Arc::new(Upstream::new(name, authority, token.clone(), answer_timeout, &metrics))
         };
         if let Some(authority) = args.alerting_url {
-            let routes = Router::new()
-                .route("/api/v1/rules", get(forward))
-                .route("/api/v1/alerts", get(forward))
-                .route("/api/v1/notifications", get(forward))
-                .route("/-/reload", post(forward).put(forward));
+            let mut routes = Router::new().route("/-/reload", post(forward).put(forward));
+            for path in SHOWN {
+                routes = routes.route(path, get(forward).options(runtime::options));
+            }
             router = router.merge(routes.with_state(to("alerting", authority)));
         }
         if let Some(authority) = args.ingest_url {
             let routes = Router::new()
-                .route("/api/v1/write", post(forward))
-                .route("/api/v1/import/prometheus", post(forward))
+                .route("/api/v1/write", post(forward).options(runtime::options))
+                .route("/api/v1/import/prometheus", post(forward).options(runtime::options))
                 .route("/metrics", post(forward));
             router = router.merge(routes.with_state(to("ingest", authority)));
         }
@@ -82,7 +85,9 @@ impl FrontDoor {
 }
 
 async fn forward(State(upstream): State<Arc<Upstream>>, request: Request) -> Response {
-    upstream.forward(request).await
+    let mut response = upstream.forward(request).await;
+    response.extensions_mut().insert(OnItsWay);
+    response
 }
 
 /// `http://HOST:PORT`, without a path: the routes are the same there.

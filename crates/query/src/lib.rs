@@ -18,10 +18,11 @@ pub mod front_door;
 mod metrics;
 mod number;
 mod parts;
+mod presentation;
+mod protobuf;
 mod remote_read;
 mod respond;
 mod samples;
-mod selectors;
 mod stream;
 mod time;
 mod top;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::http::{HeaderValue, Response, header};
 use axum::routing::{MethodRouter, delete, get, options, post};
 use bytes::Bytes;
@@ -39,7 +41,7 @@ use runtime::{Component, Shutdown};
 use storage::Reader;
 use tokio::sync::Semaphore;
 
-use crate::api::{Api, cardinality, exemplars, features, federate, metadata, query, running, series, status};
+use crate::api::{Api, cardinality, exemplars, features, federate, metadata, openapi, query, running, series, status};
 use crate::asked::Asked;
 use crate::compress::Compressor;
 use crate::execute::{Executor, Limits};
@@ -49,6 +51,7 @@ use crate::respond::{Reply, reply, response};
 pub use crate::args::Args;
 pub use crate::error::{Error, Stage};
 pub use crate::front_door::FrontDoor;
+pub use crate::presentation::Presentation;
 
 /// What the query component needs of others.
 pub struct Deps {
@@ -56,6 +59,26 @@ pub struct Deps {
     pub reader: Arc<dyn Reader>,
     /// The components for which this one is the address; none where they are in the same process.
     pub front_door: FrontDoor,
+    /// What is shown of the process.
+    pub about: About,
+}
+
+/// What is true of the process that query is in and query does not know by itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Whether its address answers what is under `/api/v1/admin/tsdb/`.
+    pub admin_api: bool,
+    /// How long samples are kept, as Prometheus tells it; empty where storage is elsewhere, or keeps all.
+    pub retention: String,
+    /// Bytes of memory that the process may have; the most that there can be where nobody says.
+    pub memory_bytes_max: u64,
+}
+
+/// Of a process of which nothing is known.
+impl Default for About {
+    fn default() -> Self {
+        About { admin_api: false, retention: String::new(), memory_bytes_max: u64::MAX }
+    }
 }
 
 impl std::fmt::Debug for Deps {
@@ -70,6 +93,8 @@ pub struct Started {
     /// Its routes and its end. It has drained when no query runs any more; ten seconds after it was asked to stop, those that
     /// still run are cancelled.
     pub component: Component,
+    /// For what other components answer at the same address.
+    pub presentation: Presentation,
 }
 
 /// Starts the threads for queries. Fails when they cannot be started, or a metric is registered twice.
@@ -89,6 +114,7 @@ fn start_at(
     shutdown: Shutdown,
     now_ms: fn() -> i64,
 ) -> Result<Started, Error> {
+    let Deps { reader, front_door, about } = deps;
     let metrics = Metrics::register(registry, &args)?;
     let limits = Limits {
         timeout: args.query_timeout,
@@ -96,24 +122,24 @@ fn start_at(
         waiting_max: args.query_waiting_max,
         threads: args.query_threads,
     };
-    let front_door = deps.front_door.router(registry)?;
+    let front_door = front_door.router(registry)?;
     let cache = cache::Cache::new(args.query_cache_bytes, &args.memory, registry)?;
-    let executor = Executor::new(deps.reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
+    let executor = Executor::new(reader.clone(), limits, args.memory.clone(), shutdown, metrics.clone(), now_ms)?;
     let started_ms = now_ms();
     let compressor = Compressor::new(executor.threads(), args.memory.clone(), metrics.clone());
     let streams = Arc::new(Semaphore::new(args.query_concurrency_max));
-    let reader = deps.reader;
-    let api = Arc::new(Api { args, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
-    let router = router(api.clone()).merge(front_door);
+    let api = Arc::new(Api { args, about, reader, executor, cache, streams, compressor, metrics, now_ms, started_ms });
+    let presentation = Presentation::new(api.clone());
+    let router = router(api.clone()).merge(presentation.of(front_door));
     let drained = Box::pin(async move {
         api.executor.drained().await;
         Ok(())
     });
-    Ok(Started { component: Component { name: "query", router, drained } })
+    Ok(Started { component: Component { name: "query", router, drained }, presentation })
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let (observed, compressed) = (api.clone(), api.clone());
+    let (observed, presented) = (api.clone(), api.clone());
     Router::new()
         .route("/api/v1/query", get_post(query::instant))
         .route("/api/v1/query_range", get_post(query::range))
@@ -122,37 +148,40 @@ fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/parse_query", get_post(query::tree))
         .route("/api/v1/series", get_post(series::series))
         .route("/api/v1/labels", get_post(series::names))
-        .route("/api/v1/label/{name}/values", get(label_values))
+        .route("/api/v1/label/{name}/values", see(label_values))
         .route("/api/v1/metadata", get_only(metadata::metadata))
-        .route("/api/v1/status/buildinfo", get(async || response(Ok(status::build_info()))))
-        .route("/api/v1/status/runtimeinfo", get(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
-        .route("/api/v1/status/flags", get(async |State(api): Api_| response(Ok(status::flags(&api)))))
+        .route("/api/v1/status/buildinfo", see(async || response(Ok(status::build_info()))))
+        .route("/api/v1/status/runtimeinfo", see(async |State(api): Api_| response(Ok(status::runtime_info(&api)))))
+        .route("/api/v1/status/flags", see(async |State(api): Api_| response(Ok(status::flags(&api)))))
         .route("/api/v1/status/tsdb", get_only(cardinality::tsdb))
-        .route("/api/v1/status/walreplay", get(async || response(Ok(status::wal_replay()))))
-        .route("/api/v1/features", get(async |State(api): Api_| response(Ok(features::features(&api.args.features)))))
-        .route("/api/v1/status/config", get(async || response(Ok(status::config()))))
-        .route("/api/v1/status/active_queries", get(async |State(api): Api_| response(Ok(running::active(&api)))))
-        .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(api::options))
+        .route("/api/v1/status/walreplay", see(async || response(Ok(status::wal_replay()))))
+        .route("/api/v1/features", see(async |State(api): Api_| response(Ok(features::features(&api)))))
+        .route("/api/v1/openapi.yaml", see(openapi_endpoint))
+        .route("/api/v1/status/config", see(async || response(Ok(status::config()))))
+        .route("/api/v1/status/active_queries", see(async |State(api): Api_| response(Ok(running::active(&api)))))
+        .route("/api/v1/status/active_queries/{id}", delete(running::cancel).options(runtime::options))
         .route("/api/v1/status/top_queries", get_post(running::top))
-        .route("/api/v1/targets", get(async || response(Ok(status::targets()))))
+        .route("/api/v1/targets", see(async || response(Ok(status::targets()))))
         .route("/api/v1/targets/metadata", get_only(status::targets_metadata))
         .route("/api/v1/targets/relabel_steps", get_only(status::relabel_steps))
         .route("/api/v1/scrape_pools/config", get_only(status::scrape_pool_config))
-        .route("/api/v1/scrape_pools", get(async || response(Ok(status::scrape_pools()))))
-        .route("/api/v1/alertmanagers", get(async || response(Ok(status::alertmanagers()))))
-        .route("/api/v1/read", post(async |State(api): Api_, request: Request| remote_read::read(api, request).await))
+        .route("/api/v1/scrape_pools", see(async || response(Ok(status::scrape_pools()))))
+        .route("/api/v1/alertmanagers", see(async || response(Ok(status::alertmanagers()))))
+        .route(
+            "/api/v1/read",
+            post(async |State(api): Api_, request: Request| remote_read::read(api, request).await)
+                .options(runtime::options),
+        )
         .route(
             "/api/v1/{*rest}",
-            options(api::options).fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
+            options(runtime::options)
+                .fallback(async || response(Err(Error::NotFound("404 page not found".to_owned())))),
         )
         .route("/federate", get(federate_endpoint))
         .route("/query", get(samples_endpoint))
         .route("/health", get(async |State(api): Api_| response(Ok(samples::health(&api)))))
         .route("/", get(page))
-        .layer(axum::middleware::from_fn(move |request, next| {
-            let api = compressed.clone();
-            async move { api.compressor.answer(request, next).await }
-        }))
+        .layer(axum::middleware::from_fn(move |request, next| presentation::present(presented.clone(), request, next)))
         .layer(axum::middleware::from_fn(move |request, next| api::observe(observed.clone(), request, next)))
         .with_state(api)
 }
@@ -168,7 +197,16 @@ where
     T: Into<Reply> + Send + 'static,
 {
     let handle = move |State(api): Api_, request: Request| answer(handler.clone(), api, request);
-    get(handle.clone()).post(handle).options(api::options)
+    get(handle.clone()).post(handle).options(runtime::options)
+}
+
+/// A route that is read, and of which a browser may ask whether it may be.
+fn see<H, T>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    get(handler).options(runtime::options)
 }
 
 /// A route that takes its parameters from the URL.
@@ -177,7 +215,7 @@ where
     H: Fn(Arc<Api>, Asked) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Bytes, Error>> + Send + 'static,
 {
-    get(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
+    see(move |State(api): Api_, request: Request| answer(handler.clone(), api, request))
 }
 
 async fn answer<H, F, T>(handler: H, api: Arc<Api>, request: Request) -> Response<Body>
@@ -203,22 +241,24 @@ async fn label_values(State(api): Api_, request: Request) -> Response<Body> {
 }
 
 async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body> {
-    let accept = request.headers().get_all(header::ACCEPT).iter();
-    let utf8 = accept.filter_map(|value| value.to_str().ok()).any(|text| text.contains("escaping=allow-utf-8"));
+    let format = federate::Format::of(request.headers());
     let answer = match Asked::read(request).await {
-        Ok(form) => federate::federate(api, form, utf8).await,
+        Ok(form) => federate::federate(api, form, format).await,
         Err(error) => Err(error),
     };
-    let format = match utf8 {
-        true => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-        false => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-    };
-    let is_text = answer.is_ok();
+    let is_exposition = answer.is_ok();
     let mut answer = reply(answer);
-    if is_text {
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
+    if is_exposition {
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     }
     answer
+}
+
+async fn openapi_endpoint(request: Request) -> Response<Body> {
+    match Asked::read(request).await {
+        Ok(form) => openapi::document(&form),
+        Err(error) => response(Err(error)),
+    }
 }
 
 async fn samples_endpoint(State(api): Api_, request: Request) -> Response<Body> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use model::Budget;
-use query::{FrontDoor, front_door};
+use query::{About, FrontDoor, front_door};
 use runtime::memory::Part;
 use runtime::process;
 use storage::reader;
@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         let features = promql::Features::from_names(&args.enable_feature)?;
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let reader = reader::connect(&args.storage, token.clone(), &registry)?;
-        let deps = query::Deps { reader, front_door: FrontDoor { args: args.front_door, token } };
+        // Storage, with its retention and its admin API, is elsewhere.
+        let about = About { memory_bytes_max: starting.memory.bytes, ..About::default() };
+        let deps = query::Deps { reader, front_door: FrontDoor { args: args.front_door, token }, about };
         let shares = starting.memory.shares(&[Part::Queries]);
         let memory = Budget::new("queries", shares.of(Part::Queries));
         let query_args = query::Args { features, memory, ..args.query };

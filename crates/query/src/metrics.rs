@@ -108,7 +108,10 @@ impl Metrics {
             Ok(gauge)
         };
         let requests = IntCounterVec::new(
-            Opts::new("weir_query_requests_total", "Requests to the query API that were answered."),
+            Opts::new(
+                "weir_query_requests_total",
+                "Requests to the query API, by their status; 499 also where the client went away before.",
+            ),
             &["endpoint", "code"],
         )?;
         registry.register(Box::new(requests.clone()))?;

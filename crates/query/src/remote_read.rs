@@ -6,7 +6,6 @@
 //! take for an end. Errors are text, as Prometheus has them here.
 
 mod frames;
-mod message;
 mod request;
 mod samples;
 

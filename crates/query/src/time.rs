@@ -3,21 +3,54 @@
 
 /// Reads a duration: a number of seconds, or Prometheus' notation. Returns milliseconds, the rest cut off.
 pub(crate) fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    // 2^63 nanoseconds, to which Prometheus' durations are limited.
-    const SECONDS_MAX: f64 = 9_223_372_036.854_775;
-    if let Some(seconds) = parse_float(text).filter(|s| !s.is_nan()) {
-        if seconds.abs() > SECONDS_MAX {
-            return Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"));
-        }
-        return Ok((seconds * 1000.0) as i64);
-    }
-    model::time::parse_duration_ms(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))
+    Ok(parse_duration_ns(text)? / 1_000_000)
 }
 
-/// Reads a number as Go does: `Inf` and `NaN` in any case, with a sign.
+/// As [`parse_duration_ms`], in nanoseconds, which Prometheus counts in.
+pub(crate) fn parse_duration_ns(text: &str) -> Result<i64, String> {
+    // 2^63, which 64 bits with a sign do not hold.
+    const NS_MAX: f64 = 9_223_372_036_854_775_808.0;
+    if let Some(seconds) = parse_float(text) {
+        let ns = seconds * 1e9;
+        return match (-NS_MAX..NS_MAX).contains(&ns) {
+            true => Ok(ns as i64),
+            // NaN too, which is in no range.
+            false => Err(format!("cannot parse {text:?} to a valid duration. It overflows int64")),
+        };
+    }
+    let ms = model::time::parse_duration_ms(text).ok();
+    ms.and_then(|ms| ms.checked_mul(1_000_000)).ok_or_else(|| format!("cannot parse {text:?} to a valid duration"))
+}
+
+/// Writes nanoseconds as Go writes a duration: `1m30s`, `-1.5ms`.
+pub(crate) fn go_duration(ns: i64) -> String {
+    let (sign, ns) = (if ns < 0 { "-" } else { "" }, ns.unsigned_abs());
+    let of = |n: u64, unit: u64, digits: usize| {
+        let text = format!("{}.{:0digits$}", n / unit, n % unit);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let (minutes, seconds) = (ns / 60_000_000_000, of(ns % 60_000_000_000, 1_000_000_000, 9));
+    match ns {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{ns}ns"),
+        1_000..1_000_000 => format!("{sign}{}µs", of(ns, 1_000, 3)),
+        1_000_000..1_000_000_000 => format!("{sign}{}ms", of(ns, 1_000_000, 6)),
+        _ if minutes == 0 => format!("{sign}{seconds}s"),
+        _ if minutes < 60 => format!("{sign}{minutes}m{seconds}s"),
+        _ => format!("{sign}{}h{}m{seconds}s", minutes / 60, minutes % 60),
+    }
+}
+
+/// Reads a number as Go does: `Inf` with a sign and `NaN` without, in any case. Others that are too large are none.
 pub(crate) fn parse_float(text: &str) -> Option<f64> {
-    // Rust reads the same decimal forms; it also takes nothing that Go refuses.
-    text.parse().ok()
+    let value: f64 = text.parse().ok()?;
+    let is_word = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_read = match (value.is_nan(), value.is_infinite()) {
+        (true, _) => is_word(text),
+        (_, true) => is_word(text.trim_start_matches(['+', '-'])),
+        _ => true,
+    };
+    is_read.then_some(value)
 }
 
 /// Reads `limit`; zero and absence mean none.
@@ -52,11 +85,36 @@ mod tests {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }
         assert_eq!(parse_duration_ms("-1s"), Err("cannot parse \"-1s\" to a valid duration".to_owned()));
-        assert_eq!(parse_duration_ms("NaN"), Err("cannot parse \"NaN\" to a valid duration".to_owned()));
-        assert_eq!(
-            parse_duration_ms("1e300"),
-            Err("cannot parse \"1e300\" to a valid duration. It overflows int64".to_owned())
-        );
+        for text in ["NaN", "nan", "1e300", "-Inf", "9223372036.854775808"] {
+            let error = format!("cannot parse {text:?} to a valid duration. It overflows int64");
+            assert_eq!(parse_duration_ms(text), Err(error));
+        }
+        // Go reads none of them as a number.
+        for text in ["+NaN", "1e400", "-1e400", "", "300y"] {
+            let error = format!("cannot parse {text:?} to a valid duration");
+            assert_eq!(parse_duration_ms(text), Err(error));
+        }
+        assert_eq!(parse_duration_ns("-9223372036.854775808"), Ok(i64::MIN));
+        assert_eq!(parse_duration_ns("1e-9"), Ok(1));
+        // As nanoseconds it is a little less.
+        assert_eq!(parse_duration_ms("1.001"), Ok(1000));
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (ns, text) in [
+            (0, "0s"),
+            (-1, "-1ns"),
+            (1_500, "1.5µs"),
+            (-500_000_000, "-500ms"),
+            (-1_000_000_000, "-1s"),
+            (1_250_000_000, "1.25s"),
+            (-90_000_000_000, "-1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (i64::MIN, "-2562047h47m16.854775808s"),
+        ] {
+            assert_eq!(go_duration(ns), text);
+        }
     }
 
     #[test]

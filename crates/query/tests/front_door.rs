@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
 mod process;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ struct Cluster {
     http: reqwest::Client,
     parts: Vec<(ShutdownTrigger, Component)>,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// All routers as they print themselves.
+    routes: Vec<String>,
 }
 
 async fn serve(router: Router, servers: &mut Vec<tokio::task::JoinHandle<()>>) -> String {
@@ -77,7 +80,8 @@ async fn cluster(dir: &Path) -> Cluster {
     let queue_args = queue::Args { dir: dir.join("queue"), ..args.queue };
     let queue = queue::start(queue_args, queue::Deps {}, &registry, shutdown).await.expect("queue");
     parts.push((trigger, queue.component));
-    let log = queue.log;
+    let (log, mut routes) = (queue.log, Vec::new());
+    routes.extend(parts.iter().map(|(_, queue)| printed(&queue.router)));
 
     let (trigger, shutdown) = Shutdown::new();
     let storage_args = storage::Args { dir: dir.join("storage"), ..args.storage };
@@ -85,6 +89,7 @@ async fn cluster(dir: &Path) -> Cluster {
     let storage = storage.expect("storage");
     let node = storage::serve::router(storage.node(), Some(token.clone()), &registry).expect("routes");
     let storage_url = serve(node, &mut servers).await;
+    routes.push(printed(&storage.component.router));
     parts.push((trigger, storage.component));
     let reader = storage.reader;
 
@@ -93,25 +98,77 @@ async fn cluster(dir: &Path) -> Cluster {
     let deps =
         alerting::Deps { log: log.clone(), reader: Arc::clone(&reader), token: Some(token.clone()), open: false };
     let mut alerting = alerting::start(alerting_args, deps, &registry, shutdown).await.expect("alerting").component;
+    routes.push(printed(&alerting.router));
     let alerting_url = serve(std::mem::take(&mut alerting.router), &mut servers).await;
     parts.push((trigger, alerting));
 
     let (trigger, shutdown) = Shutdown::new();
     let ingest = ingest::start(args.ingest, ingest::Deps { log }, &registry, shutdown).await.expect("ingest");
     let mut ingest = ingest.component;
+    routes.push(printed(&ingest.router));
     let ingest_url = serve(std::mem::take(&mut ingest.router), &mut servers).await;
     parts.push((trigger, ingest));
 
     let (trigger, shutdown) = Shutdown::new();
     let addresses = parse(&["--alerting-url", &alerting_url, "--ingest-url", &ingest_url]).front_door;
-    let deps = query::Deps { reader, front_door: FrontDoor { args: addresses, token: Some(token) } };
+    let deps = query::Deps {
+        reader,
+        front_door: FrontDoor { args: addresses, token: Some(token) },
+        about: query::About::default(),
+    };
     let mut query = query::start(args.query, deps, &registry, shutdown).await.expect("query").component;
+    routes.push(printed(&query.router));
     let url = serve(std::mem::take(&mut query.router), &mut servers).await;
     parts.push((trigger, query));
     let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
     let flags = ["--storage-urls", &storage_url, "--alerting-url", &alerting_url, "--ingest-url", &ingest_url];
     let process = start_process(dir, &flags);
-    Cluster { urls: [url, process.url.clone()], alerting_url, process, http, parts, servers }
+    Cluster { urls: [url, process.url.clone()], alerting_url, process, http, parts, servers, routes }
+}
+
+fn printed(router: &Router) -> String {
+    format!("{router:?}")
+}
+
+/// Paths with their methods, of a router as it prints itself: nothing else tells what it has.
+fn paths(printed: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let own = printed.split("fallback_router: ").next().expect("a beginning");
+    let (routes, paths) = own.split_once("node: Node").expect("paths after routes");
+    let allowed = |text: &str| -> BTreeSet<String> {
+        let listed = text.strip_prefix("Bytes(b\"").and_then(|rest| rest.split('"').next());
+        let methods = listed.unwrap_or("").split(',').map(str::to_lowercase);
+        methods.filter(|method| !["", "head", "options"].contains(&method.as_str())).collect()
+    };
+    // Both are maps from the numbers of routes.
+    let numbered = |text: &'static str, of: &str| {
+        let entries: Vec<(String, String)> = of
+            .split("RouteId(")
+            .skip(1)
+            .map(|entry| entry.split_once("): ").expect("a number"))
+            .map(|(number, rest)| (number.to_owned(), rest.split_once(text).expect(text).1.to_owned()))
+            .collect();
+        entries
+    };
+    let methods: BTreeMap<_, _> = numbered("allow_header: ", routes).into_iter().collect();
+    let places = numbered("\"", paths)
+        .into_iter()
+        .map(|(number, rest)| (rest.split('"').next().expect("a path").to_owned(), allowed(&methods[&number])));
+    places.filter(|(path, _)| !path.contains("{*")).collect()
+}
+
+/// The document is one of all components, and of what every process answers.
+fn is_described(routes: &[String], document: &Value) {
+    let mut routed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, methods) in routes.iter().flat_map(|printed| paths(printed)) {
+        routed.entry(path).or_default().extend(methods);
+    }
+    let mut described: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let methods = item.as_object().expect("methods").keys().filter(|key| *key != "parameters");
+        described.insert(path.clone(), methods.cloned().collect());
+    }
+    assert!(routed.len() > 40 && routed["/api/v1/query"].len() == 2, "{routed:?}");
+    assert_eq!(described, routed);
 }
 
 fn start_process(dir: &Path, flags: &[&str]) -> Process {
@@ -149,6 +206,13 @@ async fn every_call_of_grafana_and_of_senders_works_against_querys_address_alone
     for url in cluster.urls.clone() {
         grafana_and_senders(&cluster, &url).await;
     }
+    let page = runtime::metrics::Page::default();
+    let process = runtime::Routes::starting(&page);
+    process.ready(&page, Router::new(), &prometheus::Registry::new()).expect("routes");
+    let mut routes = cluster.routes.clone();
+    routes.push(printed(&process.current()));
+    let document = cluster.http.get(format!("{}/api/v1/openapi.yaml", cluster.urls[1])).send().await.expect("answered");
+    is_described(&routes, &serde_yaml::from_str(&document.text().await.expect("text")).expect("YAML"));
     cluster.stop().await;
 }
 

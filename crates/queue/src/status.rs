@@ -38,7 +38,8 @@ struct GroupStatus {
 }
 
 pub(crate) fn router(log: Arc<LocalLog>) -> Router {
-    Router::new().route("/api/v1/queue", get(move || std::future::ready(Json(status(&log)))))
+    let queue = get(move || std::future::ready(Json(status(&log)))).options(runtime::options);
+    Router::new().route("/api/v1/queue", queue)
 }
 
 fn status(log: &LocalLog) -> Status {

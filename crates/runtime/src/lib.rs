@@ -26,6 +26,6 @@ pub use backoff::Backoff;
 pub use component::{Component, Drained, Ended, Shutdown, ShutdownTrigger};
 pub use error::Error;
 pub use form::{Form, InvalidForm};
-pub use routes::Routes;
+pub use routes::{Routes, options};
 pub use stages::Stages;
 pub use token::Token;

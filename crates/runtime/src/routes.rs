@@ -78,6 +78,11 @@ impl Routes {
     }
 }
 
+/// What every path of the API answers to `OPTIONS`, as in Prometheus: that there is nothing to say. Whoever lets pages of other origins ask adds the headers.
+pub async fn options() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
 fn process_routes(page: &Page) -> Router {
     let page = page.clone();
     let alive = || async { "alive\n" };

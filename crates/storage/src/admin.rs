@@ -222,7 +222,7 @@ fn route(operation: Operation) -> MethodRouter<Arc<Admin>> {
     let answer = move |State(admin): State<Arc<Admin>>, request: Request| async move {
         response(admin.answer(operation, request).await)
     };
-    post(answer).put(answer)
+    post(answer).put(answer).options(runtime::options)
 }
 
 fn response(result: Result<Option<Value>, Refusal>) -> Response {

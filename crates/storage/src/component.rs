@@ -115,6 +115,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// How long samples are kept that meet no rule, as Prometheus tells it.
+    pub fn retention_text(&self) -> String {
+        retention::text(self.retention, self.retention_bytes)
+    }
+
     fn options(&self) -> Options {
         Options {
             retention_ms: self.retention.0,

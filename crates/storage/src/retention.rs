@@ -23,6 +23,17 @@ impl Rules {
     }
 }
 
+/// How long samples are kept as Prometheus tells it: `15d`, `15d or 10GiB`; the empty text where all are.
+pub(crate) fn text(retention: Retention, bytes_max: Option<u64>) -> String {
+    let age = retention.0.map(model::time::format_duration_ms);
+    let size = bytes_max.map(|bytes| {
+        let units = [("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let whole = units.into_iter().find(|(_, bits)| bytes != 0 && bytes.trailing_zeros() >= *bits);
+        whole.map_or_else(|| format!("{bytes}B"), |(unit, bits)| format!("{}{unit}", bytes >> bits))
+    });
+    age.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
+}
+
 /// Reads a duration, or `off`.
 pub(crate) fn parse(text: &str) -> Result<Retention, String> {
     model::time::parse_age_ms(text).map(Retention)
@@ -78,6 +89,19 @@ mod tests {
             (matchers.join(","), rule.age_ms)
         };
         parse_rules(text).expect("valid").0.iter().map(show).collect()
+    }
+
+    #[test]
+    fn how_long_is_told_as_prometheus_tells_it() {
+        for (age, bytes, expect) in [
+            ("15d", None, "15d"),
+            ("1d12h", Some(10 << 30), "1d12h or 10GiB"),
+            ("off", Some(1536 << 20), "1536MiB"),
+            ("off", Some(1000), "1000B"),
+            ("off", None, ""),
+        ] {
+            assert_eq!(text(parse(age).expect("an age"), bytes), expect);
+        }
     }
 
     #[test]

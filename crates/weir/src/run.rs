@@ -75,6 +75,11 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
             "--storage-replicas: weir run is one process that has everything; replicas are processes of weir-storage"
         );
     }
+    let about = query::About {
+        admin_api: args.storage.enable_admin_api,
+        retention: args.storage.retention_text(),
+        memory_bytes_max: limit.bytes,
+    };
     let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
     let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
     let deps = storage::Deps { log: log.clone() };
@@ -85,9 +90,10 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
 
     let memory = whole.part("queries", shares.of(Part::Queries));
     let query_args = query::Args { features, memory, ..args.query };
-    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default() };
+    let deps = query::Deps { reader: reader.clone(), front_door: query::FrontDoor::default(), about };
     let query = query::start(query_args, deps, &registries.query, stages.shutdown()).await;
-    router = router.merge(stages.push(query.context("starting query")?.component));
+    let query = query.context("starting query")?;
+    router = router.merge(stages.push(query.component));
 
     let external_url = args.alerting_external_url_is_given.then_some(args.alerting.alerting_external_url);
     let alerting_args = alerting::Args {
@@ -100,7 +106,8 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     };
     let deps = alerting::Deps { log: log.clone(), reader, token, open: true };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
-    router = router.merge(stages.push(alerting.context("starting alerting")?.component));
+    let alerting = stages.push(alerting.context("starting alerting")?.component);
+    router = router.merge(query.presentation.of(alerting));
 
     // What would expire at once is refused when it comes.
     let memory = whole.part("write requests", shares.of(Part::Ingest));

@@ -51,8 +51,8 @@ pub(crate) fn router(api: Api) -> Router {
     let whole = |state: State<Api>, path: Path<String>, request: Request| take(state, path, request, true);
     let change = |state: State<Api>, path: Path<String>, request: Request| take(state, path, request, false);
     Router::new()
-        .route("/api/v1/rulesets/{source}", put(whole).patch(change))
-        .route("/api/v1/rulesets/{source}/states", get(states))
+        .route("/api/v1/rulesets/{source}", put(whole).patch(change).options(runtime::options))
+        .route("/api/v1/rulesets/{source}/states", get(states).options(runtime::options))
         .with_state(api)
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use model::{Cardinality, CardinalityRequest, Classes, METRIC_NAME, Tally, TimeRange};
 
 use crate::api::Api;
-use crate::api::query::{time_or, timeout};
+use crate::api::query::{parse_matches, time_or, timeout};
 use crate::api::series::SELECTORS_MAX;
 use crate::asked::Asked;
 use crate::encode::size_of_texts;
@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::execute::Context;
 use crate::number::{write_integer, write_string};
 use crate::respond::{Answer, write_list};
-use crate::selectors;
 use crate::time::parse_integer;
 
 /// Elements of each list.
@@ -50,7 +49,7 @@ pub(crate) async fn tsdb(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = selectors::parse(form.all("match[]")).map_err(|e| Error::parameter("match[]", e))?;
+    let matcher_sets = parse_matches(&form).map_err(|e| Error::parameter("match[]", e))?;
     let focus = Some(form.get("focusLabel").to_owned()).filter(|name| !name.is_empty());
     let timeout = timeout(&form)?;
     let shared = api.clone();

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use promql::ast::AggregateOp;
 use promql::{Features, functions};
 
+use crate::api::Api;
 use crate::number::write_string;
 use crate::respond::Answer;
 
 /// What the endpoints take, and what there is no endpoint for.
 const API: &[(&str, bool)] = &[
-    ("admin", false),
     ("label_values_match", true),
-    ("openapi_3.1", false),
-    ("openapi_3.2", false),
+    ("openapi_3.1", true),
+    ("openapi_3.2", true),
     ("query_cost", false),
     ("query_stats", true),
     ("query_warnings", true),
@@ -55,11 +55,14 @@ const STORAGE: &[(&str, bool)] = &[("exemplar_storage", true), ("native_histogra
 type Category = BTreeMap<&'static str, bool>;
 
 /// `/api/v1/features`.
-pub(crate) fn features(features: &Features) -> Bytes {
+pub(crate) fn features(api: &Api) -> Bytes {
+    let features = &api.args.features;
+    let mut endpoints: Category = API.iter().copied().collect();
+    endpoints.insert("admin", api.about.admin_api);
     let mut answer = Answer::new();
     let out = &mut answer.out;
     let categories = [
-        ("api", API.iter().copied().collect()),
+        ("api", endpoints),
         ("prometheus", PROMETHEUS.iter().copied().collect()),
         ("promql", language(features)),
         ("promql_functions", by_name(features)),

@@ -1,11 +1,23 @@
-//! `/federate`: the newest sample of each series that some selectors find, in the text format, for a Prometheus to scrape.
+//! `/federate`: the newest sample of each series that some selectors find, for a Prometheus to scrape.
+//!
+//! In protobuf where `Accept` asks for it, with native histograms; else in the text format, which has none, so that only those with custom buckets are there, as
+//! the classic histograms that they stand for. That is so in protobuf too, as in Prometheus: its scrape makes of them what it is configured to.
 
+mod format;
+mod histogram;
+mod message;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::labels::is_legacy_metric_name;
-use model::{Columns, Labels, METRIC_NAME, Mark, SelectRequest, TimeRange, Want, is_stale};
+use model::{Columns, Histogram, Labels, METRIC_NAME, ResetHint, SelectRequest, TimeRange, Want, is_stale};
 
+pub(crate) use self::format::Format;
+use self::histogram::{Floats, shortest};
 use crate::api::Api;
+use crate::api::query::parse_matches;
 use crate::api::series::SELECTORS_MAX;
 use crate::asked::Asked;
 use crate::error::Error;
@@ -13,7 +25,6 @@ use crate::execute::Context;
 use crate::number::write_float;
 use crate::parts::{Lines, Text};
 use crate::respond::Reply;
-use crate::selectors;
 use crate::stream;
 
 /// Bytes of a line beside its labels, about.
@@ -23,15 +34,62 @@ const LINE: usize = 64;
 struct Newest {
     labels: Labels,
     t: i64,
-    v: f64,
+    value: Value,
 }
 
-/// The lines. `utf8` tells whether who asks takes names of any characters; else others than those of old are written as `_`.
-pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<Reply, Error> {
+enum Value {
+    Float(f64),
+    Histogram(Box<Histogram>),
+}
+
+/// What the series of a family have in common beside the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Untyped,
+    Histogram,
+    GaugeHistogram,
+}
+
+impl Newest {
+    fn kind(&self) -> Kind {
+        match &self.value {
+            Value::Float(_) => Kind::Untyped,
+            Value::Histogram(h) if h.hint == ResetHint::Gauge => Kind::GaugeHistogram,
+            Value::Histogram(_) => Kind::Histogram,
+        }
+    }
+
+    fn is_of_family(&self, other: &Newest) -> bool {
+        self.labels.metric_name() == other.labels.metric_name() && self.kind() == other.kind()
+    }
+
+    fn buckets(&self) -> usize {
+        match &self.value {
+            Value::Float(_) => 0,
+            Value::Histogram(h) => {
+                let (positive, negative) = h.layout.buckets();
+                positive + negative + h.layout.custom_values.len()
+            }
+        }
+    }
+
+    /// Bytes that it takes in an answer, about, and rather more.
+    fn size(&self, format: Format) -> usize {
+        let line = 2 * self.labels.canonical().len() + LINE;
+        match (format.protobuf, self.kind()) {
+            (_, Kind::Untyped) => line,
+            (true, _) => line + LINE + 24 * self.buckets(),
+            (false, _) => line * (self.buckets() + 3),
+        }
+    }
+}
+
+/// The samples in a format.
+pub(crate) async fn federate(api: Arc<Api>, form: Asked, format: Format) -> Result<Reply, Error> {
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = selectors::parse(form.all("match[]")).map_err(|e| Error::parameter("match[]", e))?;
+    let matcher_sets = parse_matches(&form).map_err(|e| Error::parameter("match[]", e))?;
     let now_ms = (api.now_ms)();
     let range = TimeRange { start_ms: now_ms - api.args.query_lookback.as_millis() as i64, end_ms: now_ms };
     let subject = form.subject_of_selectors("federate", "");
@@ -54,9 +112,12 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<R
                 columns.clear();
                 series.data.read(range, &mut columns)?;
                 context.cancel.count_read(columns.len() as u64);
-                if let Some((t, v)) = newest(&columns).filter(|_| !series.labels.metric_name().is_empty()) {
-                    held.grow(series.labels.canonical().len() + size_of::<Newest>())?;
-                    found.push(Newest { labels: series.labels, t, v });
+                let is_named = !series.labels.metric_name().is_empty();
+                if let Some((t, value)) = newest(&columns, format).filter(|_| is_named) {
+                    let one = Newest { labels: series.labels, t, value };
+                    let buckets = one.buckets() * size_of::<f64>();
+                    held.grow(one.labels.canonical().len() + size_of::<Newest>() + buckets)?;
+                    found.push(one);
                 }
             }
         }
@@ -64,41 +125,90 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, utf8: bool) -> Result<R
         // More than one selector may find a series.
         found.dedup_by(|a, b| a.labels == b.labels);
         api.metrics.series.inc_by(found.len() as u64);
-        let size = found.iter().map(|one| 2 * one.labels.canonical().len() + LINE).sum();
+        let size = found.iter().map(|one| one.size(format)).sum();
         // Until they are written.
         held.keep();
-        let mut before = None;
-        let lines = Lines::new(found, move |out: &mut Vec<u8>, one: Newest| {
-            let name = one.labels.metric_name();
-            if before.as_deref() != Some(name) {
-                out.extend_from_slice(b"# TYPE ");
-                write_name(out, name, utf8);
-                out.extend_from_slice(b" untyped\n");
-                before = Some(name.to_owned());
+        Ok(match format.protobuf {
+            true => {
+                let write =
+                    move |out: &mut Vec<u8>, family: Vec<Newest>| message::write_family(out, &family, format.utf8);
+                Text::new(Vec::new(), Lines::new(families(found), write), Vec::new(), size)
             }
-            write_line(out, &one, utf8);
-        });
-        Ok(Text::new(Vec::new(), lines, Vec::new(), size))
+            false => Text::new(Vec::new(), Lines::new(found, text(format.utf8)), Vec::new(), size),
+        })
     };
     stream::answer(shared, subject, None, form.accepted, work).await
 }
 
-/// The newest sample where it is a float that is no stale marker. The text format has no native histograms.
-fn newest(columns: &Columns) -> Option<(i64, f64)> {
-    let (t, v) = (*columns.t.last()?, *columns.v.last()?);
-    let is_last = columns.range(Mark::default()).is_some_and(|range| range.end_ms == t);
-    (is_last && !is_stale(v)).then_some((t, v))
+/// The newest sample, unless it ends the series or the format has no such samples.
+fn newest(columns: &Columns, format: Format) -> Option<(i64, Value)> {
+    let float = columns.t.last().copied();
+    match columns.histograms.last().filter(|last| float.is_none_or(|t| t < last.t)) {
+        Some(last) => {
+            let histogram = &last.histogram;
+            let is_told = format.protobuf || histogram.layout.schema == CUSTOM_BUCKETS_SCHEMA;
+            (is_told && !histogram.is_stale()).then(|| (last.t, Value::Histogram(Box::new(histogram.clone()))))
+        }
+        None => {
+            let (t, v) = (float?, *columns.v.last()?);
+            (!is_stale(v)).then_some((t, Value::Float(v)))
+        }
+    }
 }
 
-fn write_line(out: &mut Vec<u8>, one: &Newest, utf8: bool) {
-    let name = one.labels.metric_name();
-    let outside = !utf8 || is_legacy_metric_name(name);
+/// Series of one name and kind together, as many as a message may have.
+fn families(found: Vec<Newest>) -> impl Iterator<Item = Vec<Newest>> + Send + 'static {
+    let mut found = found.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut family = vec![found.next()?];
+        while family.len() < message::SERIES_MAX {
+            match found.next_if(|next| next.is_of_family(&family[0])) {
+                Some(next) => family.push(next),
+                None => break,
+            }
+        }
+        Some(family)
+    })
+}
+
+/// Writes a series in the text format, after the head of its family where it is the first.
+fn text(utf8: bool) -> impl FnMut(&mut Vec<u8>, Newest) + Send + 'static {
+    let mut before: Option<Newest> = None;
+    move |out, one| {
+        if !before.as_ref().is_some_and(|before| one.is_of_family(before)) {
+            out.extend_from_slice(b"# TYPE ");
+            write_name(out, one.labels.metric_name(), utf8);
+            // The format does not know of gauges among histograms.
+            out.extend_from_slice(if one.kind() == Kind::Untyped { b" untyped\n" } else { b" histogram\n" });
+        }
+        match &one.value {
+            Value::Float(v) => write_line(out, &one, "", None, *v, utf8),
+            Value::Histogram(h) => {
+                let floats = Floats::of(h);
+                let buckets = floats.classic().unwrap_or_default();
+                for (bound, count) in &buckets {
+                    write_line(out, &one, "_bucket", Some(*bound), *count, utf8);
+                }
+                if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
+                    write_line(out, &one, "_bucket", Some(f64::INFINITY), floats.count, utf8);
+                }
+                write_line(out, &one, "_sum", None, floats.sum, utf8);
+                write_line(out, &one, "_count", None, floats.count, utf8);
+            }
+        }
+        before = Some(one);
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>, v: f64, utf8: bool) {
+    let name = format!("{}{suffix}", one.labels.metric_name());
+    let outside = !utf8 || is_legacy_metric_name(&name);
     if outside {
-        write_name(out, name, utf8);
+        write_name(out, &name, utf8);
     }
     out.push(b'{');
     if !outside {
-        write_quoted(out, name);
+        write_quoted(out, &name);
         out.push(b',');
     }
     for (label, value) in one.labels.iter().filter(|(label, _)| *label != METRIC_NAME) {
@@ -111,30 +221,39 @@ fn write_line(out: &mut Vec<u8>, one: &Newest, utf8: bool) {
     if one.labels.get("instance").is_none() {
         out.extend_from_slice(b"instance=\"\",");
     }
+    if let Some(bound) = bound {
+        out.extend_from_slice(format!("le=\"{}\"", shortest(bound)).as_bytes());
+    }
     out.pop_if(|last| *last == b',');
     out.extend_from_slice(b"} ");
-    write_float(out, one.v);
+    write_float(out, v);
     out.extend_from_slice(format!(" {}\n", one.t).as_bytes());
 }
 
 /// A name as it is, in quotes where it needs them, or with `_` for what it may not have.
 fn write_name(out: &mut Vec<u8>, name: &str, utf8: bool) {
-    // As Prometheus does it, a label too may have what the name of a metric may have.
-    if is_legacy_metric_name(name) {
-        out.extend_from_slice(name.as_bytes());
-    } else if utf8 {
+    if utf8 && !is_legacy_metric_name(name) {
         write_quoted(out, name);
     } else {
-        let mut escaped = String::with_capacity(name.len());
-        for c in name.chars() {
-            escaped.push(c);
-            if !is_legacy_metric_name(&escaped) {
-                escaped.pop();
-                escaped.push('_');
-            }
-        }
-        out.extend_from_slice(escaped.as_bytes());
+        out.extend_from_slice(clean_name(name, utf8).as_bytes());
     }
+}
+
+/// A name as it is, or with `_` for what it may not have.
+fn clean_name(name: &str, utf8: bool) -> Cow<'_, str> {
+    // As Prometheus does it, a label too may have what the name of a metric may have.
+    if utf8 || is_legacy_metric_name(name) {
+        return Cow::Borrowed(name);
+    }
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        escaped.push(c);
+        if !is_legacy_metric_name(&escaped) {
+            escaped.pop();
+            escaped.push('_');
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 fn write_quoted(out: &mut Vec<u8>, text: &str) {

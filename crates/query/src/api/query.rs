@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{SeriesSource, timestamp};
+use model::{Matcher, SeriesSource, timestamp};
 use promql::{Evaluation, Explanation, Value};
 use runtime::Form;
 
@@ -19,7 +19,7 @@ use crate::number::{write_float, write_integer, write_string};
 use crate::parts::Text;
 use crate::respond::{Answer, Reply, TRUNCATED};
 use crate::stream;
-use crate::time::{parse_duration_ms, parse_limit};
+use crate::time::{go_duration, parse_duration_ms, parse_duration_ns, parse_limit};
 
 /// Steps of a range query, the first not counted: 60 s over a week, an hour over a year.
 const STEPS_MAX: i64 = 11_000;
@@ -83,14 +83,22 @@ pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, E
     }
 }
 
-/// `timeout`, where it is given.
+/// Every `match[]`.
+pub(crate) fn parse_matches(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    form.all("match[]").map(promql::parse_match).collect()
+}
+
+/// `timeout`, where it is given. One that could only have passed already is refused.
 pub(crate) fn timeout(form: &Form) -> Result<Option<Duration>, Error> {
     match form.get("timeout") {
         "" => Ok(None),
-        text => {
-            let ms = parse_duration_ms(text).map_err(|e| Error::parameter("timeout", e))?;
-            Ok(Some(Duration::from_millis(ms.max(0).unsigned_abs())))
-        }
+        text => match parse_duration_ns(text).map_err(|e| Error::parameter("timeout", e))? {
+            ns @ 1.. => Ok(Some(Duration::from_nanos(ns.unsigned_abs()))),
+            ns => {
+                let reason = format!("timeout must be positive, got {}", go_duration(ns));
+                Err(Error::parameter("timeout", reason))
+            }
+        },
     }
 }
 

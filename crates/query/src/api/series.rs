@@ -8,7 +8,7 @@ use runtime::Form;
 use runtime::form::decode;
 
 use crate::api::Api;
-use crate::api::query::{time_or, timeout};
+use crate::api::query::{parse_matches, time_or, timeout};
 use crate::asked::Asked;
 use crate::encode::{size_of_texts, write_labels};
 use crate::error::Error;
@@ -16,7 +16,6 @@ use crate::execute::Context;
 use crate::number::write_string;
 use crate::parts::{List, Text};
 use crate::respond::{Answer, Reply, TRUNCATED};
-use crate::selectors;
 use crate::stream;
 use crate::time::parse_limit;
 
@@ -114,7 +113,7 @@ fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Quest
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = selectors::parse(form.all("match[]")).map_err(bad_selector)?;
+    let matcher_sets = parse_matches(form).map_err(bad_selector)?;
     Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
 }
 

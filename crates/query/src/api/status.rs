@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::timestamp::format_rfc3339;
+use tokio::runtime::Handle;
 
 use crate::api::Api;
 use crate::asked::Asked;
 use crate::error::Error;
-use crate::number::{write_integer, write_string};
+use crate::number::write_string;
 use crate::respond::{Answer, data};
 use crate::time::parse_integer;
 
@@ -28,20 +29,36 @@ pub(crate) fn build_info() -> Bytes {
     ))
 }
 
-/// `/api/v1/status/runtimeinfo`.
+/// `/api/v1/status/runtimeinfo`. What is Go's in Prometheus is here what stands for it: tasks for goroutines, threads that evaluate, the memory of the process; the two
+/// variables of Go's environment are not read, so they are empty. The configuration is the arguments, which were read at the start; a log that is damaged stops the
+/// process, so one that answers has met no damage. Rules that are read again have metrics of their own.
 pub(crate) fn runtime_info(api: &Api) -> Bytes {
+    let started = format_rfc3339(api.started_ms);
+    let directory = std::env::current_dir().unwrap_or_default();
     let mut answer = Answer::new();
-    answer.out.extend_from_slice(b"{\"startTime\":");
-    write_string(&mut answer.out, &format_rfc3339(api.started_ms));
-    if let Ok(directory) = std::env::current_dir() {
-        answer.out.extend_from_slice(b",\"CWD\":");
-        write_string(&mut answer.out, &directory.to_string_lossy());
-    }
-    answer.out.extend_from_slice(b",\"serverTime\":");
-    write_string(&mut answer.out, &format_rfc3339((api.now_ms)()));
-    answer.out.extend_from_slice(b",\"GOMAXPROCS\":");
-    write_integer(&mut answer.out, api.executor.threads() as u64);
-    answer.out.push(b'}');
+    let out = &mut answer.out;
+    let text = |out: &mut Vec<u8>, name: &str, value: &str| {
+        out.extend_from_slice(format!("{}\"{name}\":", if name == "startTime" { '{' } else { ',' }).as_bytes());
+        write_string(out, value);
+    };
+    let number = |out: &mut Vec<u8>, name: &str, value: u64| {
+        out.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+    };
+    text(out, "startTime", &started);
+    text(out, "CWD", &directory.to_string_lossy());
+    text(out, "hostname", &runtime::process::hostname());
+    text(out, "serverTime", &format_rfc3339((api.now_ms)()));
+    out.extend_from_slice(b",\"reloadConfigSuccess\":true");
+    text(out, "lastConfigTime", &started);
+    number(out, "corruptionCount", 0);
+    number(out, "goroutineCount", Handle::current().metrics().num_alive_tasks() as u64);
+    number(out, "GOMAXPROCS", api.executor.threads() as u64);
+    // The largest number that Go has stands for no limit.
+    number(out, "GOMEMLIMIT", api.about.memory_bytes_max.min(i64::MAX.unsigned_abs()));
+    text(out, "GOGC", "");
+    text(out, "GODEBUG", "");
+    text(out, "storageRetention", &api.about.retention);
+    out.push(b'}');
     answer.finish()
 }
 

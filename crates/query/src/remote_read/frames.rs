@@ -6,12 +6,12 @@ use bytes::Bytes;
 use model::{Columns, Labels, Series, TimeRange, Want};
 use storage::chunks::{self, StartTimes};
 
-use super::message::{put_labels, put_message, put_number, put_varint};
 use super::request::Query;
 use super::select;
 use crate::api::Api;
 use crate::error::Error;
 use crate::execute::Context;
+use crate::protobuf::{put_labels, put_message, put_number, put_varint};
 use crate::respond::sent;
 
 /// Chunks of a frame, with the labels; the same bound as Prometheus', which some readers rely on. It is exceeded by one chunk.
@@ -92,7 +92,7 @@ fn push(out: &mut Vec<u8>, query: u64, labels: &Labels, samples: &Columns) -> Re
             put_number(out, 1, chunk.range.start_ms as u64);
             put_number(out, 2, chunk.range.end_ms as u64);
             put_number(out, 3, chunk.encoding as u64);
-            super::message::put_bytes(out, 4, chunk.data);
+            crate::protobuf::put_bytes(out, 4, chunk.data);
         });
         Ok::<(), Error>(())
     })?;

@@ -3,9 +3,9 @@
 use axum::extract::Request as HttpRequest;
 use model::{MatchOp, Matcher, TimeRange, Want};
 
-use super::message::{Fields, Malformed, Value};
 use crate::api::series::SELECTORS_MAX;
 use crate::error::Error;
+use crate::protobuf::{Fields, Malformed, Value};
 
 /// Largest body, packed and unpacked. It is read before the request has a place, so it is small; what is asked for takes some hundreds of bytes.
 const BYTES_MAX: usize = 2 << 20;

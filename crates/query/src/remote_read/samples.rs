@@ -4,9 +4,9 @@ use bytes::Bytes;
 use model::{Columns, Counts, Held, HistogramSample, Labels, Mark, Span};
 
 use super::Selected;
-use super::message::{put_bytes, put_double, put_labels, put_message, put_number, put_signed, put_varint};
 use crate::error::Error;
 use crate::execute::Context;
+use crate::protobuf::{put_bytes, put_double, put_labels, put_message, put_number, put_signed, put_varint};
 use crate::respond::sent;
 
 /// The message while it is written.

@@ -4,7 +4,10 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::Kind;
 
-use super::support::{Behaviour, Server};
+use serde_json::json;
+
+use super::support::{Behaviour, NOW_MS, Server};
+use crate::About;
 
 #[tokio::test]
 async fn an_instant_query_answers_with_each_type_of_value() {
@@ -87,6 +90,45 @@ async fn bad_parameters_are_refused_in_the_words_of_prometheus() {
         ),
         ("query?query=up&limit=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
         ("query?query=up&limit=-1", r#"invalid parameter \"limit\": limit must be non-negative"#),
+        ("query?query=up&limit=1.5", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"1.5\": invalid syntax"#),
+        (
+            "query?query=up&time=1e400",
+            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"1e400\" to a valid timestamp"#,
+        ),
+        ("query?query=up&timeout=0", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        ("query?query=up&timeout=1e-10", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        ("query?query=up&timeout=-1", r#"invalid parameter \"timeout\": timeout must be positive, got -1s"#),
+        (
+            "query_range?query=up&start=1&end=5&step=1&timeout=-90.5",
+            r#"invalid parameter \"timeout\": timeout must be positive, got -1m30.5s"#,
+        ),
+        ("labels?timeout=0s", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+        (
+            "query?query=up&timeout=nan",
+            r#"invalid parameter \"timeout\": cannot parse \"nan\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query?query=up&lookback_delta=NaN",
+            r#"error parsing lookback delta duration: cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=5&step=NaN",
+            r#"invalid parameter \"step\": cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+        ),
+        (
+            "query_range?query=up&start=1&end=5&step=1e10",
+            r#"invalid parameter \"step\": cannot parse \"1e10\" to a valid duration. It overflows int64"#,
+        ),
+        // The first that is wrong is told.
+        ("query_range?limit=x&start=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
+        (
+            "query_range?start=1&end=2&step=-1&timeout=0",
+            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            "query_range?start=1&end=2&step=1&timeout=0&lookback_delta=x",
+            r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#,
+        ),
         ("query?query=up&timeout=-1s", r#"invalid parameter \"timeout\": cannot parse \"-1s\" to a valid duration"#),
         (
             "query?query=up&lookback_delta=abc",
@@ -194,6 +236,47 @@ async fn a_limit_cuts_the_result_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_a_limit_cuts_off_is_told_of_every_list() {
+    let server = Server::new();
+    let truncated = r#","warnings":["results truncated due to limit"]}"#;
+    let range = "/api/v1/query_range?query=up&start=1700000000&end=1700000000&step=1";
+    for (path, first) in [
+        (range, r#"{"metric":{"__name__":"up","instance":"a:1","job":"api"},"values":[[1700000000,"1"]]}"#),
+        ("/api/v1/labels?", r#""__name__""#),
+        ("/api/v1/label/__name__/values?", r#""disk.free""#),
+        ("/api/v1/series?match[]=up", r#"{"__name__":"up","instance":"a:1","job":"api"}"#),
+    ] {
+        let (status, body) = server.get(&format!("{path}&limit=1")).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(body.contains(&format!("[{first}]")) && body.ends_with(truncated), "{path}: {body}");
+        for limit in ["0", "9"] {
+            let (_, body) = server.get(&format!("{path}&limit={limit}")).await;
+            assert!(body.contains(&format!("[{first},")) && !body.contains("warnings"), "{path}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_far_is_looked_back_is_what_the_request_says() {
+    let server = Server::new();
+    server.memory.add(&[("__name__", "rare")], &[(NOW_MS - 90_000, 7.0)]);
+    let found = r#"{"resultType":"vector","result":[{"metric":{"__name__":"rare"},"value":[1700000000,"7"]}]}"#;
+    let nothing = r#"{"resultType":"vector","result":[]}"#;
+    for (lookback, data) in
+        [("", found), ("0", found), ("-1", found), ("91", found), ("2m", found), ("90", nothing), ("1m", nothing)]
+    {
+        server.check(&format!("/api/v1/query?query=rare&lookback_delta={lookback}"), data).await;
+    }
+    let range = "/api/v1/query_range?query=rare&start=1699999970&end=1700000000&step=15";
+    let matrix = |values: &str| {
+        format!(r#"{{"resultType":"matrix","result":[{{"metric":{{"__name__":"rare"}},"values":[{values}]}}]}}"#)
+    };
+    let all = r#"[1699999970,"7"],[1699999985,"7"],[1700000000,"7"]"#;
+    server.check(range, &matrix(all)).await;
+    server.check(&format!("{range}&lookback_delta=61s"), &matrix(r#"[1699999970,"7"]"#)).await;
+}
+
+#[tokio::test]
 async fn statistics_follow_the_result_when_asked_for() {
     let server = Server::new();
     let (_, body) = server.get("/api/v1/query?query=up&stats=all").await;
@@ -247,8 +330,39 @@ async fn what_there_is_none_of_is_an_empty_list() {
             r#"{"query.lookback-delta":"5m","query.max-concurrency":"20","query.max-samples":"50000000","query.timeout":"2m"}"#,
         )
         .await;
-    let (_, body) = server.get("/api/v1/status/runtimeinfo").await;
-    assert!(body.starts_with(r#"{"status":"success","data":{"startTime":"2023-11-14T22:13:20Z","#), "{body}");
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_process_has_all_fields_of_prometheus() {
+    let info = async |server: &Server| -> serde_json::Value {
+        let (_, body) = server.get("/api/v1/status/runtimeinfo").await;
+        serde_json::from_str::<serde_json::Value>(&body).expect("JSON")["data"].clone()
+    };
+    let about = About { retention: "15d or 10GiB".to_owned(), memory_bytes_max: 1 << 30, admin_api: false };
+    let mut told = info(&Server::with_about(about)).await;
+    // Of the machine and the moment.
+    let tasks = told["goroutineCount"].take();
+    assert!(tasks.is_u64(), "{tasks}");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux tells it");
+    let directory = std::env::current_dir().expect("a directory");
+    let expect = json!({
+        "startTime": "2023-11-14T22:13:20Z",
+        "CWD": directory.to_str().expect("UTF-8"),
+        "hostname": host.trim_end(),
+        "serverTime": "2023-11-14T22:13:20Z",
+        "reloadConfigSuccess": true,
+        "lastConfigTime": "2023-11-14T22:13:20Z",
+        "corruptionCount": 0,
+        "goroutineCount": null,
+        "GOMAXPROCS": 2,
+        "GOMEMLIMIT": 1 << 30,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": "15d or 10GiB",
+    });
+    assert_eq!(told, expect);
+    let told = info(&Server::new()).await;
+    assert_eq!((&told["GOMEMLIMIT"], &told["storageRetention"]), (&i64::MAX.into(), &"".into()));
 }
 
 #[tokio::test]
@@ -274,12 +388,34 @@ async fn there_is_no_scrape_pool_and_of_no_target_is_anything_known() {
 
 #[tokio::test]
 async fn features_are_told_by_the_names_of_prometheus() {
+    let about = About { admin_api: true, ..About::default() };
+    let (_, body) = Server::with_about(about).get("/api/v1/features").await;
+    assert!(body.starts_with(r#"{"status":"success","data":{"api":{"admin":true,"#), "{body}");
     let (_, body) = Server::new().get("/api/v1/features").await;
     assert!(body.starts_with(r#"{"status":"success","data":{"api":{"admin":false,"#), "{body}");
     for part in
         [r#""fill":false,"#, r#""rate":true,"#, r#""limitk":false,"#, r#""mad_over_time":false,"#, r#""</":true,"#]
     {
         assert!(body.contains(&part.replace('<', "\\u003c")), "{part}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_names_the_version_that_is_asked_for() {
+    let server = Server::new();
+    for (query, version) in [
+        ("", "3.1.0"),
+        ("?openapi_version=3.1", "3.1.0"),
+        ("?openapi_version=3.2.0", "3.2.0"),
+        ("?openapi_version=9", "3.1.0"),
+    ] {
+        let request = Request::get(format!("/api/v1/openapi.yaml{query}")).body(Body::empty()).expect("a request");
+        let answer = tower::ServiceExt::oneshot(server.component.router.clone(), request).await.expect("an answer");
+        assert_eq!(answer.headers()["content-type"], "application/yaml; charset=utf-8");
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        let document: serde_json::Value = serde_yaml::from_slice(&body).expect("YAML");
+        assert_eq!(document["openapi"], version, "{query}");
+        assert!(document["paths"]["/api/v1/query_range"]["get"]["parameters"].is_array());
     }
 }
 

@@ -3,14 +3,11 @@
 use std::io::Read as _;
 use std::sync::mpsc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
-use axum::routing::get;
 use tower::ServiceExt as _;
 
 use super::support::{Behaviour, NOW_MS, Server};
-use crate::{FrontDoor, front_door};
 
 const LARGE: &str = "/api/v1/query_range?query=many&start=1699990000&end=1700000000&step=1";
 
@@ -29,7 +26,7 @@ async fn ask(server: &Server, path: &str, accept: &str) -> (StatusCode, HeaderMa
     (parts.status, parts.headers, body.to_vec())
 }
 
-fn unpack(coding: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn unpack(coding: &str, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match coding {
         "gzip" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).expect("gzip"),
@@ -95,23 +92,6 @@ async fn errors_have_their_status_in_every_coding_and_answers_without_content_no
     assert!(unpack("gzip", &body).starts_with(b"{\"status\":\"error\",\"errorType\":\"bad_data\""));
     let (status, headers, body) = ask(&server, "/api/v1/query_exemplars?query=1", "gzip, identity;q=0").await;
     assert_eq!((status, headers.get("content-encoding"), body.len()), (StatusCode::NO_CONTENT, None, 0));
-}
-
-#[tokio::test]
-async fn what_another_component_answers_is_passed_on_as_it_is() {
-    let upstream = Router::new()
-        .route("/api/v1/rules", get(async || "x".repeat(5000)))
-        .route("/api/v1/alerts", get(async || ([("content-encoding", "gzip")], "y".repeat(5000))));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let alerting_url = Some(listener.local_addr().expect("an address").to_string().parse().expect("an authority"));
-    let serving = tokio::spawn(async move { axum::serve(listener, upstream).await });
-    let args = front_door::Args { alerting_url, ..front_door::Args::default() };
-    let server = Server::with_front_door(FrontDoor { args, token: None });
-    let (_, headers, body) = ask(&server, "/api/v1/rules", "gzip").await;
-    assert_eq!((headers.get("content-encoding"), body), (None, vec![b'x'; 5000]));
-    let (_, headers, body) = ask(&server, "/api/v1/alerts", "gzip").await;
-    assert_eq!((headers["content-encoding"].as_bytes(), body), (&b"gzip"[..], vec![b'y'; 5000]));
-    serving.abort();
 }
 
 #[tokio::test]

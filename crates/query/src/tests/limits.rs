@@ -49,7 +49,7 @@ async fn a_query_that_storage_is_too_late_for_says_how_far_it_is_behind() {
     server.memory.backlog.store(12_345, Ordering::Relaxed);
     let error = "query timed out in storage catch-up: storage is 12345 records behind what was acknowledged before the query arrived";
     server.refused(&format!("{SERIES}&timeout=5ms"), 503, "timeout", error).await;
-    server.refused("/query?name=up&timeout=0", 503, "timeout", error).await;
+    server.refused("/query?name=up&timeout=1e-9", 503, "timeout", error).await;
     assert_eq!(server.metric("weir_query_timeouts_total"), 2.0);
 }
 
@@ -110,6 +110,7 @@ async fn a_query_stops_when_its_client_goes_away() {
     assert!(client.await.expect_err("was aborted").is_cancelled());
     assert_eq!(happened.1.recv_timeout(LONG), Ok("cancelled"));
     assert_eq!(server.metric("weir_query_cancelled_total"), 1.0);
+    assert_eq!(server.metric("weir_query_requests_total{code=\"499\",endpoint=\"/api/v1/series\"}"), 1.0);
 }
 
 #[tokio::test]

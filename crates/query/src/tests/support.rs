@@ -16,7 +16,7 @@ use storage::{Changes, ChangesRequest, Mark, Reader};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use crate::{Args, Deps, FrontDoor};
+use crate::{About, Args, Deps, FrontDoor, Presentation, Started};
 
 /// The time of every request that names none.
 pub(super) const NOW_MS: i64 = 1_700_000_000_000;
@@ -127,6 +127,11 @@ impl Memory {
         let positive = vec![Span { offset: 0, length: 2 }];
         let layout = Layout { zero_threshold: 0.25, positive, ..Layout::default() };
         let histogram = Histogram { layout: layout.into(), hint: Default::default(), sum: 5.0, counts };
+        self.add_histogram_of(labels, t, histogram);
+    }
+
+    /// The same of this histogram.
+    pub(super) fn add_histogram_of(&self, labels: &[(&str, &str)], t: i64, histogram: Histogram) {
         let histograms = vec![HistogramSample { t, start: 0, histogram }];
         let columns = Columns { histograms, ..Columns::default() };
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
@@ -305,6 +310,7 @@ impl Memory {
 pub(super) struct Server {
     pub(super) memory: Arc<Memory>,
     pub(super) component: Component,
+    pub(super) presentation: Presentation,
     pub(super) registry: prometheus::Registry,
     pub(super) trigger: ShutdownTrigger,
 }
@@ -325,23 +331,29 @@ impl Server {
     }
 
     pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
-        Self::start(words, memory, FrontDoor::default())
+        Self::start(words, memory, FrontDoor::default(), About::default())
     }
 
     /// In front of another component.
     pub(super) fn with_front_door(front_door: FrontDoor) -> Self {
-        Self::start(&[], model::Budget::default(), front_door)
+        Self::start(&[], model::Budget::default(), front_door, About::default())
     }
 
-    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor) -> Self {
+    /// In a process of which this is known.
+    pub(super) fn with_about(about: About) -> Self {
+        Self::start(&[], model::Budget::default(), FrontDoor::default(), about)
+    }
+
+    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor, about: About) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
         let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();
-        let deps = Deps { reader: memory.clone(), front_door };
+        let deps = Deps { reader: memory.clone(), front_door, about };
         let started = crate::start_at(args, deps, &registry, shutdown, || NOW_MS).expect("starts");
-        Server { memory, component: started.component, registry, trigger }
+        let Started { component, presentation } = started;
+        Server { memory, component, presentation, registry, trigger }
     }
 
     /// Sends a request and reads the answer.

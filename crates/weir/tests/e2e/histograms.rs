@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use model::{Cancel, Columns, Counts, HistogramSample, Labels, Matcher, SelectRequest, SeriesSource, TimeRange, Want};
 use serde_json::Value;
 
+use crate::api::empty;
 use crate::prometheus::{MESSAGES, ask, settled, start};
-use crate::support::program;
+use crate::support::{field, program, varint, write_request};
 use crate::weir::Launch;
 
 /// Count, sum and the buckets that are not empty, from the lowest to the highest.
@@ -105,4 +106,106 @@ fn summary(sample: &HistogramSample) -> Summary {
     let buckets = counts.negative.iter().rev().chain([&counts.zero]).chain(&counts.positive);
     let buckets = buckets.filter(|count| **count > 0).map(|count| *count as f64).collect();
     (counts.count as f64, sample.histogram.sum, buckets)
+}
+
+/// A native histogram of remote write 1.0 at a time.
+fn histogram_message(t: i64, hint: u64, custom: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let number = |out: &mut Vec<u8>, key: u8, n: u64| {
+        out.push(key << 3);
+        varint(out, n);
+    };
+    let double = |out: &mut Vec<u8>, key: u8, v: f64| {
+        out.push(key << 3 | 1);
+        out.extend_from_slice(&v.to_le_bytes());
+    };
+    let span = |out: &mut Vec<u8>, key: u8, offset: i32, length: u64| {
+        let mut message = Vec::new();
+        number(&mut message, 1, u64::from(((offset << 1) ^ (offset >> 31)) as u32));
+        number(&mut message, 2, length);
+        field(out, key, &message);
+    };
+    // Deltas of 1, 2 and 1 are counts of 1, 3 and 4.
+    let deltas = [2, 4, 2];
+    number(&mut out, 1, if custom { 8 } else { 18 });
+    double(&mut out, 3, 12.5);
+    // Schemas of -53 and 1.
+    number(&mut out, 4, if custom { 105 } else { 2 });
+    if custom {
+        span(&mut out, 11, 0, 1);
+        span(&mut out, 11, 1, 2);
+        field(&mut out, 12, &deltas);
+        let bounds: Vec<u8> = [0.005, 1.0, 2_500_000.0].iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
+        // A field of number 16 is the first whose key takes two bytes.
+        varint(&mut out, 16 << 3 | 2);
+        varint(&mut out, bounds.len() as u64);
+        out.extend_from_slice(&bounds);
+    } else {
+        double(&mut out, 5, 1e-9);
+        number(&mut out, 6, 2);
+        span(&mut out, 8, -7, 1);
+        span(&mut out, 8, 3, 2);
+        field(&mut out, 9, &deltas);
+        span(&mut out, 11, 4, 3);
+        field(&mut out, 12, &deltas);
+    }
+    number(&mut out, 14, hint);
+    number(&mut out, 15, t as u64);
+    out
+}
+
+#[tokio::test]
+async fn native_histograms_are_federated_in_the_bytes_of_a_real_prometheus() {
+    let test = "native_histograms_are_federated_in_the_bytes_of_a_real_prometheus";
+    let Some(bin) = program(test, "PROMETHEUS_BIN") else { return };
+    let (dir, prometheus_dir) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+    let weir = Launch::new(dir.path()).start().await;
+    let prometheus = empty(&bin, prometheus_dir.path(), &weir.http, "").await;
+    let now = runtime::clock::now_ms();
+    let mut request = write_request(&[(
+        Labels::new(&[("__name__", "both"), ("job", "b")]).expect("valid"),
+        vec![model::Sample { t: now - 500, v: 0.0 }],
+    )]);
+    for (pairs, hint, custom) in [
+        (&[("__name__", "both"), ("job", "a")], 0, false),
+        (&[("__name__", "both"), ("job", "c")], 0, false),
+        (&[("__name__", "both"), ("job", "d")], 3, false),
+        (&[("__name__", "custom"), ("instance", "x")], 0, true),
+        (&[("__name__", "other.name"), ("a-b", "é")], 0, false),
+    ] {
+        let mut series = Vec::new();
+        for (name, value) in pairs {
+            let mut label = Vec::new();
+            field(&mut label, 1, name.as_bytes());
+            field(&mut label, 2, value.as_bytes());
+            field(&mut series, 1, &label);
+        }
+        field(&mut series, 4, &histogram_message(now - 500, hint, custom));
+        field(&mut request, 1, &series);
+    }
+    let body = snap::raw::Encoder::new().compress_vec(&request).expect("compresses");
+    for address in [weir.address("/api/v1/write"), &prometheus.address] {
+        let answer = weir.http.post(format!("http://{address}/api/v1/write")).body(body.clone());
+        let answer = answer.header("content-type", "application/x-protobuf").header("content-encoding", "snappy");
+        let answer = answer.header("x-prometheus-remote-write-version", "0.1.0").send().await.expect("answered");
+        let status = answer.status().as_u16();
+        assert_eq!(status, 204, "{}", answer.text().await.expect("text"));
+    }
+    let ask = async |address: &str, accept: &str| {
+        let url = format!("http://{address}/federate?match[]=%7B__name__!=%22%22%7D");
+        let answer = weir.http.get(url).header("accept", accept).send().await.expect("answered");
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        (answer.status().as_u16(), kind, answer.bytes().await.expect("a body").to_vec())
+    };
+    let delimited = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let utf8 = format!("text/plain;version=0.0.4;q=0.3,{delimited};escaping=allow-utf-8;q=0.7,*/*;q=0.1");
+    for (accept, least) in [(delimited, 500), (&utf8, 500), ("text/plain", 100), ("*/*", 100)] {
+        let ours = ask(weir.address("/federate"), accept).await;
+        let theirs = ask(&prometheus.address, accept).await;
+        assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{accept}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(ours.2 == theirs.2, "{accept}:\n{}\ninstead of\n{}", text(&ours.2), text(&theirs.2));
+        assert!(ours.2.len() > least, "{accept}: {} bytes", ours.2.len());
+    }
+    weir.stop();
 }

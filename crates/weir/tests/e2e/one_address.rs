@@ -1,6 +1,8 @@
 //! What is refused, and how: one address takes writes, queries and questions about alerts, and answers the same whether the component that
 //! refuses is in the same process or behind the front door.
 
+use std::io::Read as _;
+
 use crate::weir::{Launch, Weir};
 
 /// A request, the status of its answer, and what the answer says among other things.
@@ -31,6 +33,70 @@ const CASES: &[Case] = &[
     // A caller's own credentials are nothing to Weir.
     ("POST", "/metrics", &[("authorization", "Bearer guessed")], br#"{"name":"a","value":1}"#, 202, "accepted"),
 ];
+
+/// A rule whose text is longer than what stays as it is.
+const RULES: &str = "groups: [{name: g, rules: [{alert: Long, expr: up, annotations: {summary: TEXT}}]}]";
+
+const PATHS: &[&str] = &[
+    "query",
+    "query_range",
+    "series",
+    "labels",
+    "label/job/values",
+    "metadata",
+    "status/buildinfo",
+    "status/config",
+    "targets",
+    "features",
+    "rules",
+    "alerts",
+    "notifications",
+    "read",
+    "write",
+    "import/prometheus",
+    "nosuch",
+];
+
+/// The headers of an answer to a page of another origin, and its bytes as they are sent.
+async fn ask_as_a_page(weir: &Weir, method: &str, path: &str) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
+    let url = format!("http://{}/api/v1/{path}", weir.address("/query"));
+    let request = weir.http.request(method.parse().expect("a method"), url);
+    let answer = request.header("origin", "http://elsewhere.example").header("accept-encoding", "gzip").send().await;
+    let answer = answer.expect("answered");
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    (status, headers, answer.bytes().await.expect("a body").to_vec())
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_ask_for_everything_that_people_ask_for() {
+    let dir = tempfile::tempdir().expect("directory");
+    let rules = dir.path().join("rules.yaml");
+    std::fs::write(&rules, RULES.replace("TEXT", &"x".repeat(5000))).expect("written");
+    let data = dir.path().join("data");
+    let weir = Launch::new(&data).args(&["--rules", rules.to_str().expect("UTF-8")]).start().await;
+    for path in PATHS {
+        let (status, headers, _) = ask_as_a_page(&weir, "OPTIONS", path).await;
+        assert_eq!(status, 204, "{path}");
+        let is_shown = !["write", "import/prometheus"].contains(path);
+        assert_eq!(headers.contains_key("access-control-allow-origin"), is_shown, "{path}");
+    }
+    for path in ["rules", "alerts", "notifications", "labels"] {
+        let (status, headers, body) = ask_as_a_page(&weir, "GET", path).await;
+        assert_eq!((status, headers["access-control-allow-origin"].as_bytes()), (200, &b"*"[..]), "{path}");
+        let is_packed = headers.get("content-encoding").is_some_and(|coding| coding == "gzip");
+        assert_eq!(is_packed, path == "rules", "{path}");
+        let mut text = String::new();
+        match is_packed {
+            true => {
+                assert!(body.len() < 2000, "{} bytes", body.len());
+                flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).expect("gzip");
+                assert!(text.contains(&"x".repeat(5000)), "{text}");
+            }
+            false => text = String::from_utf8(body).expect("UTF-8"),
+        }
+        assert!(text.starts_with('{') && text.contains("\"success\""), "{path}: {text}");
+    }
+}
 
 async fn ask(weir: &Weir, case: &Case) -> (u16, String) {
     let (method, path, headers, body, ..) = *case;

@@ -91,7 +91,7 @@ async fn queries_are_listed_and_cancelled_from_the_command_line() {
         let id = line.split(' ').next().expect("an id");
         assert_eq!(run(&mut cli(&weir, &["queries", "cancel", id])), format!("cancelled {text}\n"));
         let (status, answer) = answer.await.expect("answered");
-        assert_eq!((status, &answer["errorType"]), (503, &"canceled".into()));
+        assert_eq!((status, &answer["errorType"]), (499, &"canceled".into()));
         assert_eq!(answer["error"], "query was canceled: it was cancelled by request");
     }
     let unknown = cli(&weir, &["queries", "cancel", "0123456789abcdef"]).output().expect("runs");
@@ -198,7 +198,7 @@ async fn sixty_four_clients_at_once_get_the_answers_that_each_gets_alone() {
         assert_eq!(answer.await.expect("answered"), (200, alone), "{question}");
     }
     for one in endless {
-        assert_eq!(one.await.expect("answered").0, 503);
+        assert_eq!(one.await.expect("answered").0, 499);
     }
     let (status, answer) = too_much.await.expect("answered");
     assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");

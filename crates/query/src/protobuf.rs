@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// A message that is not protobuf of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(super) &'static str);
 
 impl From<Malformed> for Error {
     fn from(Malformed(reason): Malformed) -> Self {
@@ -16,13 +16,13 @@ impl From<Malformed> for Error {
 
 /// The fields of a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     bytes: &'a [u8],
 }
 
 /// The value of a field.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Varint(u64),
     Bytes(Fields<'a>),
     /// Of fixed size, which none of the fields that are read is.
@@ -30,12 +30,12 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Fields { bytes }
     }
 
     /// Number and value of the next field; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
         let Some(tag) = self.number()? else { return Ok(None) };
         let more = |number: Option<u64>| number.ok_or(Malformed("it ends within a field"));
         let value = match tag & 7 {
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next of numbers that follow each other; `None` at the end.
-    pub(super) fn number(&mut self) -> Result<Option<u64>, Malformed> {
+    pub(crate) fn number(&mut self) -> Result<Option<u64>, Malformed> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl<'a> Fields<'a> {
     }
 
     /// All of it as text.
-    pub(super) fn text(self) -> Result<&'a str, Malformed> {
+    pub(crate) fn text(self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes).map_err(|_| Malformed("a text is not UTF-8"))
     }
 
@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -89,12 +89,12 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Bytes that a number takes.
-pub(super) fn varint_bytes(n: u64) -> usize {
+pub(crate) fn varint_bytes(n: u64) -> usize {
     (u64::BITS - n.leading_zeros()).max(1).div_ceil(7) as usize
 }
 
 /// A field that is a number; nothing where that is zero, which is what is not there.
-pub(super) fn put_number(out: &mut Vec<u8>, field: u64, n: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u64, n: u64) {
     if n != 0 {
         put_varint(out, field << 3);
         put_varint(out, n);
@@ -102,12 +102,12 @@ pub(super) fn put_number(out: &mut Vec<u8>, field: u64, n: u64) {
 }
 
 /// As [`put_number`], with small numbers of either sign in few bytes.
-pub(super) fn put_signed(out: &mut Vec<u8>, field: u64, n: i64) {
+pub(crate) fn put_signed(out: &mut Vec<u8>, field: u64, n: i64) {
     put_number(out, field, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// A field that is a float; nothing where all its bits are zero.
-pub(super) fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
+pub(crate) fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
     if v.to_bits() != 0 {
         put_varint(out, field << 3 | 1);
         out.extend_from_slice(&v.to_le_bytes());
@@ -115,14 +115,14 @@ pub(super) fn put_double(out: &mut Vec<u8>, field: u64, v: f64) {
 }
 
 /// A field that is text, bytes or a message.
-pub(super) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     put_varint(out, field << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// A field that is a message which `write` writes.
-pub(super) fn put_message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn put_message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
     put_varint(out, field << 3 | 2);
     let start = out.len();
     // Most are that short; for others room is made when their length is known.
@@ -137,7 +137,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut
 }
 
 /// The labels of a series as fields `field`.
-pub(super) fn put_labels(out: &mut Vec<u8>, field: u64, labels: &Labels) {
+pub(crate) fn put_labels(out: &mut Vec<u8>, field: u64, labels: &Labels) {
     for (name, value) in labels.iter() {
         put_message(out, field, |out| {
             put_bytes(out, 1, name.as_bytes());
