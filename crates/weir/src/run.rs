@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use model::Budget;
 use prometheus::Registry;
-use runtime::memory::{Limit, Part};
+use runtime::memory::{self, Limit, Part};
 use runtime::metrics::Page;
 use runtime::{Routes, Stages, Token, listener, process};
 
@@ -40,6 +40,20 @@ impl Registries {
     }
 }
 
+/// The memory of the process, told to whom it concerns.
+fn limit(args: &memory::Args, registry: &Registry) -> Result<Limit, prometheus::Error> {
+    let limit = Limit::of(args);
+    limit.tell_allocator();
+    limit.tell(registry)?;
+    Ok(limit)
+}
+
+/// What query shows of this process.
+fn about(storage: &storage::Args, limit: &Limit) -> query::About {
+    let (admin_api, retention) = (storage.enable_admin_api, storage.retention_text());
+    query::About { admin_api, retention, memory_bytes_max: limit.bytes }
+}
+
 /// Starts one component after the other, in the order of who needs whom.
 async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let features = promql::Features::from_names(&args.enable_feature).map_err(anyhow::Error::msg)?;
@@ -47,9 +61,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;
     runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
-    let limit = Limit::of(&args.memory);
-    limit.tell_allocator();
-    limit.tell(own)?;
+let limit = limit(&args.memory, own)?;
     let shares = limit.shares(&storage::memory_parts(&Part::ALL, &args.storage));
     let whole = Budget::new("the process", shares.all());
     let (listener, address) = listener::bind(&args.listen).await.map_err(anyhow::Error::msg)?;
@@ -75,11 +87,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
             "--storage-replicas: weir run is one process that has everything; replicas are processes of weir-storage"
         );
     }
-    let about = query::About {
-        admin_api: args.storage.enable_admin_api,
-        retention: args.storage.retention_text(),
-        memory_bytes_max: limit.bytes,
-    };
+    let about = about(&args.storage, &limit);
     let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
     let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
     let deps = storage::Deps { log: log.clone() };
@@ -106,8 +114,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     };
     let deps = alerting::Deps { log: log.clone(), reader, token, open: true };
     let alerting = alerting::start(alerting_args, deps, &registries.alerting, stages.shutdown()).await;
-    let alerting = stages.push(alerting.context("starting alerting")?.component);
-    router = router.merge(query.presentation.of(alerting));
+    router = router.merge(query.presentation.of(stages.push(alerting.context("starting alerting")?.component)));
 
     // What would expire at once is refused when it comes.
     let memory = whole.part("write requests", shares.of(Part::Ingest));

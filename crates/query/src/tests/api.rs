@@ -80,95 +80,94 @@ async fn negative_and_far_times_are_times_like_others() {
     }
 }
 
+/// Requests below `/api/v1` that are refused, and the error of each.
+const BAD: &[(&str, &str)] = &[
+    (
+        "query?query=up&time=x",
+        r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp"#,
+    ),
+    ("query?query=up&limit=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
+    ("query?query=up&limit=-1", r#"invalid parameter \"limit\": limit must be non-negative"#),
+    ("query?query=up&limit=1.5", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"1.5\": invalid syntax"#),
+    (
+        "query?query=up&time=1e400",
+        r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"1e400\" to a valid timestamp"#,
+    ),
+    ("query?query=up&timeout=0", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+    ("query?query=up&timeout=1e-10", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+    ("query?query=up&timeout=-1", r#"invalid parameter \"timeout\": timeout must be positive, got -1s"#),
+    (
+        "query_range?query=up&start=1&end=5&step=1&timeout=-90.5",
+        r#"invalid parameter \"timeout\": timeout must be positive, got -1m30.5s"#,
+    ),
+    ("labels?timeout=0s", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
+    (
+        "query?query=up&timeout=nan",
+        r#"invalid parameter \"timeout\": cannot parse \"nan\" to a valid duration. It overflows int64"#,
+    ),
+    (
+        "query?query=up&lookback_delta=NaN",
+        r#"error parsing lookback delta duration: cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+    ),
+    (
+        "query_range?query=up&start=1&end=5&step=NaN",
+        r#"invalid parameter \"step\": cannot parse \"NaN\" to a valid duration. It overflows int64"#,
+    ),
+    (
+        "query_range?query=up&start=1&end=5&step=1e10",
+        r#"invalid parameter \"step\": cannot parse \"1e10\" to a valid duration. It overflows int64"#,
+    ),
+    // The first that is wrong is told.
+    ("query_range?limit=x&start=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
+    (
+        "query_range?start=1&end=2&step=-1&timeout=0",
+        r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+    ),
+    (
+        "query_range?start=1&end=2&step=1&timeout=0&lookback_delta=x",
+        r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#,
+    ),
+    ("query?query=up&timeout=-1s", r#"invalid parameter \"timeout\": cannot parse \"-1s\" to a valid duration"#),
+    (
+        "query?query=up&lookback_delta=abc",
+        r#"error parsing lookback delta duration: cannot parse \"abc\" to a valid duration"#,
+    ),
+    ("query?query=sum(", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
+    ("query_range?query=up", r#"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"#),
+    (
+        "query_range?query=up&start=5&end=1&step=1",
+        r#"invalid parameter \"end\": end timestamp must not be before start time"#,
+    ),
+    ("query_range?query=up&start=1&end=5", r#"invalid parameter \"step\": cannot parse \"\" to a valid duration"#),
+    (
+        "query_range?query=up&start=1&end=5&step=0",
+        r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+    ),
+    (
+        "query_range?query=up&start=1&end=11002&step=1",
+        "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+    ),
+    (
+        "query_range?query=up%5B5m%5D&start=1&end=5&step=1",
+        r#"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"#,
+    ),
+    ("series", "no match[] parameter provided"),
+    ("series?match[]=%7B%7D", r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#),
+    ("labels?match[]=%7Ba=~%22.*%22%7D", "match[] must contain at least one non-empty matcher"),
+    ("labels?match[]=foo%7B", "1:5: parse error: unexpected end of input inside braces"),
+    (
+        "labels?start=x",
+        r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#,
+    ),
+    ("label/%ff/values", r#"invalid label name: \"\\xff\""#),
+    ("metadata?limit=x", "limit must be a number"),
+    ("metadata?limit_per_metric=x", "limit_per_metric must be a number"),
+];
+
 #[tokio::test]
 async fn bad_parameters_are_refused_in_the_words_of_prometheus() {
     let server = Server::new();
-    let bad = [
-        (
-            "query?query=up&time=x",
-            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp"#,
-        ),
-        ("query?query=up&limit=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
-        ("query?query=up&limit=-1", r#"invalid parameter \"limit\": limit must be non-negative"#),
-        ("query?query=up&limit=1.5", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"1.5\": invalid syntax"#),
-        (
-            "query?query=up&time=1e400",
-            r#"invalid parameter \"time\": invalid time value for 'time': cannot parse \"1e400\" to a valid timestamp"#,
-        ),
-        ("query?query=up&timeout=0", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
-        ("query?query=up&timeout=1e-10", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
-        ("query?query=up&timeout=-1", r#"invalid parameter \"timeout\": timeout must be positive, got -1s"#),
-        (
-            "query_range?query=up&start=1&end=5&step=1&timeout=-90.5",
-            r#"invalid parameter \"timeout\": timeout must be positive, got -1m30.5s"#,
-        ),
-        ("labels?timeout=0s", r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#),
-        (
-            "query?query=up&timeout=nan",
-            r#"invalid parameter \"timeout\": cannot parse \"nan\" to a valid duration. It overflows int64"#,
-        ),
-        (
-            "query?query=up&lookback_delta=NaN",
-            r#"error parsing lookback delta duration: cannot parse \"NaN\" to a valid duration. It overflows int64"#,
-        ),
-        (
-            "query_range?query=up&start=1&end=5&step=NaN",
-            r#"invalid parameter \"step\": cannot parse \"NaN\" to a valid duration. It overflows int64"#,
-        ),
-        (
-            "query_range?query=up&start=1&end=5&step=1e10",
-            r#"invalid parameter \"step\": cannot parse \"1e10\" to a valid duration. It overflows int64"#,
-        ),
-        // The first that is wrong is told.
-        ("query_range?limit=x&start=x", r#"invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"#),
-        (
-            "query_range?start=1&end=2&step=-1&timeout=0",
-            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
-        ),
-        (
-            "query_range?start=1&end=2&step=1&timeout=0&lookback_delta=x",
-            r#"invalid parameter \"timeout\": timeout must be positive, got 0s"#,
-        ),
-        ("query?query=up&timeout=-1s", r#"invalid parameter \"timeout\": cannot parse \"-1s\" to a valid duration"#),
-        (
-            "query?query=up&lookback_delta=abc",
-            r#"error parsing lookback delta duration: cannot parse \"abc\" to a valid duration"#,
-        ),
-        ("query?query=sum(", r#"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"#),
-        ("query_range?query=up", r#"invalid parameter \"start\": cannot parse \"\" to a valid timestamp"#),
-        (
-            "query_range?query=up&start=5&end=1&step=1",
-            r#"invalid parameter \"end\": end timestamp must not be before start time"#,
-        ),
-        ("query_range?query=up&start=1&end=5", r#"invalid parameter \"step\": cannot parse \"\" to a valid duration"#),
-        (
-            "query_range?query=up&start=1&end=5&step=0",
-            r#"invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
-        ),
-        (
-            "query_range?query=up&start=1&end=11002&step=1",
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
-        ),
-        (
-            "query_range?query=up%5B5m%5D&start=1&end=5&step=1",
-            r#"invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"#,
-        ),
-        ("series", "no match[] parameter provided"),
-        (
-            "series?match[]=%7B%7D",
-            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
-        ),
-        ("labels?match[]=%7Ba=~%22.*%22%7D", "match[] must contain at least one non-empty matcher"),
-        ("labels?match[]=foo%7B", "1:5: parse error: unexpected end of input inside braces"),
-        (
-            "labels?start=x",
-            r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#,
-        ),
-        ("label/%ff/values", r#"invalid label name: \"\\xff\""#),
-        ("metadata?limit=x", "limit must be a number"),
-        ("metadata?limit_per_metric=x", "limit_per_metric must be a number"),
-    ];
-    for (path, error) in bad {
+    for (path, error) in BAD {
         server.refused(&format!("/api/v1/{path}"), 400, "bad_data", error).await;
     }
     server
