@@ -61,7 +61,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;
     runtime::metrics::register_process(own, env!("CARGO_PKG_VERSION"))?;
-let limit = limit(&args.memory, own)?;
+    let limit = limit(&args.memory, own)?;
     let shares = limit.shares(&storage::memory_parts(&Part::ALL, &args.storage));
     let whole = Budget::new("the process", shares.all());
     let (listener, address) = listener::bind(&args.listen).await.map_err(anyhow::Error::msg)?;
