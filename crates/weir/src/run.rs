@@ -43,6 +43,9 @@ impl Registries {
 /// Starts one component after the other, in the order of who needs whom.
 async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     let features = promql::Features::from_names(&args.enable_feature).map_err(anyhow::Error::msg)?;
+    for (feature, what) in promql::Features::told(&args.enable_feature) {
+        tracing::info!(feature, "{what}");
+    }
     let token = args.token_file.as_deref().map(Token::read).transpose()?;
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;

@@ -54,6 +54,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the order of series shows in the value.
+    pub(super) fn depends_on_order(&self) -> bool {
+        use AggregateOp::{BottomK, LimitK, Stddev, Stdvar, TopK};
+        let own = match &self.kind {
+            Kind::Group(group) => matches!(group.op, TopK | BottomK | LimitK | Stddev | Stdvar),
+            Kind::Instant(function, _) => matches!(function, InstantFn::Info),
+            _ => false,
+        };
+        own || self.parts().into_iter().any(Plan::depends_on_order)
+    }
+}
+
 /// What a part does.
 #[derive(Debug)]
 pub(super) enum Kind {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use model::Kind;
 
-use super::support::{Behaviour, Server};
+use super::support::{Behaviour, NOW_MS, Server};
 
 #[tokio::test]
 async fn an_instant_query_answers_with_each_type_of_value() {
@@ -205,6 +205,51 @@ async fn statistics_follow_the_result_when_asked_for() {
     assert!(body.contains(r#""samples":{"totalQueryableSamples":"#) && body.ends_with("}}}}"), "{body}");
     let (_, body) = server.get("/api/v1/query?query=1&stats=yes").await;
     assert!(body.contains(r#""warnings":["value \"yes\" for parameter \"stats\" is deprecated"#), "{body}");
+}
+
+#[tokio::test]
+async fn what_each_step_consumes_is_told_where_that_is_switched_on_and_asked_for() {
+    let samples: Vec<(i64, f64)> = (0..10).map(|n| (NOW_MS - n * 10_000, 1.0)).rev().collect();
+    let ask = async |server: &Server, stats: &str| {
+        server.memory.add(&[("__name__", "m")], &samples);
+        let (start, end) = (NOW_MS as f64 / 1000.0 - 20.0, NOW_MS as f64 / 1000.0);
+        let path = format!(
+            "/api/v1/query_range?query=sum_over_time(m%5B30s%5D)&start={start}&end={end}&step=20&stats={stats}"
+        );
+        let (_, body) = server.get(&path).await;
+        body[body.find("\"samples\":").expect("there")..body.find(",\"seriesTouched\"").expect("there")].to_owned()
+    };
+    let on = Server::with_features("promql-per-step-stats");
+    let (first, last) = (NOW_MS as f64 / 1000.0 - 20.0, NOW_MS as f64 / 1000.0);
+    let expect = format!(
+        "\"samples\":{{\"totalQueryableSamplesPerStep\":[[{first},3],[{last},3]],\"totalQueryableSamples\":6,\
+         \"samplesReadPerStep\":[[{first},3],[{last},2]],\"samplesRead\":5"
+    );
+    assert_eq!(ask(&on, "all").await, expect);
+    let totals = "\"samples\":{\"totalQueryableSamples\":6,\"samplesRead\":5";
+    let on = Server::with_features("promql-per-step-stats");
+    assert_eq!(ask(&on, "true").await, totals);
+    assert_eq!(ask(&Server::new(), "all").await, totals);
+}
+
+#[tokio::test]
+async fn a_header_says_whether_start_times_are_looked_at() {
+    let server = Server::new();
+    // Counted from anew at each sample.
+    let samples = [2, 1, 0].map(|n| (NOW_MS - n * 10_000, 5.0, NOW_MS - n * 10_000 - 5_000));
+    server.memory.add_with_starts(&[("__name__", "c_total")], &samples);
+    let ask = async |header: &str| {
+        let path = "/api/v1/query?query=resets(c_total%5B1m%5D)";
+        let request = Request::get(path).header("X-Prometheus-Use-Start-Timestamps", header);
+        server.send(request.body(Body::empty()).expect("a request")).await
+    };
+    for (header, resets) in [("true", 2), ("1", 2), ("false", 0), ("F", 0), ("", 0)] {
+        let (status, body) = ask(header).await;
+        assert!(status == 200 && body.contains(&format!(",\"{resets}\"]")), "{header}: {body}");
+    }
+    let (status, body) = ask("yes").await;
+    let error = r#"{"status":"error","errorType":"bad_data","error":"error parsing X-Prometheus-Use-Start-Timestamps header: strconv.ParseBool: parsing \"yes\": invalid syntax"}"#;
+    assert_eq!((status.as_u16(), body.as_str()), (400, error));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Quantiles and fractions of histograms: of native ones, and of classic ones, which are series that differ in `le` alone, each with the count of observations
 //! up to it. Series are grouped and their bounds sorted once; a step only collects the counts.
 
+use std::collections::BTreeMap;
+
 use model::{LabelsRef, METRIC_NAME};
 
 use crate::FloatHistogram;
@@ -200,6 +202,7 @@ fn of_groups(
     let key = Key::without_only(BUCKET_LABEL);
     let mut out = Matrix::new(context, grid.n);
     let mut buckets = Vec::new();
+    let mut told: BTreeMap<String, Vec<Option<Mended>>> = BTreeMap::new();
     for group in groups(context, matrix, span, &key) {
         context.check_cancelled()?;
         let mut labels = key.labels(matrix.labels(group.first).as_ref());
@@ -219,11 +222,18 @@ fn of_groups(
             *cell = value;
             if let Some(mended) = mended {
                 let (first_ms, last_ms) = (grid.at(k), grid.at(k));
-                context.notes.mended(&metric, Mended { first_ms, last_ms, ..mended }, span);
+                let steps = told.entry(metric.clone()).or_insert_with(|| vec![None; grid.n]);
+                let mended = Mended { first_ms, last_ms, ..mended };
+                steps[k] = Some(mended.joined(steps[k].as_ref()));
             }
         }
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
+        }
+    }
+    for (metric, steps) in &told {
+        if let Some(mended) = Mended::over(steps) {
+            context.notes.mended(metric, mended, span);
         }
     }
     out.drop_names(context, false)
