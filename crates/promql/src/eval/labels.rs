@@ -38,9 +38,10 @@ impl Key {
         Key { keep: true, names: names.to_vec() }
     }
 
-    /// Of all labels but those named and the metric's name.
+    /// Of all labels but those named and those that describe the metric itself.
     pub(super) fn without(names: &[String]) -> Self {
-        let names = names.iter().cloned().chain([METRIC_NAME.to_owned()]).collect();
+        let of_metric = [METRIC_NAME, "__type__", "__unit__"].map(str::to_owned);
+        let names = names.iter().cloned().chain(of_metric).collect();
         Key { keep: false, names }
     }
 

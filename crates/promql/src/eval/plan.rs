@@ -353,6 +353,10 @@ impl<'a> Planner<'a> {
         };
         let args = call.args.iter().map(|arg| self.plan(arg)).collect::<Result<Vec<_>, _>>()?;
         let mut invariant = !functions::depends_on_time(name) && args.iter().all(|arg| arg.invariant);
+        // Its selector names labels, and looks at the time that the series do.
+        if name == "info" {
+            invariant = args[0].invariant;
+        }
         if matches!(name, "timestamp" | "start_timestamp") {
             invariant = args.iter().all(|arg| arg.invariant && matches!(arg.kind, Kind::Select(_)));
         }

@@ -29,8 +29,10 @@ use crate::support::{encode_form, program};
 use crate::weir::{Launch, Weir};
 use draw::{Draw, Tree};
 
-/// Queries that are asked where nothing else is said.
-const QUERIES: u64 = 600;
+/// Queries that are asked where nothing else is said: a minute of them.
+const QUERIES: u64 = 10_000;
+/// Queries whose texts and trees are compared.
+const TEXTS_DRAWN: u64 = 600;
 const FEATURES: &str = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers,promql-per-step-stats";
 
 /// When a query is asked.
@@ -77,7 +79,7 @@ async fn texts_and_trees_are_those_of_a_real_prometheus() {
     let test = "texts_and_trees_are_those_of_a_real_prometheus";
     let (Some(bin), Some(suite)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMQL_SUITE")) else { return };
     let mut draw = Draw::new(1);
-    let mut texts: Vec<String> = (0..QUERIES).map(|_| draw.query().to_string()).collect();
+    let mut texts: Vec<String> = (0..TEXTS_DRAWN).map(|_| draw.query().to_string()).collect();
     // Long ones, which go into several lines.
     let long = |pair: &[String]| format!("-({}) + on (job) group_left () sum by (job) ({})", pair[0], pair[1]);
     texts.extend(texts.chunks_exact(2).map(long).collect::<Vec<_>>());

@@ -55,7 +55,10 @@ pub(super) fn eval(
     };
     let mut out = Matrix::new(context, left.steps());
     for group in &groups {
-        matching.group(group, &mut out)?;
+        if let Err(error) = matching.group(group, &mut out) {
+            // Prometheus looks for series of the one side that are there twice first, in all groups.
+            return Err(groups.iter().find_map(|group| matching.ones(group).err()).unwrap_or(error));
+        }
     }
     matching.told.into_inner().finish(context, span);
     out.merge_same_labels(context)

@@ -54,6 +54,8 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
     let (matrix, native) = split(context, vector(context, &args[0], grid)?, args[0].span)?;
     let label = text(&args[1])?;
     let mut parts = Vec::new();
+    // Where buckets were mended for a quantile, those for the next ones are, so it is told once.
+    let mut is_told = vec![false; grid.n];
     for arg in &args[2..] {
         let q = scalar(context, arg, grid)?;
         warn_of_bad(context, &q, arg.span);
@@ -66,6 +68,7 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             let named = Some((label, open_metrics(q[k])));
             let only = |at: usize| (k..end).contains(&at).then_some(q[k]);
             let part = of_groups(context, &matrix, args[0].span, grid, named.clone(), |at, buckets| match only(at) {
+                Some(q) if is_told[at] => (of_buckets(q, buckets).0, None),
                 Some(q) => of_buckets(q, buckets),
                 None => (ABSENT, None),
             })?;
@@ -76,6 +79,8 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             })?;
             parts.push(part);
         }
+        // What is no quantile looks at no bucket.
+        is_told.iter_mut().zip(&q).for_each(|(told, q)| *told |= (0.0..=1.0).contains(q));
     }
     Matrix::concat(context, grid.n, parts)?.merge_same_labels(context)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 use crate::eval::grid::Grid;
-use crate::eval::matrix::Matrix;
+use crate::eval::matrix::{Matrix, is_present};
 use crate::eval::node::vector;
 use crate::eval::plan::{Kind, Plan, RangeOf, Selector, When};
 use crate::eval::{Context, EvalError, select};
@@ -37,7 +37,9 @@ pub(in crate::eval) fn selectors(base: &Matrix, args: &[Plan]) -> Result<Asked, 
     let (names, data): (Vec<Matcher>, Vec<Matcher>) = asked.iter().cloned().partition(|m| m.name == METRIC_NAME);
     let names = of_names(names)?;
     let is_info = |row: usize| names.iter().all(|m| m.matches(base.labels(row).metric_name()));
-    let described: Vec<bool> = (0..base.len()).map(|row| !is_info(row)).collect();
+    // What has no value is not asked for.
+    let is_there = |row: usize| base.row(row).iter().any(|v| is_present(*v));
+    let described: Vec<bool> = (0..base.len()).map(|row| is_there(row) && !is_info(row)).collect();
     let when = Reference::of(&args[0]).when();
     let selector = |identifying: Vec<Matcher>| {
         let matchers = [identifying.as_slice(), &data, &names].concat();

@@ -82,7 +82,7 @@ const OVER_TIME: [&str; 25] = [
     "integral",
     "absent_over_time",
 ];
-const FUNCTIONS: [&str; 44] = [
+const FUNCTIONS: [&str; 41] = [
     "abs",
     "ceil",
     "floor",
@@ -106,9 +106,6 @@ const FUNCTIONS: [&str; 44] = [
     "rad",
     "log2",
     "log10",
-    "sin",
-    "cos",
-    "tan",
     "asin",
     "acos",
     "atan",
@@ -200,17 +197,22 @@ impl Draw {
             7 | 8 => self.aggregation(depth - 1),
             9 => self.quantile(depth - 1),
             10 => {
-                let (left, right) = (self.vector(depth - 1), self.scalar());
                 let operator = self.operator(false);
+                let (left, right) = (self.operand(&operator, depth - 1), self.scalar());
                 let (left, right) = if self.random.u8(..4) == 0 { (right, left) } else { (left, right) };
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
             _ => {
-                let (left, right) = (self.vector(depth - 1), self.vector(depth - 1));
                 let operator = self.operator(true);
+                let (left, right) = (self.operand(&operator, depth - 1), self.operand(&operator, depth - 1));
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
         }
+    }
+
+    /// An operand. What is left of a division is all of the last bits, so they have to be the same.
+    fn operand(&mut self, operator: &str, depth: u8) -> Tree {
+        if operator.contains('%') { self.ordered(false) } else { self.vector(depth) }
     }
 
     fn selector(&mut self) -> Tree {
@@ -273,6 +275,11 @@ impl Draw {
     }
 
     fn function(&mut self, depth: u8) -> Tree {
+        if self.random.u8(..8) == 0 {
+            // Of a large number the last bit is all of what these see, so it has to be the same.
+            let (function, inner) = (self.one(&["sin", "cos", "tan"]), self.ordered(false));
+            return self.tree(Kind::Vector, &[&format!("{function}("), ")"], vec![inner]);
+        }
         let inner = self.vector(depth);
         match self.random.u8(..3) {
             0 => {

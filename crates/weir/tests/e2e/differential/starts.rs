@@ -10,7 +10,7 @@ use crate::support::{field, labels, program, varint};
 use crate::weir::Launch;
 
 /// Queries that are asked where nothing else is said.
-const QUERIES: u64 = 2000;
+const QUERIES: u64 = 3_000;
 const METRICS: [&str; 4] = ["c_total", "g", "untyped", "b_bucket"];
 /// Such a sample: time, value, start.
 type Sample = (i64, f64, i64);
@@ -56,6 +56,8 @@ fn series(seed: u64) -> Vec<(Labels, Vec<Sample>)> {
             }
         }
     }
+    // It has them in the order in which they come.
+    all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }
 

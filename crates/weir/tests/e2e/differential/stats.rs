@@ -7,7 +7,7 @@ use super::{Both, asked};
 use crate::support::program;
 
 /// Queries that are asked where nothing else is said.
-const QUERIES: u64 = 1500;
+const QUERIES: u64 = 2_000;
 
 #[tokio::test]
 async fn statistics_count_samples_as_a_real_prometheus_does() {
