@@ -192,7 +192,7 @@ impl Block {
     ) -> Result<Vec<(Labels, Piece)>, Error> {
         let ids = postings::select(&self.index, &request.matchers)?;
         // How many match, which is more than have samples in the range, is known before one is looked at.
-        let matching = ids.len() as u64;
+        let matching = ids.len();
         if ids.len() < 2 * TOGETHER as u64 || rayon::current_thread_index().is_none() {
             return self.pieces_of((ids.iter(), matching), request, cuts, held);
         }

@@ -218,7 +218,7 @@ impl Head {
                 continue;
             }
             match postings::select(&shard.index(frozen), &request.matchers) {
-                Ok(ids) => all += ids.len() as u64,
+                Ok(ids) => all += ids.len(),
                 Err(error) => return error,
             }
         }

@@ -128,6 +128,10 @@ impl Notes {
             if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
                 mended.join(old);
             }
+            if note.mended.is_some() || note.times > 0 {
+                // Of what is counted Prometheus tells the first place.
+                note.span = before.span;
+            }
             note.times += before.times;
             *before = note;
         } else if notes.len() < NOTES_MAX {
