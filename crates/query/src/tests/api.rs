@@ -326,6 +326,13 @@ async fn features_are_told_by_the_names_of_prometheus() {
     {
         assert!(body.contains(&part.replace('<', "\\u003c")), "{part}: {body}");
     }
+    let names = "promql-unquoted-utf8-names,promql-per-step-stats";
+    for (server, is_on) in [(Server::new(), false), (Server::with_features(names), true)] {
+        let (_, body) = server.get("/api/v1/features").await;
+        for name in ["unquoted_utf8_names", "per_step_stats"] {
+            assert!(body.contains(&format!("\"{name}\":{is_on}")), "{name}: {body}");
+        }
+    }
 }
 
 #[tokio::test]

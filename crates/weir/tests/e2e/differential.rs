@@ -71,7 +71,7 @@ async fn drawn_queries_are_answered_as_by_a_real_prometheus() {
     let (seed, queries) = asked(QUERIES);
     let dir = tempfile::tempdir().expect("directory");
     let both = Both::start(dir.path(), &bin, seed).await;
-    both.answer_the_same(&mut Draw::new(seed), (seed, queries)).await;
+    println!("{}", both.answer_the_same(&mut Draw::new(seed), (seed, queries)).await);
 }
 
 #[tokio::test]
@@ -178,20 +178,24 @@ struct Both {
 
 impl Both {
     async fn start(dir: &Path, bin: &Path, seed: u64) -> Both {
+        Both::with(dir, bin, seed, FEATURES).await
+    }
+
+    async fn with(dir: &Path, bin: &Path, seed: u64, features: &str) -> Both {
         let (ours, blocks) = (dir.join("weir"), dir.join("blocks"));
         samples::write(&ours.join("storage"), seed);
         let export = ["tsdb", "export-prometheus", "--block-span", "24h", "--out"];
         let mut command = std::process::Command::new(crate::support::weir_bin());
         crate::support::run(command.args(export).arg(&blocks).arg("--data").arg(&ours));
-        let flags = [format!("--enable-feature={FEATURES}")];
+        let flags = [format!("--enable-feature={features}")];
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let theirs = prometheus(bin, dir, &blocks, "global: {}\n", &flags).await;
-        let weir = Launch::new(&ours).args(&["--retention", "off", "--enable-feature", FEATURES]).start().await;
+        let weir = Launch::new(&ours).args(&["--retention", "off", "--enable-feature", features]).start().await;
         Both { weir, theirs }
     }
 
-    /// Asks both what is drawn.
-    async fn answer_the_same(&self, draw: &mut Draw, (seed, queries): (u64, u64)) {
+    /// Asks both what is drawn; says how much that was.
+    async fn answer_the_same(&self, draw: &mut Draw, (seed, queries): (u64, u64)) -> String {
         let mut differences = Vec::new();
         let (mut answered, mut full) = (0, 0);
         for _ in 0..queries {
@@ -204,10 +208,10 @@ impl Both {
                 differences.push(format!("{smallest}  {when:?}\n    {difference}"));
             }
         }
-        println!("seed {seed}: of {queries} queries {answered} were answered, {full} of them with series");
         assert!(differences.is_empty(), "{} of {queries} differ:\n{}", differences.len(), differences.join("\n"));
         // Else the grammar draws what nobody would ask.
         assert!(full * 2 > queries as usize, "{full} of {queries} have series");
+        format!("seed {seed}: of {queries} queries {answered} were answered, {full} of them with series")
     }
 
     /// What both answer, with their status.

@@ -38,7 +38,7 @@ async fn drawn_queries_over_start_times_are_answered_as_by_a_real_prometheus() {
     let both = Both { weir, theirs };
     let mut draw = Draw::new(seed);
     draw.metrics = &METRICS;
-    both.answer_the_same(&mut draw, (seed, queries)).await;
+    println!("{}", both.answer_the_same(&mut draw, (seed, queries)).await);
 }
 
 /// Series of which each kind is there twice for each of some instances.
