@@ -31,6 +31,7 @@ pub(crate) struct Api {
     pub(crate) channels: Channels,
     pub(crate) store: Store,
     pub(crate) reload: mpsc::Sender<Asked>,
+    pub(crate) features: promql::Features,
 }
 
 /// The routes.

@@ -133,7 +133,8 @@ pub(crate) async fn start_paced(
     // Whatever differs between runs.
     let epoch = format!("{:x}-{:x}", clock::now_ms(), args.seed);
     let handover = rulesets::Api::new(view.clone(), holdings, to_sets, epoch.into());
-    let asked = api::router(Api { view, channels: shown_channels, store: store.clone(), reload: to_reload });
+    let (store_of_api, features) = (store.clone(), args.features);
+    let asked = api::router(Api { view, channels: shown_channels, store: store_of_api, reload: to_reload, features });
     let asked = token::require(deps.token.clone().filter(|_| !deps.open), asked);
     let router = asked.merge(token::require(deps.token, rulesets::router(handover)));
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });

@@ -44,6 +44,9 @@ fn main() -> ExitCode {
     let args = Command::parse();
     process::run("alerting", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
         let features = promql::Features::from_names(&args.enable_feature)?;
+        for (feature, what) in promql::Features::told(&args.enable_feature) {
+            tracing::info!(feature, "{what}");
+        }
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let log = Arc::new(kafka::Client::connect(kafka::Config::new(args.queue, token.clone()), &registry).await?);
         let reader = reader::connect(&args.storage, token.clone(), &registry)?;

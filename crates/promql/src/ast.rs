@@ -141,6 +141,8 @@ pub struct VectorSelector {
     pub at: Option<At>,
     /// `anchored` and `smoothed`.
     pub mode: RangeMode,
+    /// Whether it is written with names that have letters of all scripts and dots without quotes.
+    pub utf8_names: bool,
 }
 
 /// A selector with a range.
@@ -219,6 +221,8 @@ pub struct VectorMatching {
     pub fill_left: Option<f64>,
     /// `fill(x)`, `fill_right(x)`.
     pub fill_right: Option<f64>,
+    /// Whether it is written with names that have letters of all scripts and dots without quotes.
+    pub utf8_names: bool,
 }
 
 /// How many series of one side meet one of the other.
@@ -283,6 +287,8 @@ pub struct Aggregate {
     pub without: bool,
     /// The labels of `by` or `without`.
     pub grouping: Vec<String>,
+    /// Whether it is written with names that have letters of all scripts and dots without quotes.
+    pub utf8_names: bool,
 }
 
 /// A function call. The function was looked up in [`crate::functions`], the number and types of its arguments are checked.

@@ -15,6 +15,7 @@ mod aggregate;
 mod binary;
 mod budget;
 mod call;
+mod consumed;
 mod error;
 mod explain;
 pub(crate) mod format;
@@ -170,6 +171,26 @@ pub fn analyze(
     Ok((evaluation, explanation))
 }
 
+/// What a query consumes as Prometheus counts it: a sample for each time that it is looked at, so that windows which overlap count theirs again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consumed {
+    /// The times of the steps, in Unix milliseconds.
+    pub times: Vec<i64>,
+    /// What each step looks at.
+    pub total: Vec<u64>,
+    /// The same without what the step before had looked at.
+    pub read: Vec<u64>,
+}
+
+/// Counts what a query consumes. Reads the samples, beside an evaluation.
+pub fn consumed(expr: &Expr, params: &Params, source: &dyn SeriesSource) -> Result<Consumed, EvalError> {
+    let grid = grid::Grid::of(params)?;
+    let plan = plan::Planner::new(params).plan(expr)?;
+    let context = Context::new(params, source, shared::Shared::default(), None);
+    let consumed::Counts { total, read } = consumed::count(&context, &plan, grid)?;
+    Ok(Consumed { times: grid.times().collect(), total, read })
+}
+
 type Run = (Evaluation, plan::Plan, Vec<Option<measure::Part>>);
 
 fn run<'a>(
@@ -182,16 +203,9 @@ fn run<'a>(
     let grid = grid::Grid::of(params)?;
     let planner = plan::Planner::new(params);
     let plan = planner.plan(expr)?;
-    let context = Context {
-        params,
-        source,
-        budget: Arc::new(budget::Budget::new(params.samples_max)),
-        notes: notes::Notes::default(),
-        samples_read: AtomicU64::new(0),
-        series: AtomicU64::new(0),
-        shared: shared::Shared::of(&plan, text, grid),
-        meter: clock.map(|clock| measure::Meter::new(clock, planner.made())),
-    };
+    let meter = clock.map(|clock| measure::Meter::new(clock, planner.made()));
+    let mut context = Context::new(params, source, shared::Shared::of(&plan, text, grid), meter);
+    context.by_labels = plan.depends_on_order();
     let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
     let stats = Stats {
         samples_read: context.samples_read.load(Ordering::Relaxed),
@@ -213,11 +227,33 @@ struct Context<'a> {
     series: AtomicU64,
     /// The parts that are evaluated once.
     shared: shared::Shared,
+    /// Whether selectors yield their series by labels, as Prometheus does where it reads them from blocks, and not in the order that the source has them in.
+    /// That is wanted where the order shows: of equals the first is picked, and what a deviation rounds depends on it. The price is another sorting.
+    by_labels: bool,
     /// Of each part, where that is asked for.
     meter: Option<measure::Meter<'a>>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(
+        params: &'a Params,
+        source: &'a dyn SeriesSource,
+        shared: shared::Shared,
+        meter: Option<measure::Meter<'a>>,
+    ) -> Self {
+        Context {
+            params,
+            source,
+            budget: Arc::new(budget::Budget::new(params.samples_max)),
+            notes: notes::Notes::default(),
+            samples_read: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            shared,
+            by_labels: false,
+            meter,
+        }
+    }
+
     /// Memory that is held as long as what is returned is.
     fn hold(&self) -> Held {
         self.params.cancel.claim().hold()

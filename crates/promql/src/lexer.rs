@@ -4,6 +4,10 @@
 mod number;
 mod string;
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use crate::ast::Span;
 use crate::printer::character;
 pub(crate) use number::{length as number_length, number};
@@ -36,9 +40,32 @@ pub(crate) enum TokenKind {
     Error(String),
 }
 
+/// Whether a name may begin with this; `utf8` allows letters of all scripts.
+fn begins_name(c: char, utf8: bool) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || (utf8 && !c.is_ascii() && is_letter(c))
+}
+
+/// Whether a name may go on with this; `utf8` allows letters of all scripts and dots.
+fn goes_on_with_name(c: char, utf8: bool) -> bool {
+    begins_name(c, utf8) || c.is_ascii_digit() || (utf8 && c == '.')
+}
+
+/// Whether a name of a label needs no quotes.
+pub(crate) fn is_plain_name(name: &str, utf8: bool) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| begins_name(c, utf8)) && chars.all(|c| goes_on_with_name(c, utf8))
+}
+
+/// Whether a character is a letter in the sense of Go: of the general category L. What Rust calls alphabetic has marks and letter-like numbers too.
+fn is_letter(c: char) -> bool {
+    static LETTER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\p{L}$").expect("the pattern is valid: a test runs it"));
+    c.is_alphabetic() && LETTER.is_match(c.encode_utf8(&mut [0; 4]))
+}
+
 /// Splits the text. The last token is the end, or the first error.
-pub(crate) fn tokens(input: &str) -> Vec<Token> {
-    let mut lexer = Lexer { input, at: 0, start: 0, place: Place::Statement, ..Lexer::default() };
+pub(crate) fn tokens(input: &str, unquoted_utf8_names: bool) -> Vec<Token> {
+    let mut lexer = Lexer { input, unquoted_utf8_names, ..Lexer::default() };
     let mut out = Vec::new();
     loop {
         let before = lexer.at;
@@ -68,6 +95,8 @@ enum Place {
 #[derive(Debug, Default)]
 struct Lexer<'a> {
     input: &'a str,
+    /// Whether names may have letters of all scripts, and dots, without quotes.
+    unquoted_utf8_names: bool,
     at: usize,
     /// Where the token begins that is being read.
     start: usize,
@@ -155,7 +184,7 @@ impl<'a> Lexer<'a> {
             '0'..='9' => self.number_or_duration(),
             '.' if self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number_or_duration(),
             '"' | '\'' | '`' => self.string(),
-            ':' | '_' | 'a'..='z' | 'A'..='Z' => self.word(first),
+            first if first == ':' || begins_name(first, self.unquoted_utf8_names) => self.word(first),
             '(' | ')' => self.parenthesis(first),
             '{' => {
                 self.place = Place::Braces;
@@ -194,8 +223,7 @@ impl<'a> Lexer<'a> {
     /// A word, or what stands for one in brackets.
     fn word(&mut self, first: char) -> Lexed {
         if !self.in_brackets {
-            let letter = |b: &u8| b.is_ascii_alphanumeric() || b"_:".contains(b);
-            self.at += self.rest().bytes().take_while(letter).count();
+            self.name(true);
             return Ok(TokenKind::Word);
         }
         if first == ':' {
@@ -209,6 +237,13 @@ impl<'a> Lexer<'a> {
             return Ok(TokenKind::Word);
         }
         Err(format!("unexpected character: {}, expected {}", character(first), character(':')))
+    }
+
+    /// Takes a name, which may have colons or not.
+    fn name(&mut self, colons: bool) {
+        let utf8 = self.unquoted_utf8_names;
+        let is_part = |c: &char| goes_on_with_name(*c, utf8) || (colons && *c == ':');
+        self.at += self.rest().chars().take_while(is_part).map(char::len_utf8).sum::<usize>();
     }
 
     /// Takes a word that may stand in a duration, if one is next.
@@ -266,8 +301,8 @@ impl<'a> Lexer<'a> {
             return Err("unexpected end of input inside braces".to_owned());
         };
         match first {
-            '_' | 'a'..='z' | 'A'..='Z' => {
-                self.at += self.rest().bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+            first if begins_name(first, self.unquoted_utf8_names) => {
+                self.name(false);
                 Ok(TokenKind::Name)
             }
             '"' | '\'' | '`' => self.string(),

@@ -21,8 +21,8 @@ pub use confine::confine;
 pub use error::ParseError;
 pub use eval::format::plain;
 pub use eval::{
-    Element, EvalError, Evaluation, Explanation, Measured, Params, Point, Stats, Text, Value, analyze, evaluate,
-    evaluate_text, explain,
+    Consumed, Element, EvalError, Evaluation, Explanation, Measured, Params, Point, Stats, Text, Value, analyze,
+    consumed, evaluate, evaluate_text, explain,
 };
 pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};

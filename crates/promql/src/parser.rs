@@ -15,6 +15,7 @@ mod words;
 use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Number, Span, Unary};
 use crate::functions;
 use crate::lexer::{Token, TokenKind, tokens};
+use crate::printer::quote;
 use crate::{Features, ParseError};
 pub(crate) use metric::metric;
 use operators::strength;
@@ -37,7 +38,7 @@ pub fn parse(input: &str, features: &Features) -> Result<Expr, ParseError> {
         let span = Span { start: 0, end: 0 };
         return Err(located((span, format!("expression of {} bytes, at most {LENGTH_MAX} are taken", input.len()))));
     }
-    let tokens = tokens(input);
+    let tokens = tokens(input, features.unquoted_utf8_names);
     let mut expr = Parser::new(input, &tokens, features).whole().map_err(located)?;
     // Types are for a text that has the form of an expression, as in Prometheus.
     check::check(&mut expr, input).map_err(located)?;
@@ -45,8 +46,8 @@ pub fn parse(input: &str, features: &Features) -> Result<Expr, ParseError> {
 }
 
 /// Reads a selector of series alone, as in `match[]`, and returns its matchers.
-pub fn parse_selector(input: &str) -> Result<Vec<model::Matcher>, ParseError> {
-    let expr = parse(input, &Features::default())?;
+pub fn parse_selector(input: &str, features: &Features) -> Result<Vec<model::Matcher>, ParseError> {
+    let expr = parse(input, features)?;
     let plain = |s: &crate::ast::VectorSelector| s.at.is_none() && s.offset == crate::ast::DurationExpr::Literal(0);
     match expr.node {
         Node::VectorSelector(selector) if plain(&selector) => Ok(selector.matchers),
@@ -56,8 +57,8 @@ pub fn parse_selector(input: &str) -> Result<Vec<model::Matcher>, ParseError> {
 
 /// As [`parse_selector`], with the words of Prometheus' API for what is wrong with a parameter `match[]`. One that every series meets is refused, as a
 /// question that is hardly meant.
-pub fn parse_match(input: &str) -> Result<Vec<model::Matcher>, String> {
-    parse_selector(input).map_err(|e| {
+pub fn parse_match(input: &str, features: &Features) -> Result<Vec<model::Matcher>, String> {
+    parse_selector(input, features).map_err(|e| {
         let reason = e.to_string();
         // The same fault has other words in a query.
         match reason.contains("must contain at least one non-empty matcher") {
@@ -198,7 +199,8 @@ impl<'a> Parser<'a> {
         let token = self.peek();
         let (value, is_duration) = match &token.kind {
             TokenKind::Number(Ok(value)) => (*value, false),
-            TokenKind::Duration(Ok(ms)) => (*ms as f64 / 1000.0, true),
+            // As Go makes a number of one, to the last bit.
+            TokenKind::Duration(Ok(ms)) => ((ms / 1000) as f64 + (ms % 1000 * 1_000_000) as f64 / 1e9, true),
             TokenKind::Number(Err(why)) | TokenKind::Duration(Err(why)) => return Err((token.span, why.clone())),
             TokenKind::Word => match words::constant(self.text(token.span)) {
                 Some(value) => (value, false),
@@ -261,7 +263,7 @@ impl<'a> Parser<'a> {
         }
         let expr = args.pop().map(Box::new).ok_or_else(|| self.unexpected())?;
         let param = args.pop().map(Box::new);
-        let aggregate = Aggregate { op, expr, param, without, grouping };
+        let aggregate = Aggregate { op, expr, param, without, grouping, utf8_names: self.features.unquoted_utf8_names };
         Ok((Expr { node: Node::Aggregate(aggregate), span }, depth + 1))
     }
 
@@ -285,6 +287,10 @@ impl<'a> Parser<'a> {
             let token = self.peek();
             let text = self.text(token.span);
             match &token.kind {
+                // A colon is let pass as ever, but not by who asked for the new names.
+                TokenKind::Word if self.features.unquoted_utf8_names && text.contains(':') => {
+                    return Err((token.span, format!("invalid label name for grouping: {}", quote(text))));
+                }
                 TokenKind::Word if words::may_be_label(text) => labels.push(text.to_owned()),
                 TokenKind::String(name) if !name.is_empty() => labels.push(name.clone()),
                 TokenKind::String(_) => return Err((token.span, "invalid label name for grouping: \"\"".to_owned())),

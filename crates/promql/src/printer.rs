@@ -3,12 +3,13 @@
 use std::fmt::{self, Write as _};
 
 use model::time::format_duration_ms;
-use model::{METRIC_NAME, MatchOp, labels::is_legacy_label_name};
+use model::{METRIC_NAME, MatchOp};
 
 use crate::ast::{
     Aggregate, At, Binary, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, Number, RangeMode,
     Subquery, VectorMatching, VectorSelector,
 };
+use crate::lexer::is_plain_name;
 
 /// What takes more bytes than this is divided into lines.
 const LINE_MAX: usize = 100;
@@ -165,10 +166,10 @@ fn write_matching(f: &mut fmt::Formatter<'_>, matching: &VectorMatching) -> fmt:
     };
     if matching.on || !matching.labels.is_empty() || group.is_some() {
         let word = if matching.on { "on" } else { "ignoring" };
-        write!(f, " {word} ({})", labels(&matching.labels))?;
+        write!(f, " {word} ({})", labels(&matching.labels, matching.utf8_names))?;
     }
     if let Some(group) = group {
-        write!(f, " {group} ({})", labels(&matching.include))?;
+        write!(f, " {group} ({})", labels(&matching.include, matching.utf8_names))?;
     }
     match (matching.fill_left, matching.fill_right) {
         (Some(l), Some(r)) if l == r => write!(f, " fill ({})", number(l))?,
@@ -191,17 +192,22 @@ impl fmt::Display for Aggregation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.op.as_str())?;
         if self.0.without {
-            write!(f, " without ({}) ", labels(&self.0.grouping))?;
+            write!(f, " without ({}) ", labels(&self.0.grouping, self.0.utf8_names))?;
         } else if !self.0.grouping.is_empty() {
-            write!(f, " by ({}) ", labels(&self.0.grouping))?;
+            write!(f, " by ({}) ", labels(&self.0.grouping, self.0.utf8_names))?;
         }
         Ok(())
     }
 }
 
-fn labels(names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|n| if is_legacy_label_name(n) { n.clone() } else { quote(n) }).collect();
+fn labels(names: &[String], utf8: bool) -> String {
+    let names: Vec<String> = names.iter().map(|name| label(name, utf8)).collect();
     names.join(", ")
+}
+
+/// The name of a label, in quotes where it needs them.
+fn label(name: &str, utf8: bool) -> String {
+    if is_plain_name(name, utf8) { name.to_owned() } else { quote(name) }
 }
 
 /// A selector without its modifiers.
@@ -213,10 +219,8 @@ impl fmt::Display for Head<'_> {
         f.write_str(name.unwrap_or(""))?;
         let of_name =
             |m: &model::Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && Some(m.value.as_str()) == name;
-        let text = |m: &model::Matcher| {
-            let label = if is_legacy_label_name(&m.name) { m.name.clone() } else { quote(&m.name) };
-            format!("{label}{}{}", m.op.as_str(), quote(&m.value))
-        };
+        let text =
+            |m: &model::Matcher| format!("{}{}{}", label(&m.name, self.0.utf8_names), m.op.as_str(), quote(&m.value));
         let mut inside: Vec<String> = self.0.matchers.iter().filter(|m| !of_name(m)).map(text).collect();
         if name.is_some() && inside.is_empty() {
             return Ok(());
@@ -307,7 +311,9 @@ fn write_number(f: &mut fmt::Formatter<'_>, n: Number) -> fmt::Result {
         return f.write_str(&number(n.value));
     }
     let sign = if n.value < 0.0 { "-" } else { "" };
-    write!(f, "{sign}{}", format_duration_ms((n.value.abs() * 1000.0).round() as i64))
+    // Prometheus cuts it to nanoseconds, and those to milliseconds: a literal may lose one so, which a range does not.
+    let ns = (n.value.abs() * 1e9) as i64;
+    write!(f, "{sign}{}", format_duration_ms(ns / 1_000_000))
 }
 
 /// A number with the fewest digits, without an exponent.

@@ -18,6 +18,9 @@ const BODY_BYTES_MAX: usize = 10 << 20;
 /// [`OFFSETS_HEADER`] as people write it.
 pub(crate) const OFFSETS_NAME: &str = "X-Weir-Offsets";
 
+/// Whether a query looks at when the counting of samples began, whatever the server does otherwise; Prometheus' name.
+pub(crate) const STARTS_NAME: &str = "X-Prometheus-Use-Start-Timestamps";
+
 /// Bytes of a query's text that are kept for people to recognize it by; what is longer is cut. Few dashboards have longer ones.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 
@@ -27,6 +30,8 @@ pub(crate) struct Asked {
     form: Form,
     peer: Option<SocketAddr>,
     positions: Positions,
+    /// [`STARTS_NAME`] as it was sent; empty where it was not.
+    starts: String,
     /// In which coding the answer may be.
     pub(crate) accepted: Accepted,
 }
@@ -42,7 +47,23 @@ impl Asked {
             let own: Positions = text.parse().map_err(|e| Error::parameter(OFFSETS_NAME, e))?;
             own.iter().for_each(|(partition, offset)| positions.add(partition, offset));
         }
-        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer, positions, accepted })
+        let starts =
+            request.headers().get(STARTS_NAME).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let starts = starts.unwrap_or_default();
+        Ok(Asked { form: Form::read(request, BODY_BYTES_MAX).await?, peer, positions, starts, accepted })
+    }
+
+    /// Whether the request asks for start times to be looked at or not.
+    pub(crate) fn starts(&self) -> Result<Option<bool>, Error> {
+        match self.starts.as_str() {
+            "" => Ok(None),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            other => {
+                let reason = format!("strconv.ParseBool: parsing {}: invalid syntax", promql::quote(other));
+                Err(Error::Request(format!("error parsing {STARTS_NAME} header: {reason}")))
+            }
+        }
     }
 
     /// What people are told of it: the kind of request, and its text.

@@ -4,6 +4,8 @@
 //! person who typed, 422 too, 503 is tried again. The one word of our own is `too_many_requests` with 429, for the full
 //! waiting queue that Prometheus does not bound.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use model::{Exceeded, Kind, SourceError};
 
@@ -39,8 +41,13 @@ pub enum Error {
         message: String,
     },
     /// Time ran out.
-    #[error("query timed out in {0}")]
-    Timeout(Stage),
+    #[error("query timed out in {stage}{}it was given up after its limit of {}", stage.joint(), Spent(*.limit))]
+    Timeout {
+        /// Where it was.
+        stage: Stage,
+        /// How long it had.
+        limit: Duration,
+    },
     /// Nobody waits for the answer any more, somebody asked to stop it, or the process stops.
     #[error("query was canceled: {0}")]
     Canceled(&'static str),
@@ -87,6 +94,28 @@ impl std::fmt::Display for Stage {
     }
 }
 
+impl Stage {
+    /// What stands between this and what else is told.
+    fn joint(self) -> &'static str {
+        if matches!(self, Stage::CatchUp { .. }) { "; " } else { ": " }
+    }
+}
+
+/// How long something was waited for, as people write it.
+struct Spent(Duration);
+
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Spent(duration) = self;
+        match duration.as_millis() {
+            0 => f.write_str("0s"),
+            ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
+            ms if ms < 1000 => write!(f, "{ms}ms"),
+            ms => write!(f, "{}.{:03}s", ms / 1000, ms % 1000),
+        }
+    }
+}
+
 impl From<runtime::InvalidForm> for Error {
     fn from(error: runtime::InvalidForm) -> Self {
         Error::Request(error.to_string())
@@ -104,7 +133,7 @@ impl Error {
         match self {
             Error::Parameter { .. } | Error::Request(_) | Error::NotFound(_) => Kind::Invalid,
             Error::Execution { kind, .. } => *kind,
-            Error::Timeout(_) | Error::Canceled(_) => Kind::Unavailable,
+            Error::Timeout { .. } | Error::Canceled(_) => Kind::Unavailable,
             Error::Overloaded { .. } => Kind::Overloaded,
             Error::Internal(_) => Kind::Internal,
         }
@@ -119,7 +148,7 @@ impl Error {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
             Error::Execution { .. } | Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Error::Timeout(_) => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
+            Error::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "timeout"),
             Error::Canceled(STOPPING) => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
             Error::Canceled(_) => (client_closed(), "canceled"),
             Error::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),

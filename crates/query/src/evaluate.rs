@@ -2,10 +2,10 @@
 
 use model::{Cancel, Kind, SeriesSource};
 use promql::ast::{Expr, ValueType};
-use promql::{Evaluation, Explanation, Params};
+use promql::{Consumed, EvalError, Evaluation, Explanation, Features, Params};
 
 use crate::args::Args;
-use crate::error::{Error, Stage};
+use crate::error::Error;
 use crate::execute::{Context, Stopwatch};
 
 /// At which times a query is evaluated.
@@ -46,6 +46,8 @@ pub(crate) struct Wanted {
     pub(crate) analysis: bool,
     /// Worked out from every sample.
     pub(crate) all_samples: bool,
+    /// Whether it is looked at when the counting of samples began; `None` where the server says.
+    pub(crate) starts: Option<bool>,
 }
 
 /// How a query would be evaluated.
@@ -76,10 +78,26 @@ pub(crate) fn evaluate(
     } else {
         promql::evaluate_text(text, expr, &params, source).map(|evaluation| (evaluation, None))
     };
-    evaluated.map_err(|e| match e.kind() {
-        Kind::Unavailable if context.cancel.is_cancelled() => Error::Timeout(Stage::Evaluation),
-        kind => Error::Execution { kind, message: e.to_string() },
-    })
+    evaluated.map_err(|e| failed(&e, context))
+}
+
+/// Counts what a query consumes, as Prometheus does. Reads the samples once more.
+pub(crate) fn consumed(
+    expr: &Expr,
+    (times, wanted): (Times, Wanted),
+    args: &Args,
+    context: &Context,
+    source: &dyn SeriesSource,
+) -> Result<Consumed, Error> {
+    let counted = promql::consumed(expr, &params(times, wanted, args, context.cancel.clone()), source);
+    counted.map_err(|e| failed(&e, context))
+}
+
+fn failed(error: &EvalError, context: &Context) -> Error {
+    match error.kind() {
+        Kind::Unavailable if context.cancel.is_cancelled() => Error::Canceled("nobody waits for it"),
+        kind => Error::Execution { kind, message: error.to_string() },
+    }
 }
 
 fn params(times: Times, wanted: Wanted, args: &Args, cancel: Cancel) -> Params {
@@ -91,7 +109,10 @@ fn params(times: Times, wanted: Wanted, args: &Args, cancel: Cancel) -> Params {
         samples_max: args.query_samples_max,
         series_max: args.query_series_max,
         cancel,
-        features: args.features,
+        features: Features {
+            use_start_timestamps: wanted.starts.unwrap_or(args.features.use_start_timestamps),
+            ..args.features
+        },
         default_subquery_step_ms: SUBQUERY_STEP_MS,
         reads_all_samples: wanted.all_samples,
     }

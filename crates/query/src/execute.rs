@@ -173,10 +173,10 @@ impl Executor {
                 self.metrics.cancelled_by_request.inc();
                 Err(Error::Canceled(BY_REQUEST))
             }
-            () = is_over(timeout, entry) => Err(Error::Timeout(self.stage(entry))),
+            () = is_over(timeout, entry) => Err(Error::Timeout { stage: self.stage(entry), limit: timeout }),
             () = drain_is_over(self.shutdown.clone()) => Err(Error::Canceled(STOPPING)),
         };
-        if matches!(result, Err(Error::Timeout(_))) {
+        if matches!(result, Err(Error::Timeout { .. })) {
             self.metrics.timeouts.inc();
         }
         result
@@ -268,7 +268,9 @@ impl Executor {
         let (arrived, positions) = (tokio::time::Instant::now(), &entry.subject.positions);
         if positions.is_empty() {
             return self.reader.caught_up(timeout).await.map_err(|e| match e.kind {
-                Kind::Unavailable if arrived.elapsed() >= timeout => Error::Timeout(self.stage(entry)),
+                Kind::Unavailable if arrived.elapsed() >= timeout => {
+                    Error::Timeout { stage: self.stage(entry), limit: timeout }
+                }
                 // Sooner, it is another reason than the time: there is no storage to be reached.
                 _ => Error::from(e),
             });
@@ -279,7 +281,11 @@ impl Executor {
             _ => Error::from(e),
         })?;
         // They were in time, and to ask for them took too long.
-        if arrived.elapsed() < timeout { Ok(()) } else { Err(Error::Timeout(self.stage(entry))) }
+        if arrived.elapsed() < timeout {
+            Ok(())
+        } else {
+            Err(Error::Timeout { stage: self.stage(entry), limit: timeout })
+        }
     }
 
     fn stage(&self, entry: &Entry) -> Stage {

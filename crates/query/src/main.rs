@@ -38,6 +38,9 @@ fn main() -> ExitCode {
     let args = Command::parse();
     process::run("query", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
         let features = promql::Features::from_names(&args.enable_feature)?;
+        for (feature, what) in promql::Features::told(&args.enable_feature) {
+            tracing::info!(feature, "{what}");
+        }
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let reader = reader::connect(&args.storage, token.clone(), &registry)?;
         // Storage, with its retention and its admin API, is elsewhere.

@@ -94,7 +94,8 @@ impl Work {
                     let reason = format!("at most {SELECTORS_MAX} selectors are allowed");
                     return Err(Refusal::parameter("match[]", reason));
                 }
-                let sets = texts.into_iter().map(promql::parse_selector).collect::<Result<_, _>>();
+                let sets = texts.into_iter().map(|text| promql::parse_selector(text, &promql::Features::default()));
+                let sets = sets.collect::<Result<_, _>>();
                 let sets = sets.map_err(|e| Refusal::parameter("match[]", e))?;
                 let range =
                     TimeRange { start_ms: time(form, "start", i64::MIN)?, end_ms: time(form, "end", i64::MAX)? };

@@ -49,7 +49,7 @@ pub(crate) fn parse_rules(text: &str) -> Result<Rules, String> {
 
 fn parse_rule(text: &str) -> Result<RetentionRule, String> {
     let (selector, age) = text.rsplit_once(':').ok_or("must be SELECTOR: DURATION, such as {env=\"dev\"}: 3d")?;
-    let matchers = promql::parse_selector(selector.trim()).map_err(|e| e.to_string())?;
+    let matchers = promql::parse_selector(selector.trim(), &promql::Features::default()).map_err(|e| e.to_string())?;
     Ok(RetentionRule { matchers, age_ms: parse(age.trim())?.0 })
 }
 

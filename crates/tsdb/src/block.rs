@@ -194,16 +194,18 @@ impl Block {
     ) -> Result<Vec<(Labels, Piece)>, Error> {
         let ids = postings::select(&self.index, &request.matchers)?;
         let is_cold = self.index.expect_groups(ids.iter());
+        // How many match, which is more than have samples in the range, is known before one is looked at.
+        let matching = ids.len();
         if ids.len() < 2 * TOGETHER as u64 || rayon::current_thread_index().is_none() {
-            return self.pieces_of(ids.iter(), is_cold, request, cuts, held);
+            return self.pieces_of((ids.iter(), matching), is_cold, request, cuts, held);
         }
         let (ids, found): (Vec<u32>, _) = (ids.iter().collect(), AtomicUsize::new(0));
         let parts = ids.par_chunks(TOGETHER).map(|ids| {
             let mut held = request.cancel.claim().hold();
-            let pieces = self.pieces_of(ids.iter().copied(), is_cold, request, cuts, &mut held)?;
+            let pieces = self.pieces_of((ids.iter().copied(), matching), is_cold, request, cuts, &mut held)?;
             // Those of other threads count: what is too much is not looked for to its end.
             if found.fetch_add(pieces.len(), Ordering::Relaxed) + pieces.len() > request.series_max {
-                return Err(too_many(request.series_max));
+                return Err(too_many(request.series_max, matching));
             }
             Ok::<_, Error>((pieces, held))
         });
@@ -218,7 +220,7 @@ impl Block {
 
     fn pieces_of(
         self: &Arc<Self>,
-        ids: impl Iterator<Item = u32>,
+        (ids, matching): (impl Iterator<Item = u32>, u64),
         is_cold: bool,
         request: &SelectRequest,
         cuts: &Cuts,
@@ -243,7 +245,7 @@ impl Block {
                 out.push((entry.labels, Piece { block: self.clone(), chunks, cuts }));
             }
             if out.len() > request.series_max {
-                return Err(too_many(request.series_max));
+                return Err(too_many(request.series_max, matching));
             }
         }
         Ok(out)

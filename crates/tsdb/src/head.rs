@@ -178,16 +178,16 @@ impl Head {
     /// Calls `add` with every series that meets the request, of the current generation and of the frozen one.
     pub(crate) fn find(
         &self,
-        frozen: Option<&Frozen>,
+        all_frozen: Option<&Frozen>,
         request: &SelectRequest,
-        add: &mut dyn FnMut(Found) -> Result<(), Error>,
+        add: &mut dyn FnMut(Found) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         let mut text = String::new();
         for (at, shard) in self.shards().enumerate() {
             if request.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let frozen = frozen.map(|frozen| &frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
+            let frozen = all_frozen.map(|frozen| &frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
             if frozen.is_none() && !shard.current.overlaps(request.range) {
                 continue;
             }
@@ -203,10 +203,30 @@ impl Head {
                     Want::Samples => buffer.snapshot(request.range),
                     Want::LabelsOnly => Snapshot::default(),
                 });
-                add(Found { labels, frozen: frozen.map(|g| (g.clone(), id)), current })?;
+                if !add(Found { labels, frozen: frozen.map(|g| (g.clone(), id)), current })? {
+                    drop(index);
+                    drop(shard);
+                    return Err(self.too_many(all_frozen, request));
+                }
             }
         }
         Ok(())
+    }
+
+    /// The error of a selector that finds too many. Their number is that of those which match: they are counted, and not looked at one by one.
+    fn too_many(&self, frozen: Option<&Frozen>, request: &SelectRequest) -> Error {
+        let mut all = 0;
+        for (at, shard) in self.shards().enumerate() {
+            let frozen = frozen.map(|frozen| &*frozen.shards[at]).filter(|frozen| frozen.overlaps(request.range));
+            if frozen.is_none() && !shard.current.overlaps(request.range) {
+                continue;
+            }
+            match postings::select(&shard.index(frozen), &request.matchers) {
+                Ok(ids) => all += ids.len(),
+                Err(error) => return error,
+            }
+        }
+        too_many(request.series_max, all)
     }
 
     /// Adds how many series have a newest sample in the range that is no stale marker; see [`SeriesSource::count`]. Whether there are any, or
@@ -392,8 +412,9 @@ fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARD_BITS)) as usize
 }
 
-pub(crate) fn too_many(max: usize) -> Error {
-    Error::Limit(format!("the selector finds more than {max} series"))
+/// The error of a selector that finds so many series at the least: what is too much is not looked for to its end.
+pub(crate) fn too_many(max: usize, found: u64) -> Error {
+    Error::Limit(format!("the selector finds more than {max} series: {found} at the least"))
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
@@ -411,7 +432,7 @@ impl SeriesSource for Head {
         let mut series = Vec::new();
         self.find(None, request, &mut |found| {
             series.push(Series { labels: found.labels, data: Box::new(found.current.unwrap_or_default()) });
-            if series.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
+            Ok(series.len() <= request.series_max)
         })?;
         Ok(SeriesSet { series, ..SeriesSet::default() })
     }

@@ -91,7 +91,7 @@ impl<'a> Counting<'a> {
         tally.series += u64::from(is_new);
         self.bytes += SERIES_BYTES * usize::from(is_new);
         if self.seen.len() > self.request.series_max {
-            return Err(too_many(self.request.series_max));
+            return Err(too_many(self.request.series_max, self.seen.len() as u64));
         }
         Ok(is_new)
     }

@@ -54,9 +54,18 @@ fn about(storage: &storage::Args, limit: &Limit) -> query::About {
     query::About { admin_api, retention, memory_bytes_max: limit.bytes }
 }
 
+/// Reads the names of features, and tells what each does.
+fn features(names: &str) -> anyhow::Result<promql::Features> {
+    let features = promql::Features::from_names(names).map_err(anyhow::Error::msg)?;
+    for (feature, what) in promql::Features::told(names) {
+        tracing::info!(feature, "{what}");
+    }
+    Ok(features)
+}
+
 /// Starts one component after the other, in the order of who needs whom.
 async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
-    let features = promql::Features::from_names(&args.enable_feature).map_err(anyhow::Error::msg)?;
+    let features = features(&args.enable_feature)?;
     let token = args.token_file.as_deref().map(Token::read).transpose()?;
     let registries = Registries::new();
     let Registries { page, runtime: own, .. } = &registries;

@@ -41,9 +41,10 @@ struct Page {
 
 impl Filter {
     /// With the errors of Prometheus, in its order.
-    fn read(form: &Form) -> Result<Self, String> {
+    fn read(form: &Form, features: &promql::Features) -> Result<Self, String> {
         let set = |name| form.all(name).map(str::to_owned).collect();
-        let matcher_sets = form.all("match[]").map(promql::parse_match).collect::<Result<_, _>>()?;
+        let matcher_sets =
+            form.all("match[]").map(|text| promql::parse_match(text, features)).collect::<Result<_, _>>()?;
         let (alerting, recording) = match form.get("type").to_lowercase().as_str() {
             "" => (true, true),
             "alert" => (true, false),
@@ -118,7 +119,11 @@ fn is_in(set: &BTreeSet<String>, text: &str) -> bool {
 /// `GET /api/v1/rules`.
 pub(super) async fn rules(State(api): State<Api>, request: Request) -> Response {
     // A request that gets something has no form in its body.
-    let filter = match Form::read(request, 0).await.map_err(|e| e.to_string()).and_then(|form| Filter::read(&form)) {
+    let filter = match Form::read(request, 0)
+        .await
+        .map_err(|e| e.to_string())
+        .and_then(|form| Filter::read(&form, &api.features))
+    {
         Ok(filter) => filter,
         Err(message) => return failure(Kind::Invalid, &message),
     };

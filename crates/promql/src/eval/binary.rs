@@ -4,6 +4,7 @@
 mod histograms;
 mod join;
 mod sets;
+mod told;
 
 use super::grid::Grid;
 use super::matrix::{ABSENT, Matrix, is_present};

@@ -21,7 +21,7 @@ impl Budget {
     pub(super) fn take(&self, samples: usize) -> Result<(), EvalError> {
         let used = self.used.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
         self.peak.fetch_max(used, Ordering::Relaxed);
-        if used > self.max { Err(EvalError::TooManySamples) } else { Ok(()) }
+        self.check(used)
     }
 
     /// Gives samples back.
@@ -31,7 +31,12 @@ impl Budget {
 
     /// Whether so many samples could be held if there were nothing else; a column in the making asks this.
     pub(super) fn allows(&self, samples: usize) -> Result<(), EvalError> {
-        if samples > self.max { Err(EvalError::TooManySamples) } else { Ok(()) }
+        self.check(samples)
+    }
+
+    fn check(&self, found: usize) -> Result<(), EvalError> {
+        let max = self.max;
+        if found > max { Err(EvalError::TooManySamples { found, max }) } else { Ok(()) }
     }
 
     /// The most that was held at once.

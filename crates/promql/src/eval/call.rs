@@ -2,7 +2,7 @@
 
 pub(super) mod dates;
 mod histogram;
-mod info;
+pub(super) mod info;
 mod relabel;
 mod sort;
 
@@ -168,7 +168,11 @@ fn start_timestamp(context: &Context, arg: &Plan, grid: Grid) -> Result<Matrix, 
             let starts = context.measured(arg, || select::starts(context, selector, grid))?;
             starts.drop_names(context, false)
         }
-        _ => Ok(Matrix::new(context, grid.n)),
+        _ => {
+            // For what it has to tell.
+            eval_node(context, arg, grid)?;
+            Ok(Matrix::new(context, grid.n))
+        }
     }
 }
 

@@ -12,8 +12,16 @@ pub enum EvalError {
     #[error("{0}")]
     Execution(String),
     /// More samples at once than [`super::Params::samples_max`].
-    #[error("query processing would load too many samples into memory in query execution")]
-    TooManySamples,
+    #[error(
+        "query processing would load too many samples into memory in query execution: {found} at once, which is {} more than the limit of {max}",
+        found - max
+    )]
+    TooManySamples {
+        /// How many it would hold, at the least: no more were counted.
+        found: usize,
+        /// How many it may hold.
+        max: usize,
+    },
     /// More memory than there is.
     #[error("query processing in query execution: {0}")]
     Memory(#[from] Exceeded),
@@ -29,7 +37,7 @@ impl EvalError {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            EvalError::NotEvaluated(_) | EvalError::Execution(_) | EvalError::TooManySamples => Kind::Invalid,
+            EvalError::NotEvaluated(_) | EvalError::Execution(_) | EvalError::TooManySamples { .. } => Kind::Invalid,
             EvalError::Source(error) => error.kind,
             EvalError::Memory(exceeded) => exceeded.kind(),
             EvalError::Cancelled => Kind::Unavailable,

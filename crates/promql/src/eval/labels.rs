@@ -5,6 +5,9 @@ use std::collections::HashMap;
 
 use model::{Labels, LabelsRef, METRIC_NAME, piece_text};
 
+use crate::lexer::is_plain_name;
+use crate::printer::quote;
+
 /// Whether a label describes the metric itself, and goes when an operation makes another metric of it.
 pub(super) fn is_metadata(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
@@ -13,6 +16,13 @@ pub(super) fn is_metadata(name: &str) -> bool {
 /// The labels that describe the metric itself, in the order of their names. Looks no further than where the last of them would be.
 pub(super) fn metadata(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
     labels.iter().take_while(|(name, _)| *name <= "__unit__").filter(|(name, _)| is_metadata(name))
+}
+
+/// Labels as Prometheus' errors show them, the name of the metric among them.
+pub(super) fn shown(labels: &Labels) -> String {
+    let name = |name: &str| if is_plain_name(name, false) { name.to_owned() } else { quote(name) };
+    let all: Vec<String> = labels.iter().map(|(own, value)| format!("{}={}", name(own), quote(value))).collect();
+    format!("{{{}}}", all.join(", "))
 }
 
 /// Which labels make up a key.
@@ -28,9 +38,10 @@ impl Key {
         Key { keep: true, names: names.to_vec() }
     }
 
-    /// Of all labels but those named and the metric's name.
+    /// Of all labels but those named and those that describe the metric itself.
     pub(super) fn without(names: &[String]) -> Self {
-        let names = names.iter().cloned().chain([METRIC_NAME.to_owned()]).collect();
+        let of_metric = [METRIC_NAME, "__type__", "__unit__"].map(str::to_owned);
+        let names = names.iter().cloned().chain(of_metric).collect();
         Key { keep: false, names }
     }
 

@@ -28,7 +28,30 @@ impl Mended {
         self.min_bucket = self.min_bucket.min(other.min_bucket);
         self.max_bucket = self.max_bucket.max(other.max_bucket);
         self.max_diff = self.max_diff.max(other.max_diff);
-        self.count += other.count;
+        self.count = self.count.wrapping_add(other.count);
+    }
+
+    /// This with another, where there is one.
+    pub(super) fn joined(mut self, other: Option<&Mended>) -> Self {
+        other.into_iter().for_each(|other| self.join(other));
+        self
+    }
+
+    /// All of some steps. The count is that of Prometheus, which adds what it has to itself at each step after the first: of what two steps mended, a sample
+    /// each, it tells four, and after 64 steps no more than what is left of 64 bits.
+    pub(super) fn over(steps: &[Option<Mended>]) -> Option<Mended> {
+        let mut all: Option<Mended> = None;
+        for step in steps {
+            let is_first = all.is_none();
+            all = match (all, step) {
+                (Some(all), step) => Some(all.joined(step.as_ref())),
+                (None, step) => *step,
+            };
+            if let Some(all) = all.as_mut().filter(|_| !is_first) {
+                all.count = all.count.wrapping_mul(2);
+            }
+        }
+        all
     }
 }
 
@@ -104,6 +127,10 @@ impl Notes {
         if let Some(before) = notes.get_mut(&key) {
             if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
                 mended.join(old);
+            }
+            if note.mended.is_some() || note.times > 0 {
+                // Of what is counted Prometheus tells the first place.
+                note.span = before.span;
             }
             note.times += before.times;
             *before = note;
@@ -237,7 +264,7 @@ fn detail(m: &Mended) -> String {
         general(m.min_bucket),
         general(m.max_bucket),
         two_digits(m.max_diff),
-        m.count,
+        m.count.cast_signed(),
         super::call::dates::rfc3339(m.first_ms),
         super::call::dates::rfc3339(m.last_ms),
     )
@@ -257,6 +284,18 @@ fn place(query: &str, byte: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_mended_is_counted_as_prometheus_counts_it() {
+        let some =
+            |count| Some(Mended { first_ms: 1, last_ms: 1, min_bucket: 1.0, max_bucket: 2.0, max_diff: 0.5, count });
+        let count = |steps: &[Option<Mended>]| Mended::over(steps).map(|mended| mended.count);
+        assert_eq!(count(&[None, None]), None);
+        assert_eq!(count(&[some(3)]), Some(3));
+        // 1, then (1 + 1) * 2, then that twice, then (8 + 2) * 2.
+        assert_eq!(count(&[None, some(1), some(1), None, some(2)]), Some(20));
+        assert_eq!(count(&[&[some(1)][..], &[None; 64]].concat()), Some(0));
+    }
 
     #[test]
     fn places_have_line_and_column() {

@@ -54,6 +54,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the order of series shows in the value.
+    pub(super) fn depends_on_order(&self) -> bool {
+        use AggregateOp::{BottomK, LimitK, Stddev, Stdvar, TopK};
+        let own = match &self.kind {
+            Kind::Group(group) => matches!(group.op, TopK | BottomK | LimitK | Stddev | Stdvar),
+            Kind::Instant(function, _) => matches!(function, InstantFn::Info),
+            _ => false,
+        };
+        own || self.parts().into_iter().any(Plan::depends_on_order)
+    }
+}
+
 /// What a part does.
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -340,6 +353,10 @@ impl<'a> Planner<'a> {
         };
         let args = call.args.iter().map(|arg| self.plan(arg)).collect::<Result<Vec<_>, _>>()?;
         let mut invariant = !functions::depends_on_time(name) && args.iter().all(|arg| arg.invariant);
+        // Its selector names labels, and looks at the time that the series do.
+        if name == "info" {
+            invariant = args[0].invariant;
+        }
         if matches!(name, "timestamp" | "start_timestamp") {
             invariant = args.iter().all(|arg| arg.invariant && matches!(arg.kind, Kind::Select(_)));
         }

@@ -12,7 +12,7 @@ mod slide;
 mod starts;
 mod trend;
 
-pub(super) use inputs::{samples, subquery_grid};
+pub(super) use inputs::{samples, subquery_grid, wider};
 
 use model::Labels;
 
@@ -27,7 +27,7 @@ use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
 use counters::Of;
 use extended::Reach;
-use inputs::{subquery, wider};
+use inputs::subquery;
 use outline::{Memory, Reader, Samples};
 
 /// The functions over windows.
@@ -286,7 +286,10 @@ pub(super) fn looks_at_starts(function: RangeFn) -> bool {
 
 /// Whether a value may be that of a sample, as it is.
 fn yields_samples(function: RangeFn) -> bool {
-    matches!(function, RangeFn::Last | RangeFn::First | RangeFn::Min | RangeFn::Max | RangeFn::Sum | RangeFn::Avg)
+    matches!(
+        function,
+        RangeFn::Last | RangeFn::First | RangeFn::Min | RangeFn::Max | RangeFn::Sum | RangeFn::Avg | RangeFn::Quantile
+    )
 }
 
 fn unique(context: &Context, matrix: Matrix) -> Result<Matrix, EvalError> {

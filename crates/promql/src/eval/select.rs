@@ -1,17 +1,18 @@
 //! Selectors: from a source to columns. Each selector is one request for the whole range of the query; its series are
 //! decoded by the threads of the pool, each into memory of its own that is used for one series after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fearless_simd::{Level, dispatch};
 use model::{
-    Columns, Held, HistogramSample, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet, TimeRange,
-    Want, is_stale,
+    Columns, Held, HistogramSample, Labels, Matcher, Outline, OutlineRequest, SelectRequest, Series, SeriesSet,
+    TimeRange, Want, is_stale,
 };
 use rayon::prelude::*;
 
 use super::grid::Grid;
+use super::labels::shown;
 use super::matrix::{ABSENT, Cell, Matrix, float_cell};
 use super::plan::{Selector, When};
 use super::range::{Edge, extended, histograms};
@@ -61,6 +62,8 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Resul
     }
     let (series, range) = select_newest(context, selector, grid, lookback)?;
     let newest = Newest { when: selector.when, grid, lookback, of, stats: selector.stats };
+    // Of several the first is told, whichever thread finds one first.
+    let no_float: Mutex<Option<Labels>> = Mutex::new(None);
     let parts = each(
         context,
         &series,
@@ -70,7 +73,14 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Resul
                 let cells = out.add(series.labels.clone(), false)?;
                 let mut any = newest.floats(columns, cells);
                 if !columns.histograms.is_empty() {
-                    any |= newest.histograms(columns, out)?;
+                    let some = newest.histograms(columns, out)?;
+                    if some && of == Of::FloatTime {
+                        let mut first = no_float.lock().unwrap_or_else(PoisonError::into_inner);
+                        if first.as_ref().is_none_or(|first| series.labels < *first) {
+                            *first = Some(series.labels.clone());
+                        }
+                    }
+                    any |= some;
                 }
                 if !any {
                     out.pop();
@@ -80,6 +90,10 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Resul
         },
         grid.n,
     )?;
+    if let Some(labels) = no_float.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let reason = format!("this should be an info metric, with float samples: {}", shown(&labels));
+        return Err(EvalError::Execution(reason));
+    }
     Matrix::concat(context, grid.n, parts)
 }
 
@@ -138,11 +152,8 @@ impl Newest {
                 continue;
             }
             any = true;
-            if self.of == Of::FloatTime {
-                return Err(EvalError::Execution("info sample should be float".to_owned()));
-            }
             if self.of != Of::Value {
-                let ms = if self.of == Of::Time { sample.t } else { sample.start };
+                let ms = if self.of == Of::Start { sample.start } else { sample.t };
                 out.set(row, step, Cell::Float(ms as f64 / 1000.0))?;
                 continue;
             }
@@ -238,6 +249,12 @@ fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange) -> Resu
     };
     let mut set = context.source.select(&request).map_err(|error| fault(context, error))?;
     context.notes.source(std::mem::take(&mut set.warnings));
+    if context.by_labels {
+        if !set.series.is_sorted_by(|a, b| a.labels <= b.labels) {
+            set.series.par_sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        return Ok(set);
+    }
     // Sums depend on their order, and the same query has the same answer.
     if !set.series.is_sorted_by(|a, b| a.labels.canonical() <= b.labels.canonical()) {
         set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));

@@ -6,7 +6,7 @@ use crate::lexer::{TokenKind, tokens};
 
 /// Reads `name{label="value"}`, `{"name", label="value"}` or nothing. A name before the braces is the one that counts.
 pub(crate) fn metric(input: &str) -> Parsed<Vec<(String, String)>> {
-    let (tokens, features) = (tokens(input), Features::default());
+    let (tokens, features) = (tokens(input, false), Features::default());
     Parser::new(input, &tokens, &features).metric()
 }
 

@@ -59,7 +59,8 @@ impl Parser<'_> {
 
     /// What stands between an operator and its right side.
     pub(super) fn modifiers(&mut self, op: BinaryOp) -> Parsed<(bool, VectorMatching)> {
-        let mut matching = VectorMatching::default();
+        let utf8_names = self.features.unquoted_utf8_names;
+        let mut matching = VectorMatching { utf8_names, ..VectorMatching::default() };
         if op.is_set() {
             matching.cardinality = Cardinality::ManyToMany;
         }

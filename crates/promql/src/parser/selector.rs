@@ -16,6 +16,7 @@ impl Parser<'_> {
             offset: DurationExpr::Literal(0),
             at: None,
             mode: RangeMode::Normal,
+            utf8_names: self.features.unquoted_utf8_names,
         };
         if name.is_some() {
             self.next();

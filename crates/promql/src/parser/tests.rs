@@ -3,8 +3,13 @@ use proptest::prelude::*;
 use crate::ast::{Expr, Node};
 use crate::{DEPTH_MAX, Features, LENGTH_MAX, parse, parse_selector};
 
+/// Everything, but names that are not ASCII need quotes.
+fn quoted() -> Features {
+    Features { unquoted_utf8_names: false, ..Features::all() }
+}
+
 fn ok(text: &str) -> Expr {
-    parse(text, &Features::all()).unwrap_or_else(|e| panic!("{text}: {e}"))
+    parse(text, &quoted()).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
 /// What is printed parses to the same text again.
@@ -236,9 +241,9 @@ fn the_steps_of_reading_long_texts_grow_with_their_length_only() {
 
 #[test]
 fn a_selector_alone_gives_its_matchers() {
-    assert_eq!(parse_selector(r#"up{job="a"}"#).expect("valid").len(), 2);
+    assert_eq!(parse_selector(r#"up{job="a"}"#, &Features::default()).expect("valid").len(), 2);
     for text in ["sum(up)", "up[5m]", "up offset 5m", "1", "up{"] {
-        assert!(parse_selector(text).is_err(), "{text}");
+        assert!(parse_selector(text, &Features::default()).is_err(), "{text}");
     }
 }
 
@@ -271,4 +276,30 @@ proptest! {
             let _ = error.caret(&text);
         }
     }
+}
+
+#[test]
+fn names_of_all_scripts_need_no_quotes_where_that_is_switched_on() {
+    let on = Features { unquoted_utf8_names: true, ..Features::default() };
+    let prints = |text: &str, canonical: &str| {
+        let expr = parse(text, &on).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(expr.to_string(), canonical, "{text}");
+        assert_eq!(parse(canonical, &on).map(|expr| expr.to_string()), Ok(canonical.to_owned()));
+        assert!(parse(text, &quoted()).is_err(), "{text}");
+    };
+    prints("größe.mm{straße=\"x\",k8s.pod!=\"\"}", "größe.mm{k8s.pod!=\"\",straße=\"x\"}");
+    prints("sum by (k8s.pod, \"a b\", \"日本\") (http.requests)", "sum by (k8s.pod, \"a b\", 日本) (http.requests)");
+    prints("a.b + on (x.y) group_left (\"z.ü\") c", "a.b + on (x.y) group_left (z.ü) c");
+    // The Kelvin sign is a letter, and no K.
+    prints("on\u{212a} + 1.5", "on\u{212a} + 1.5");
+    // Neither a mark nor a letter-like number is a letter, and a dot begins no name.
+    for (text, error) in [
+        ("\u{301}a", "1:1: parse error: unexpected character: '\u{301}'"),
+        ("a\u{2160}", "1:2: parse error: unexpected character: 'Ⅰ'"),
+        ("{.a=\"b\"}", "1:2: parse error: unexpected character inside braces: '.'"),
+        ("sum by (a:b) (c)", "1:9: parse error: invalid label name for grouping: \"a:b\""),
+    ] {
+        assert_eq!(parse(text, &on).expect_err(text).to_string(), error, "{text}");
+    }
+    assert!(parse("sum by (a:b) (c)", &quoted()).is_ok());
 }

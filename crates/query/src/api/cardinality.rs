@@ -49,7 +49,7 @@ pub(crate) async fn tsdb(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = parse_matches(&form).map_err(|e| Error::parameter("match[]", e))?;
+    let matcher_sets = parse_matches(&form, &api.args.features).map_err(|e| Error::parameter("match[]", e))?;
     let focus = Some(form.get("focusLabel").to_owned()).filter(|name| !name.is_empty());
     let timeout = timeout(&form)?;
     let shared = api.clone();

@@ -39,10 +39,8 @@ const LANGUAGE: &[(&str, bool)] = &[
     ("offset", true),
     ("on", true),
     ("per_query_lookback_delta", true),
-    ("per_step_stats", false),
     ("smoothed", true),
     ("subqueries", true),
-    ("unquoted_utf8_names", false),
     ("without", true),
 ];
 const FILLS: [&str; 3] = ["fill", "fill_left", "fill_right"];
@@ -89,6 +87,8 @@ fn language(features: &Features) -> Category {
     all.extend(FILLS.map(|name| (name, features.binop_fill_modifiers)));
     all.insert("delayed_name_removal", features.delayed_name_removal);
     all.insert("type_and_unit_labels", features.type_and_unit_labels);
+    all.insert("unquoted_utf8_names", features.unquoted_utf8_names);
+    all.insert("per_step_stats", features.per_step_stats);
     all
 }
 

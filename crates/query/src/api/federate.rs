@@ -89,7 +89,7 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, format: Format) -> Resu
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = parse_matches(&form).map_err(|e| Error::parameter("match[]", e))?;
+    let matcher_sets = parse_matches(&form, &api.args.features).map_err(|e| Error::parameter("match[]", e))?;
     let now_ms = (api.now_ms)();
     let range = TimeRange { start_ms: now_ms - api.args.query_lookback.as_millis() as i64, end_ms: now_ms };
     let subject = form.subject_of_selectors("federate", "");

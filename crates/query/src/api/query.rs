@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Matcher, SeriesSource, timestamp};
-use promql::{Evaluation, Explanation, Value};
+use promql::{Consumed, Evaluation, Explanation, Features, Value};
 use runtime::Form;
 
 use crate::api::Api;
@@ -13,7 +13,7 @@ use crate::api::explain::{flag, write_tree};
 use crate::asked::Asked;
 use crate::encode::{begin_value, size_of_value};
 use crate::error::Error;
-use crate::evaluate::{Times, Wanted, evaluate, explain, parse};
+use crate::evaluate::{Times, Wanted, consumed, evaluate, explain, parse};
 use crate::execute::{Context, Stopwatch};
 use crate::number::{write_float, write_integer, write_string};
 use crate::parts::Text;
@@ -84,8 +84,8 @@ pub(crate) fn time_or(form: &Form, name: &str, default_ms: i64) -> Result<i64, E
 }
 
 /// Every `match[]`.
-pub(crate) fn parse_matches(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
-    form.all("match[]").map(promql::parse_match).collect()
+pub(crate) fn parse_matches(form: &Form, features: &Features) -> Result<Vec<Vec<Matcher>>, String> {
+    form.all("match[]").map(|text| promql::parse_match(text, features)).collect()
 }
 
 /// `timeout`, where it is given. One that could only have passed already is refused.
@@ -122,10 +122,11 @@ async fn run(
     timeout: Option<Duration>,
     limit: Option<usize>,
 ) -> Result<Reply, Error> {
+    let starts = form.starts()?;
     let text = form.get("query").to_owned();
     let expr = parse(&text, &api.args, times.step_ms > 0)?;
     let (explains, analyzes) = (flag(&form, "explain")?, flag(&form, "analyze")?);
-    let wanted = Wanted { analysis: analyzes, all_samples: flag(&form, "nooutline")? };
+    let wanted = Wanted { analysis: analyzes, all_samples: flag(&form, "nooutline")?, starts };
     if explains {
         if analyzes {
             let reason = "explain does not evaluate the query and analyze does: one of them at a time";
@@ -142,7 +143,7 @@ async fn run(
     // Figures are of all that an answer takes.
     let may_be_kept = times.step_ms > 0
         && stats.is_empty()
-        && !(analyzes || wanted.all_samples)
+        && !(analyzes || wanted.all_samples || starts.is_some())
         && matches!(form.get("nocache"), "" | "0" | "false");
     let subject = form.subject(kind, &text).at(times.start_ms, times.end_ms, times.step_ms);
     let shared = api.clone();
@@ -158,9 +159,13 @@ async fn run(
         };
         let took = clock.elapsed();
         api.metrics.samples.inc_by(evaluation.stats.samples_read);
+        let consumed = match stats.is_empty() {
+            true => None,
+            false => Some(consumed(&expr, (times, wanted), &api.args, context, &*api.reader)?),
+        };
         let truncated = limit.is_some_and(|limit| truncate(&mut evaluation.value, limit));
         let timings = Timings { waited: context.waited, evaluated: took };
-        let beside = Beside { truncated, analysis, stats: &stats, timings };
+        let beside = Beside { truncated, analysis, stats: &stats, consumed, timings };
         Ok(answer(&api, evaluation, &beside))
     };
     stream::answer(shared, subject, timeout, form.accepted, work).await
@@ -176,11 +181,13 @@ struct Beside<'a> {
     truncated: bool,
     analysis: Option<Explanation>,
     stats: &'a str,
+    /// Where statistics are asked for.
+    consumed: Option<Consumed>,
     timings: Timings,
 }
 
 fn answer(api: &Api, evaluation: Evaluation, beside: &Beside) -> Text {
-    let Beside { truncated, analysis, stats, timings } = beside;
+    let Beside { truncated, analysis, stats, consumed, timings } = beside;
     let size = size_of_value(&evaluation.value);
     api.metrics.series.inc_by(match &evaluation.value {
         Value::Vector(vector) => vector.len() as u64,
@@ -188,8 +195,9 @@ fn answer(api: &Api, evaluation: Evaluation, beside: &Beside) -> Text {
         Value::Scalar(_) | Value::String(_) => 1,
     });
     let (mut answer, mut after) = (Answer::new(), Vec::new());
-    if !stats.is_empty() {
-        write_stats(&mut after, &evaluation, timings);
+    if let Some(consumed) = consumed {
+        let steps = *stats == "all" && api.args.features.per_step_stats;
+        write_stats(&mut after, &evaluation, (consumed, steps), timings);
     }
     if let Some(analysis) = analysis {
         after.extend_from_slice(b",\"analysis\":");
@@ -211,7 +219,9 @@ fn answer(api: &Api, evaluation: Evaluation, beside: &Beside) -> Text {
 }
 
 /// What is not measured apart is zero: results come sorted out of the evaluation, and preparing a query is part of it.
-fn write_stats(out: &mut Vec<u8>, evaluation: &Evaluation, timings: &Timings) {
+///
+/// `steps` tells what each step consumed, too.
+fn write_stats(out: &mut Vec<u8>, evaluation: &Evaluation, (consumed, steps): (&Consumed, bool), timings: &Timings) {
     let (waited, evaluated) = (timings.waited.as_secs_f64(), timings.evaluated.as_secs_f64());
     out.extend_from_slice(b",\"stats\":{\"timings\":{");
     let timings = [
@@ -230,19 +240,37 @@ fn write_stats(out: &mut Vec<u8>, evaluation: &Evaluation, timings: &Timings) {
     }
     let stats = &evaluation.stats;
     out.extend_from_slice(b"},\"samples\":{");
+    let sum = |of: &[u64]| of.iter().sum::<u64>();
     let counts = [
-        ("totalQueryableSamples", stats.samples_read),
-        ("samplesRead", stats.samples_read),
-        ("seriesTouched", stats.series),
-        ("peakSamples", stats.samples_peak),
+        ("totalQueryableSamples", sum(&consumed.total), consumed.total.as_slice()),
+        ("samplesRead", sum(&consumed.read), &consumed.read),
+        ("seriesTouched", stats.series, &[]),
+        ("peakSamples", stats.samples_peak, &[]),
     ];
-    for (at, (name, count)) in counts.into_iter().enumerate() {
+    for (at, (name, count, of_steps)) in counts.into_iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        if steps && !of_steps.is_empty() {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"PerStep\":[");
+            write_steps(out, &consumed.times, of_steps);
+            out.extend_from_slice(b"],\"");
+        }
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
         write_integer(out, count);
     }
     out.extend_from_slice(b"}}");
+}
+
+/// Pairs of a time in seconds and a count.
+fn write_steps(out: &mut Vec<u8>, times: &[i64], counts: &[u64]) {
+    for (at, (t, count)) in times.iter().zip(counts).enumerate() {
+        out.extend_from_slice(if at == 0 { b"[" } else { b",[" });
+        out.extend_from_slice((*t as f64 / 1000.0).to_string().as_bytes());
+        out.push(b',');
+        write_integer(out, *count);
+        out.push(b']');
+    }
 }
 
 /// Keeps the first `limit` series, and says whether there were more.

@@ -35,7 +35,7 @@ pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
     if form.all("match[]").next().is_none() {
         return Err(Error::Request("no match[] parameter provided".to_owned()));
     }
-    let question = question(&form, |e| Error::parameter("match[]", e))?;
+    let question = question(&api, &form, |e| Error::parameter("match[]", e))?;
     let subject = form.subject_of_selectors("series", "");
     let shared = api.clone();
     let work = move |context: &Context| {
@@ -69,7 +69,7 @@ pub(crate) async fn series(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
 
 /// `/api/v1/labels`.
 pub(crate) async fn names(api: Arc<Api>, form: Asked) -> Result<Reply, Error> {
-    let question = question(&form, Error::Request)?;
+    let question = question(&api, &form, Error::Request)?;
     let shared = api.clone();
     let work = move |context: &Context| {
         let (limit, request) = question.into_request(context);
@@ -88,7 +88,7 @@ pub(crate) async fn values(api: Arc<Api>, segment: &[u8], form: Asked) -> Result
     if name.is_empty() {
         return Err(Error::Request("invalid label name: \"\"".to_owned()));
     }
-    let question = question(&form, Error::Request)?;
+    let question = question(&api, &form, Error::Request)?;
     let subject = form.subject_of_selectors("label_values", &name);
     let shared = api.clone();
     let work = move |context: &Context| {
@@ -107,13 +107,13 @@ impl Question {
     }
 }
 
-fn question(form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Question, Error> {
+fn question(api: &Api, form: &Form, bad_selector: impl Fn(String) -> Error) -> Result<Question, Error> {
     let limit = parse_limit(form.get("limit")).map_err(|e| Error::parameter("limit", e))?;
     let range = TimeRange { start_ms: time_or(form, "start", i64::MIN)?, end_ms: time_or(form, "end", i64::MAX)? };
     if form.all("match[]").count() > SELECTORS_MAX {
         return Err(Error::parameter("match[]", format_args!("at most {SELECTORS_MAX} selectors are allowed")));
     }
-    let matcher_sets = parse_matches(form).map_err(bad_selector)?;
+    let matcher_sets = parse_matches(form, &api.args.features).map_err(bad_selector)?;
     Ok(Question { limit, range, matcher_sets, timeout: timeout(form)? })
 }
 

@@ -91,12 +91,13 @@ pub(crate) fn scrape_pools() -> Bytes {
 }
 
 /// `/api/v1/targets/metadata`: nothing is scraped, and of no target is anything known. What clients said is under `/api/v1/metadata`.
-pub(crate) async fn targets_metadata(_: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
+pub(crate) async fn targets_metadata(api: Arc<Api>, form: Asked) -> Result<Bytes, Error> {
     if !form.get("limit").is_empty() {
         parse_integer(form.get("limit")).map_err(|_| Error::Request("limit must be a number".to_owned()))?;
     }
     if !form.get("match_target").is_empty() {
-        promql::parse_selector(form.get("match_target")).map_err(|e| Error::parameter("match_target", e))?;
+        promql::parse_selector(form.get("match_target"), &api.args.features)
+            .map_err(|e| Error::parameter("match_target", e))?;
     }
     Ok(data("[]"))
 }

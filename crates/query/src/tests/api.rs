@@ -290,6 +290,51 @@ async fn statistics_follow_the_result_when_asked_for() {
 }
 
 #[tokio::test]
+async fn what_each_step_consumes_is_told_where_that_is_switched_on_and_asked_for() {
+    let samples: Vec<(i64, f64)> = (0..10).map(|n| (NOW_MS - n * 10_000, 1.0)).rev().collect();
+    let ask = async |server: &Server, stats: &str| {
+        server.memory.add(&[("__name__", "m")], &samples);
+        let (start, end) = (NOW_MS as f64 / 1000.0 - 20.0, NOW_MS as f64 / 1000.0);
+        let path = format!(
+            "/api/v1/query_range?query=sum_over_time(m%5B30s%5D)&start={start}&end={end}&step=20&stats={stats}"
+        );
+        let (_, body) = server.get(&path).await;
+        body[body.find("\"samples\":").expect("there")..body.find(",\"seriesTouched\"").expect("there")].to_owned()
+    };
+    let on = Server::with_features("promql-per-step-stats");
+    let (first, last) = (NOW_MS as f64 / 1000.0 - 20.0, NOW_MS as f64 / 1000.0);
+    let expect = format!(
+        "\"samples\":{{\"totalQueryableSamplesPerStep\":[[{first},3],[{last},3]],\"totalQueryableSamples\":6,\
+         \"samplesReadPerStep\":[[{first},3],[{last},2]],\"samplesRead\":5"
+    );
+    assert_eq!(ask(&on, "all").await, expect);
+    let totals = "\"samples\":{\"totalQueryableSamples\":6,\"samplesRead\":5";
+    let on = Server::with_features("promql-per-step-stats");
+    assert_eq!(ask(&on, "true").await, totals);
+    assert_eq!(ask(&Server::new(), "all").await, totals);
+}
+
+#[tokio::test]
+async fn a_header_says_whether_start_times_are_looked_at() {
+    let server = Server::new();
+    // Counted from anew at each sample.
+    let samples = [2, 1, 0].map(|n| (NOW_MS - n * 10_000, 5.0, NOW_MS - n * 10_000 - 5_000));
+    server.memory.add_with_starts(&[("__name__", "c_total")], &samples);
+    let ask = async |header: &str| {
+        let path = "/api/v1/query?query=resets(c_total%5B1m%5D)";
+        let request = Request::get(path).header("X-Prometheus-Use-Start-Timestamps", header);
+        server.send(request.body(Body::empty()).expect("a request")).await
+    };
+    for (header, resets) in [("true", 2), ("1", 2), ("false", 0), ("F", 0), ("", 0)] {
+        let (status, body) = ask(header).await;
+        assert!(status == 200 && body.contains(&format!(",\"{resets}\"]")), "{header}: {body}");
+    }
+    let (status, body) = ask("yes").await;
+    let error = r#"{"status":"error","errorType":"bad_data","error":"error parsing X-Prometheus-Use-Start-Timestamps header: strconv.ParseBool: parsing \"yes\": invalid syntax"}"#;
+    assert_eq!((status.as_u16(), body.as_str()), (400, error));
+}
+
+#[tokio::test]
 async fn what_fails_below_is_an_error_of_its_kind_and_the_next_query_works() {
     let server = Server::new();
     for (kind, status, word) in
@@ -396,6 +441,13 @@ async fn features_are_told_by_the_names_of_prometheus() {
         [r#""fill":false,"#, r#""rate":true,"#, r#""limitk":false,"#, r#""mad_over_time":false,"#, r#""</":true,"#]
     {
         assert!(body.contains(&part.replace('<', "\\u003c")), "{part}: {body}");
+    }
+    let names = "promql-unquoted-utf8-names,promql-per-step-stats";
+    for (server, is_on) in [(Server::new(), false), (Server::with_features(names), true)] {
+        let (_, body) = server.get("/api/v1/features").await;
+        for name in ["unquoted_utf8_names", "per_step_stats"] {
+            assert!(body.contains(&format!("\"{name}\":{is_on}")), "{name}: {body}");
+        }
     }
 }
 

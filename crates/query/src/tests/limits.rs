@@ -47,9 +47,9 @@ async fn a_query_that_storage_is_too_late_for_says_how_far_it_is_behind() {
     let server = Server::new();
     server.memory.caught_up.send_replace(false);
     server.memory.backlog.store(12_345, Ordering::Relaxed);
-    let error = "query timed out in storage catch-up: storage is 12345 records behind what was acknowledged before the query arrived";
-    server.refused(&format!("{SERIES}&timeout=5ms"), 503, "timeout", error).await;
-    server.refused("/query?name=up&timeout=1e-9", 503, "timeout", error).await;
+    let error = "query timed out in storage catch-up: storage is 12345 records behind what was acknowledged before the query arrived; it was given up after its limit of ";
+    server.refused(&format!("{SERIES}&timeout=5ms"), 503, "timeout", &format!("{error}5ms")).await;
+    server.refused("/query?name=up&timeout=1e-9", 503, "timeout", &format!("{error}0s")).await;
     assert_eq!(server.metric("weir_query_timeouts_total"), 2.0);
 }
 
@@ -79,7 +79,12 @@ async fn a_query_that_takes_too_long_is_told_and_stopped() {
     let (events, happened) = mpsc::sync_channel(2);
     server.memory.behave(Behaviour::UntilCancelled(events));
     let path = format!("{SERIES}&timeout=1s");
-    let mut query = pin!(server.refused(&path, 503, "timeout", "query timed out in expression evaluation"));
+    let mut query = pin!(server.refused(
+        &path,
+        503,
+        "timeout",
+        "query timed out in expression evaluation: it was given up after its limit of 1s"
+    ));
     // Nobody looks at the time before it has begun.
     assert!(is_pending(query.as_mut()).await);
     assert_eq!(happened.recv_timeout(LONG), Ok("begun"));
@@ -94,7 +99,14 @@ async fn the_timeout_of_the_server_cannot_be_raised() {
     let server = Server::with_arguments(&["--query-timeout", "20ms"]);
     let (events, _happened) = mpsc::sync_channel(2);
     server.memory.behave(Behaviour::UntilCancelled(events));
-    server.refused(&format!("{SERIES}&timeout=1h"), 503, "timeout", "query timed out in expression evaluation").await;
+    server
+        .refused(
+            &format!("{SERIES}&timeout=1h"),
+            503,
+            "timeout",
+            "query timed out in expression evaluation: it was given up after its limit of 20ms",
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -157,7 +169,8 @@ async fn samples_and_series_of_a_query_are_bounded() {
     let server = Server::with_arguments(&["--query-samples-max", "1"]);
     let (status, body) = server.get("/api/v1/query?query=up").await;
     assert_eq!(status, 422, "{body}");
-    assert!(body.contains(r#""errorType":"execution""#) && body.contains("too many samples"), "{body}");
+    let error = "query processing would load too many samples into memory in query execution: 2 at once, which is 1 more than the limit of 1";
+    assert!(body.contains(r#""errorType":"execution""#) && body.contains(error), "{body}");
 }
 
 #[tokio::test]

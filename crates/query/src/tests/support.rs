@@ -11,6 +11,7 @@ use model::{
     HistogramSample, Kind, Labels, LabelsRequest, Layout, Listing, Matcher, Metadata, MetricType, Positions,
     SelectRequest, Series, SeriesData, SeriesExemplars, SeriesSet, SeriesSource, SourceError, Span, Tally, TimeRange,
 };
+use promql::Features;
 use runtime::{Component, Shutdown, ShutdownTrigger};
 use storage::{Changes, ChangesRequest, Mark, Reader};
 use tokio::sync::watch;
@@ -70,8 +71,8 @@ struct Data(Columns);
 
 impl SeriesData for Data {
     fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        for (t, v) in self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t)) {
-            out.push(*t, *v);
+        for at in (0..self.0.len()).filter(|at| range.contains(self.0.t[*at])) {
+            out.push_with_start(self.0.t[at], self.0.v[at], self.0.start(at));
         }
         out.histograms.extend(self.0.histograms.iter().filter(|h| range.contains(h.t)).cloned());
         Ok(())
@@ -118,6 +119,13 @@ impl Memory {
 
     pub(super) fn add(&self, labels: &[(&str, &str)], samples: &[(i64, f64)]) {
         let columns = Columns::floats(samples.iter().map(|s| s.0).collect(), samples.iter().map(|s| s.1).collect());
+        self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
+    }
+
+    /// Adds a series whose samples say when their counting began.
+    pub(super) fn add_with_starts(&self, labels: &[(&str, &str)], samples: &[(i64, f64, i64)]) {
+        let mut columns = Columns::default();
+        samples.iter().for_each(|(t, v, start)| columns.push_with_start(*t, *v, *start));
         self.series.lock().expect("no test panics here").push((Labels::new(labels).expect("labels"), columns));
     }
 
@@ -331,22 +339,27 @@ impl Server {
     }
 
     pub(super) fn with_memory(words: &[&str], memory: model::Budget) -> Self {
-        Self::start(words, memory, FrontDoor::default(), About::default())
+        Self::start(words, memory, FrontDoor::default(), About::default(), Features::default())
+    }
+
+    pub(super) fn with_features(names: &str) -> Self {
+        let features = Features::from_names(names).expect("known");
+        Self::start(&[], model::Budget::default(), FrontDoor::default(), About::default(), features)
     }
 
     /// In front of another component.
     pub(super) fn with_front_door(front_door: FrontDoor) -> Self {
-        Self::start(&[], model::Budget::default(), front_door, About::default())
+        Self::start(&[], model::Budget::default(), front_door, About::default(), Features::default())
     }
 
     /// In a process of which this is known.
     pub(super) fn with_about(about: About) -> Self {
-        Self::start(&[], model::Budget::default(), FrontDoor::default(), about)
+        Self::start(&[], model::Budget::default(), FrontDoor::default(), about, Features::default())
     }
 
-    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor, about: About) -> Self {
+    fn start(words: &[&str], memory: model::Budget, front_door: FrontDoor, about: About, features: Features) -> Self {
         let words = [&["query", "--query-threads", "2"], words].concat();
-        let args = Args { memory, ..<Command as clap::Parser>::parse_from(words).args };
+        let args = Args { memory, features, ..<Command as clap::Parser>::parse_from(words).args };
         let memory = Arc::new(Memory::new());
         let registry = prometheus::Registry::new();
         let (trigger, shutdown) = Shutdown::new();

@@ -240,6 +240,12 @@ impl FanOut {
     }
 }
 
+/// The error of a selector that finds so many series among all nodes.
+fn too_many(max: usize, found: u64) -> SourceError {
+    let message = format!("the selector finds more than {max} series: {found} at the least");
+    SourceError { kind: Kind::Invalid, message }
+}
+
 impl SeriesSource for FanOut {
     fn select(&self, request: &SelectRequest) -> Result<SeriesSet, SourceError> {
         Ok(self.select_marked(request)?.0)
@@ -317,8 +323,7 @@ impl Reader for FanOut {
         }
         gathered.answers.iter().filter_map(|(_, answer)| answer.cardinality.range).for_each(|range| all.widen(range));
         if tally.series > request.series_max as u64 {
-            let message = format!("the selector finds more than {} series", request.series_max);
-            return Err(SourceError { kind: Kind::Invalid, message });
+            return Err(too_many(request.series_max, tally.series));
         }
         all.tallies.insert(0, tally);
         Ok(all)
@@ -340,8 +345,7 @@ impl Reader for FanOut {
         let mark = if self.marks_reads() { self.mark(&gathered) } else { None };
         let series = merge::series(gathered.answers.into_iter().map(|(_, answer)| answer.series).collect());
         if series.len() > request.series_max {
-            let message = format!("the selector finds more than {} series", request.series_max);
-            return Err(SourceError { kind: Kind::Invalid, message });
+            return Err(too_many(request.series_max, series.len() as u64));
         }
         Ok((SeriesSet { series, warnings: gathered.warnings, resolution_ms }, mark))
     }

@@ -156,7 +156,7 @@ fn counts<R: Reader + ?Sized>(reader: &R, all: &Samples) {
     let few = CardinalityRequest { series_max: 60, ..ask(vec![]) };
     let error = reader.cardinality(&few).expect_err("too many");
     assert_eq!(error.kind, Kind::Invalid);
-    assert!(error.message.ends_with("the selector finds more than 60 series"), "{error}");
+    assert!(error.message.contains("the selector finds more than 60 series: 61 at the least"), "{error}");
 }
 
 /// How many series have a newest sample, which indexes know wherever the storage is.
@@ -231,7 +231,7 @@ async fn refuses<R: Reader + ?Sized>(reader: &Arc<R>) {
         few.series_max = 10;
         let error = reader.select(&few).expect_err("too many");
         assert_eq!(error.kind, Kind::Invalid);
-        assert!(error.message.ends_with("the selector finds more than 10 series"), "{error}");
+        assert!(error.message.contains("the selector finds more than 10 series: "), "{error}");
         let mut enough = all();
         enough.series_max = 61;
         assert_eq!(reader.select(&enough).expect("selects").series.len(), 61);

@@ -56,6 +56,8 @@ pub(super) struct Parts {
 struct Assembly<P> {
     series: Vec<(Labels, Vec<P>)>,
     series_max: usize,
+    /// Series beyond that.
+    over: usize,
     /// How many series there were before this source: those are looked for, and none of a source itself, which has each once.
     before: usize,
     /// Behind the series that was found last. Blocks have them in the same order, and mostly the same ones, so the next of one is the next here too.
@@ -66,7 +68,7 @@ struct Assembly<P> {
 
 impl<P> Assembly<P> {
     fn new(series_max: usize) -> Self {
-        Assembly { series: Vec::new(), series_max, before: 0, next: 0, known: None }
+        Assembly { series: Vec::new(), series_max, over: 0, before: 0, next: 0, known: None }
     }
 
     fn begin_source(&mut self) {
@@ -79,15 +81,22 @@ impl<P> Assembly<P> {
     }
 
     /// Adds parts of a series, newer than all of it that are there.
-    fn add(&mut self, labels: Labels, parts: impl IntoIterator<Item = P>) -> Result<(), Error> {
+    fn add(&mut self, labels: Labels, parts: impl IntoIterator<Item = P>) {
         match self.find(&labels) {
             Some(at) => {
                 self.series[at].1.extend(parts);
                 self.next = at + 1;
             }
+            // What there is no room for is only counted.
+            None if self.series.len() >= self.series_max => self.over += 1,
             None => self.series.push((labels, parts.into_iter().collect())),
         }
-        if self.series.len() > self.series_max { Err(too_many(self.series_max)) } else { Ok(()) }
+    }
+
+    /// Whether there was room for all so far.
+    fn check(&self) -> Result<(), Error> {
+        let found = (self.series.len() + self.over) as u64;
+        if self.over > 0 { Err(too_many(self.series_max, found)) } else { Ok(()) }
     }
 
     fn find(&mut self, labels: &Labels) -> Option<usize> {
@@ -190,7 +199,7 @@ impl Db {
                 let own = one.labels.canonical().len() + one.current.as_ref().map_or(0, Snapshot::heap_bytes);
                 held.grow(SERIES_BYTES + size_of::<Found>() + own)?;
                 found.push(one);
-                if found.len() > request.series_max { Err(too_many(request.series_max)) } else { Ok(()) }
+                Ok(found.len() <= request.series_max)
             })?;
             Ok(found)
         })?;
@@ -202,14 +211,16 @@ impl Db {
             assembly.begin_source();
             for (labels, piece) in unless_damaged(pieces)?.into_iter().flatten() {
                 held.grow(SERIES_BYTES)?;
-                assembly.add(labels, [Part::Block(piece)])?;
+                assembly.add(labels, [Part::Block(piece)]);
             }
+            assembly.check()?;
         }
         assembly.begin_source();
         for Found { labels, frozen, current } in in_head {
             let frozen = frozen.map(|(generation, id)| Part::Frozen(generation, id));
-            assembly.add(labels, frozen.into_iter().chain(current.map(Part::Head)))?;
+            assembly.add(labels, frozen.into_iter().chain(current.map(Part::Head)));
         }
+        assembly.check()?;
         Ok((view, assembly.series, held))
     }
 }
@@ -307,7 +318,7 @@ mod tests {
                     let parts = [source, source + 100];
                     let parts = &parts[..random.usize(1..=2)];
                     expect.entry(labels.clone()).or_default().extend(parts);
-                    assembly.add(labels, parts.iter().copied()).expect("no bound");
+                    assembly.add(labels, parts.iter().copied());
                 }
             }
             assert_eq!(assembly.series.len(), expect.len(), "{seed}");
@@ -321,9 +332,10 @@ mod tests {
         for source in 0..2 {
             assembly.begin_source();
             for n in ["a", "b"] {
-                assembly.add(Labels::new(&[("n", n)]).expect("valid"), [source]).expect("two");
+                assembly.add(Labels::new(&[("n", n)]).expect("valid"), [source]);
             }
         }
-        assembly.add(Labels::new(&[("n", "c")]).expect("valid"), [2]).expect_err("a third one");
+        assembly.add(Labels::new(&[("n", "c")]).expect("valid"), [2]);
+        assert!(assembly.check().expect_err("a third one").to_string().contains("more than 2 series: 3 at the least"));
     }
 }

@@ -9,12 +9,19 @@ mod draw;
 mod mutate;
 #[path = "differential/samples.rs"]
 mod samples;
+#[path = "differential/starts.rs"]
+mod starts;
+#[path = "differential/stats.rs"]
+mod stats;
 #[path = "differential/syntax.rs"]
 mod syntax;
+#[path = "differential/tolerance.rs"]
+mod tolerance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use promql::ast::{AggregateOp, Expr, Node};
 use serde_json::Value;
 
 use crate::prometheus::{Prometheus, prometheus};
@@ -22,33 +29,11 @@ use crate::support::{encode_form, program};
 use crate::weir::{Launch, Weir};
 use draw::{Draw, Tree};
 
-/// Queries that are asked where nothing else is said.
-const QUERIES: u64 = 600;
-/// Of sums over several series the order is free.
-const SUMMED: [&str; 14] = [
-    "sum",
-    "avg",
-    "stddev",
-    "stdvar",
-    "sqrt",
-    "^",
-    "deriv",
-    "predict",
-    "smoothing",
-    "rate",
-    "increase",
-    "delta",
-    "%",
-    "deg",
-];
-/// How much such numbers may differ.
-const TOLERANCE: f64 = 1e-12;
-/// Of functions like these the last bits are, of which more is left where differences are taken.
-const TRANSCENDENTAL: [&str; 4] = ["exp", "ln", "quantile", "fraction"];
-const TOLERANCE_OF_THESE: f64 = 1e-9;
-/// The same of variances over series, in which the differences of large numbers are what is left.
-const TOLERANCE_OF_VARIANCE: f64 = 1e-4;
-const FEATURES: &str = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers";
+/// Queries that are asked where nothing else is said: a minute of them.
+const QUERIES: u64 = 10_000;
+/// Queries whose texts and trees are compared.
+const TEXTS_DRAWN: u64 = 600;
+const FEATURES: &str = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers,promql-per-step-stats";
 
 /// When a query is asked.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +41,21 @@ struct When {
     start_ms: i64,
     /// Nothing for an instant query.
     range: Option<(i64, i64)>,
+}
+
+impl When {
+    /// The path and the parameters of a query.
+    fn form(self, query: &str) -> (&'static str, Vec<(&'static str, String)>) {
+        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
+        match self.range {
+            None => ("/api/v1/query", vec![("query", query.to_owned()), ("time", seconds(self.start_ms))]),
+            Some((end_ms, step_ms)) => {
+                let times = [("start", self.start_ms), ("end", end_ms), ("step", step_ms)];
+                let times = times.map(|(name, ms)| (name, seconds(ms)));
+                ("/api/v1/query_range", [("query", query.to_owned())].into_iter().chain(times).collect())
+            }
+        }
+    }
 }
 
 /// What the environment asks for: the seed, and how many.
@@ -71,23 +71,7 @@ async fn drawn_queries_are_answered_as_by_a_real_prometheus() {
     let (seed, queries) = asked(QUERIES);
     let dir = tempfile::tempdir().expect("directory");
     let both = Both::start(dir.path(), &bin, seed).await;
-    let mut differences = Vec::new();
-    let mut draw = Draw::new(seed);
-    let (mut answered, mut full) = (0, 0);
-    for _ in 0..queries {
-        let (tree, when) = (draw.query(), draw.when());
-        let (difference, size) = both.differ(&tree.to_string(), when).await;
-        answered += usize::from(size.is_some());
-        full += usize::from(size.is_some_and(|size| size > 0));
-        if let Some(difference) = difference {
-            let (smallest, difference) = both.shrink(tree, when, difference).await;
-            differences.push(format!("{smallest}  {when:?}\n    {difference}"));
-        }
-    }
-    println!("seed {seed}: of {queries} queries {answered} were answered, {full} of them with series");
-    assert!(differences.is_empty(), "{} of {queries} differ:\n{}", differences.len(), differences.join("\n"));
-    // Else the grammar draws what nobody would ask.
-    assert!(full * 2 > queries as usize, "{full} of {queries} have series");
+    println!("{}", both.answer_the_same(&mut Draw::new(seed), (seed, queries)).await);
 }
 
 #[tokio::test]
@@ -95,7 +79,7 @@ async fn texts_and_trees_are_those_of_a_real_prometheus() {
     let test = "texts_and_trees_are_those_of_a_real_prometheus";
     let (Some(bin), Some(suite)) = (program(test, "PROMETHEUS_BIN"), program(test, "PROMQL_SUITE")) else { return };
     let mut draw = Draw::new(1);
-    let mut texts: Vec<String> = (0..QUERIES).map(|_| draw.query().to_string()).collect();
+    let mut texts: Vec<String> = (0..TEXTS_DRAWN).map(|_| draw.query().to_string()).collect();
     // Long ones, which go into several lines.
     let long = |pair: &[String]| format!("-({}) + on (job) group_left () sum by (job) ({})", pair[0], pair[1]);
     texts.extend(texts.chunks_exact(2).map(long).collect::<Vec<_>>());
@@ -194,16 +178,40 @@ struct Both {
 
 impl Both {
     async fn start(dir: &Path, bin: &Path, seed: u64) -> Both {
+        Both::with(dir, bin, seed, FEATURES).await
+    }
+
+    async fn with(dir: &Path, bin: &Path, seed: u64, features: &str) -> Both {
         let (ours, blocks) = (dir.join("weir"), dir.join("blocks"));
         samples::write(&ours.join("storage"), seed);
         let export = ["tsdb", "export-prometheus", "--block-span", "24h", "--out"];
         let mut command = std::process::Command::new(crate::support::weir_bin());
         crate::support::run(command.args(export).arg(&blocks).arg("--data").arg(&ours));
-        let flags = [format!("--enable-feature={FEATURES}")];
+        let flags = [format!("--enable-feature={features}")];
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let theirs = prometheus(bin, dir, &blocks, "global: {}\n", &flags).await;
-        let weir = Launch::new(&ours).args(&["--retention", "off", "--enable-feature", FEATURES]).start().await;
+        let weir = Launch::new(&ours).args(&["--retention", "off", "--enable-feature", features]).start().await;
         Both { weir, theirs }
+    }
+
+    /// Asks both what is drawn; says how much that was.
+    async fn answer_the_same(&self, draw: &mut Draw, (seed, queries): (u64, u64)) -> String {
+        let mut differences = Vec::new();
+        let (mut answered, mut full) = (0, 0);
+        for _ in 0..queries {
+            let (tree, when) = (draw.query(), draw.when());
+            let (difference, size) = self.differ(&tree.to_string(), when).await;
+            answered += usize::from(size.is_some());
+            full += usize::from(size.is_some_and(|size| size > 0));
+            if let Some(difference) = difference {
+                let (smallest, difference) = self.shrink(tree, when, difference).await;
+                differences.push(format!("{smallest}  {when:?}\n    {difference}"));
+            }
+        }
+        assert!(differences.is_empty(), "{} of {queries} differ:\n{}", differences.len(), differences.join("\n"));
+        // Else the grammar draws what nobody would ask.
+        assert!(full * 2 > queries as usize, "{full} of {queries} have series");
+        format!("seed {seed}: of {queries} queries {answered} were answered, {full} of them with series")
     }
 
     /// What both answer, with their status.
@@ -220,15 +228,7 @@ impl Both {
 
     /// What differs between the answers, and how many series there are, if both are answers.
     async fn differ(&self, query: &str, when: When) -> (Option<String>, Option<usize>) {
-        let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);
-        let (path, form) = match when.range {
-            None => ("/api/v1/query", vec![("query", query.to_owned()), ("time", seconds(when.start_ms))]),
-            Some((end_ms, step_ms)) => {
-                let times = [("start", when.start_ms), ("end", end_ms), ("step", step_ms)];
-                let times = times.map(|(name, ms)| (name, seconds(ms)));
-                ("/api/v1/query_range", [("query", query.to_owned())].into_iter().chain(times).collect())
-            }
-        };
+        let (path, form) = when.form(query);
         let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let (ours, theirs) = self.ask(path, &form).await;
         if ours.0 != theirs.0 {
@@ -238,34 +238,30 @@ impl Both {
             );
         }
         if ours.0 != 200 {
-            return (None, None);
+            let [ours, theirs] = [&ours, &theirs].map(|answer| answer.1["error"].as_str().unwrap_or("").to_owned());
+            let differs = !says_the_same(&ours, &theirs);
+            return (differs.then(|| format!("error {ours}\n    instead of {theirs}")), None);
         }
         for kind in ["warnings", "infos"] {
             let told = |answer: &Value| {
                 let texts = answer[kind].as_array().into_iter().flatten();
-                // How many samples had to be mended it counts otherwise (docs/promql.md).
-                let uncounted = |text: String| text.split(", over ").next().unwrap_or("").to_owned();
-                texts.map(|text| uncounted(text.to_string())).collect::<BTreeSet<String>>()
+                texts.map(Value::to_string).collect::<BTreeSet<String>>()
             };
-            let (mut ours, theirs) = (told(&ours.1), told(&theirs.1));
-            // Of operands that do not go together it tells one pair a step.
-            ours.retain(|text| !text.contains("for binary operator") || theirs.is_empty() || theirs.contains(text));
+            let (ours, theirs) = (told(&ours.1), told(&theirs.1));
             // It tells ten at most.
             if ours != theirs && theirs.len() < 10 {
                 return (Some(format!("{kind} {ours:?} instead of {theirs:?}")), None);
             }
         }
-        let has = |names: &[&str]| names.iter().any(|name| query.contains(name));
-        let tolerance = match () {
-            () if has(&["stddev", "stdvar"]) => TOLERANCE_OF_VARIANCE,
-            () if has(&TRANSCENDENTAL) => TOLERANCE_OF_THESE,
-            // What of a bucket is left when it is trimmed is by a logarithm.
-            () if has(&SUMMED) || has(&["</", ">/"]) => TOLERANCE,
-            () => 0.0,
-        };
+        let expr = promql::parse(query, &promql::Features::all()).expect("both have taken it");
+        let tolerance = tolerance::of(&expr);
         let (ours, theirs) = (&ours.1["data"], &theirs.1["data"]);
         let size = theirs["result"].as_array().map_or(0, Vec::len);
-        (compare(ours, theirs, tolerance), Some(size))
+        let ordered = when.range.is_none() && is_ordered(&expr);
+        (
+            compare(ours, theirs, tolerance).or_else(|| ordered.then(|| compare_order(ours, theirs)).flatten()),
+            Some(size),
+        )
     }
 
     /// The smallest part of a query of which the answers differ.
@@ -291,6 +287,37 @@ async fn shrink<T>(
         }
         return (smallest, difference);
     }
+}
+
+/// Whether two errors say the same. Which two of several series are named is free: their order is.
+fn says_the_same(ours: &str, theirs: &str) -> bool {
+    const NAMED: [&str; 3] = [
+        "found duplicate series for the match group",
+        "multiple matches for labels",
+        "found duplicate series for info metric",
+    ];
+    let before = |text: &str| NAMED.iter().find(|named| text.contains(*named)).copied();
+    ours == theirs || (before(ours).is_some() && before(ours) == before(theirs))
+}
+
+/// Whether the order of an answer means something.
+fn is_ordered(expr: &Expr) -> bool {
+    match &expr.node {
+        Node::Paren(inner) => is_ordered(inner),
+        Node::Call(call) => call.function.name.starts_with("sort"),
+        Node::Aggregate(aggregate) => matches!(aggregate.op, AggregateOp::TopK | AggregateOp::BottomK),
+        _ => false,
+    }
+}
+
+/// Compares the values in their order; equal ones have none among them.
+fn compare_order(ours: &Value, theirs: &Value) -> Option<String> {
+    let values = |data: &Value| -> Vec<Value> {
+        data["result"].as_array().into_iter().flatten().map(|one| one["value"][1].clone()).collect()
+    };
+    let (ours, theirs) = (values(ours), values(theirs));
+    let is_same = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| same(a, b, tolerance::RELATIVE));
+    (!is_same).then(|| format!("order {ours:?} instead of {theirs:?}"))
 }
 
 fn compare(ours: &Value, theirs: &Value, tolerance: f64) -> Option<String> {
@@ -333,4 +360,31 @@ fn same(a: &Value, b: &Value, tolerance: f64) -> bool {
         }
         _ => a == b,
     }
+}
+
+#[tokio::test]
+async fn what_differs_is_cut_down_to_its_smallest_part() {
+    // Any one may go; what is left differs while it has both of these.
+    let smaller = |all: &Vec<u8>| {
+        let without = |at| all.iter().enumerate().filter(|(own, _)| *own != at).map(|(_, one)| *one).collect();
+        (0..all.len()).map(without).collect()
+    };
+    let differ = async |all: &Vec<u8>| (all.contains(&3) && all.contains(&7)).then(|| format!("{} left", all.len()));
+    let found = shrink((0..10).collect(), "all".to_owned(), smaller, differ).await;
+    assert_eq!(found, (vec![3, 7], "2 left".to_owned()));
+    // Of a query, to a part of it, with its own parts cut as well.
+    let mut draw = Draw::new(1);
+    let mut cut = 0;
+    for _ in 0..200 {
+        let tree = draw.query();
+        let whole = tree.to_string();
+        let differ = async |tree: &Tree| tree.to_string().contains("job").then(|| "job".to_owned());
+        let (smallest, _) = shrink(tree, String::new(), Tree::smaller, differ).await;
+        let text = smallest.to_string();
+        assert!(text == whole || text.contains("job"), "{text} of {whole}");
+        let all_without = smallest.smaller().iter().all(|smaller| !smaller.to_string().contains("job"));
+        assert!(all_without, "{text} could be smaller");
+        cut += usize::from(text.len() < whole.len());
+    }
+    assert!(cut > 20, "{cut} were cut");
 }

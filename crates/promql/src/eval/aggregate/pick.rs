@@ -20,12 +20,11 @@ pub(super) fn k(
     span: Span,
 ) -> Result<Matrix, EvalError> {
     let (low, high) = super::bounds(param);
-    let nan = param.iter().any(|v| v.is_nan());
-    if high < 1.0 && !(nan && param.len() == 1) {
-        return Ok(Matrix::new(context, matrix.steps()));
-    }
-    if nan {
+    if param.iter().any(|v| v.is_nan()) {
         return Err(EvalError::Execution("Parameter value is NaN".to_owned()));
+    }
+    if high < 1.0 {
+        return Ok(Matrix::new(context, matrix.steps()));
     }
     for v in [low, high] {
         if v <= i64::MIN as f64 || v >= i64::MAX as f64 {
@@ -34,27 +33,33 @@ pub(super) fn k(
     }
     let mut kept = vec![false; matrix.len() * matrix.steps()];
     let mut order = Vec::new();
-    let mut candidates: Vec<(f64, usize)> = Vec::new();
+    let mut picked = Best { places: Vec::new(), largest: op == AggregateOp::TopK };
     for rows in members {
         context.check_cancelled()?;
         for (step, k) in param.iter().enumerate() {
             let k = (*k as i64).clamp(0, matrix.len() as i64) as usize;
-            candidates.clear();
-            candidates.extend(rows.iter().map(|row| (matrix.row(*row)[step], *row)).filter(|(v, _)| is_present(*v)));
+            picked.places.clear();
+            let candidates = rows.iter().map(|row| (matrix.row(*row)[step], *row)).filter(|(v, _)| is_present(*v));
             if op == AggregateOp::LimitK {
-                candidates.truncate(k);
-            } else {
-                let all = candidates.len();
-                candidates.retain(|(v, _)| !is_histogram(*v));
-                if candidates.len() < all && k > 0 {
+                picked.places.extend(candidates.take(k));
+            } else if k > 0 {
+                let mut has_histogram = false;
+                for (v, row) in candidates {
+                    if is_histogram(v) {
+                        has_histogram = true;
+                    } else {
+                        picked.offer((v, row), k);
+                    }
+                }
+                if has_histogram {
                     context.notes.inform(ignored_in(op.as_str()), span);
                 }
-                best(&mut candidates, k, op == AggregateOp::TopK);
+                picked.sort();
             }
-            for (_, row) in &candidates {
+            for (_, row) in &picked.places {
                 kept[row * matrix.steps() + step] = true;
             }
-            order.extend(candidates.iter().map(|(_, row)| *row));
+            order.extend(picked.places.iter().map(|(_, row)| *row));
         }
     }
     if matrix.steps() > 1 {
@@ -63,20 +68,69 @@ pub(super) fn k(
     keep(context, matrix, &order, &kept)
 }
 
-/// Keeps the `k` largest or smallest, best first; NaN is worse than everything.
-fn best(candidates: &mut Vec<(f64, usize)>, k: usize, largest: bool) {
-    let compare = |a: &(f64, usize), b: &(f64, usize)| {
-        let (first, second) = if largest { (b.0, a.0) } else { (a.0, b.0) };
-        let by_value = first.partial_cmp(&second).unwrap_or_else(|| a.0.is_nan().cmp(&b.0.is_nan()));
-        by_value.then(a.1.cmp(&b.1))
-    };
-    if k == 0 {
-        candidates.clear();
-    } else if candidates.len() > k {
-        candidates.select_nth_unstable_by(k - 1, compare);
-        candidates.truncate(k);
+/// The largest or smallest so far, as a heap with the worst of them first; NaN is worse than everything. It moves as that of Prometheus does, so that of equals the
+/// same ones are left.
+struct Best {
+    places: Vec<(f64, usize)>,
+    largest: bool,
+}
+
+impl Best {
+    /// Whether a value is better than another.
+    fn is_better(&self, v: f64, than: f64) -> bool {
+        let is_better = if self.largest { v > than } else { v < than };
+        is_better || (than.is_nan() && !v.is_nan())
     }
-    candidates.sort_unstable_by(|a, b| -> Ordering { compare(a, b) });
+
+    /// Whether one belongs above another in the heap.
+    fn is_worse(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.places[a].0, self.places[b].0);
+        a.is_nan() || if self.largest { a < b } else { a > b }
+    }
+
+    /// Takes one in if there are less than `k`, which is not zero, or it is better than the worst.
+    fn offer(&mut self, one: (f64, usize), k: usize) {
+        if self.places.len() < k {
+            self.places.push(one);
+            self.up(self.places.len() - 1);
+        } else if self.is_better(one.0, self.places[0].0) {
+            self.places[0] = one;
+            self.down(0);
+        }
+    }
+
+    fn up(&mut self, mut at: usize) {
+        while at > 0 && self.is_worse(at, (at - 1) / 2) {
+            self.places.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    }
+
+    fn down(&mut self, mut at: usize) {
+        loop {
+            let mut below = 2 * at + 1;
+            if below >= self.places.len() {
+                return;
+            }
+            if below + 1 < self.places.len() && self.is_worse(below + 1, below) {
+                below += 1;
+            }
+            if !self.is_worse(below, at) {
+                return;
+            }
+            self.places.swap(at, below);
+            at = below;
+        }
+    }
+
+    /// Brings the best to the front; it is no heap then.
+    fn sort(&mut self) {
+        let largest = self.largest;
+        self.places.sort_by(|a, b| -> Ordering {
+            let (first, second) = if largest { (b.0, a.0) } else { (a.0, b.0) };
+            first.partial_cmp(&second).unwrap_or_else(|| a.0.is_nan().cmp(&b.0.is_nan()))
+        });
+    }
 }
 
 /// `limit_ratio`: about that share of the series, always the same ones; a negative ratio keeps the others.

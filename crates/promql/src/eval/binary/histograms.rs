@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::ResetHint;
 
+use super::told::{Note, Told};
 use super::{element, is_comparison};
 use crate::FloatHistogram;
 use crate::ast::{BinaryOp, Span};
@@ -26,13 +27,18 @@ pub(super) fn with_numbers(
     mut matrix: Matrix,
     (numbers, swapped): (&[f64], bool),
 ) -> Result<Matrix, EvalError> {
+    let mut told = Told::default();
     for row in 0..matrix.len() {
         context.check_cancelled()?;
         for (step, number) in numbers.iter().enumerate() {
             let Some(value) = matrix.cell(row, step) else { continue };
             let number = Cell::Float(*number);
             let (left, right) = if swapped { (&number, &value) } else { (&value, &number) };
-            let result = of(context, join, span, left, right).unwrap_or(None);
+            let mut noted = None;
+            let result = of(join, left, right, &mut |note| noted = Some(note)).unwrap_or(None);
+            if let Some(note) = noted {
+                told.tell(step, row, note, |other| matrix.labels(other) <= matrix.labels(row));
+            }
             let result = match result {
                 // A comparison lets the value of the vector through, on whichever side it stands.
                 Some(_) if is_comparison(join.op) && !join.return_bool => Some(value),
@@ -41,6 +47,7 @@ pub(super) fn with_numbers(
             matrix.set(row, step, result.unwrap_or(Cell::Float(ABSENT)))?;
         }
     }
+    told.finish(context, span);
     Ok(matrix)
 }
 
@@ -50,11 +57,10 @@ pub(super) struct Mismatched;
 
 /// The operator on two elements of vectors: nothing where a comparison does not hold.
 pub(super) fn of(
-    context: &Context,
     join: &Join,
-    span: Span,
     left: &Cell,
     right: &Cell,
+    tell: &mut dyn FnMut(Note),
 ) -> Result<Option<Cell>, Mismatched> {
     let kind = |cell: &Cell| if matches!(cell, Cell::Float(_)) { "float" } else { "histogram" };
     let new = |change: &dyn Fn(&mut FloatHistogram), of: &Arc<FloatHistogram>| {
@@ -85,20 +91,19 @@ pub(super) fn of(
             });
         }
         (Cell::Histogram(a), op @ (BinaryOp::Add | BinaryOp::Sub), Cell::Histogram(b)) => {
-            return joined(context, op, span, a, b);
+            return joined(op, a, b, tell);
         }
         _ => {}
     }
-    context.notes.inform(notes::mismatched_kinds(kind(left), join.op.as_str(), kind(right)), span);
+    tell(Note::Info(notes::mismatched_kinds(kind(left), join.op.as_str(), kind(right))));
     Err(Mismatched)
 }
 
 fn joined(
-    context: &Context,
     op: BinaryOp,
-    span: Span,
     a: &FloatHistogram,
     b: &FloatHistogram,
+    tell: &mut dyn FnMut(Note),
 ) -> Result<Option<Cell>, Mismatched> {
     let mut histogram = a.clone();
     let (operation, done) = match op {
@@ -108,7 +113,7 @@ fn joined(
     let Noted { collision, reconciled } = match done {
         Ok(noted) => noted,
         Err(Incompatible) => {
-            context.notes.warn(notes::mismatched_layouts(op.as_str()), span);
+            tell(Note::Warning(notes::mismatched_layouts(op.as_str())));
             return Err(Mismatched);
         }
     };
@@ -117,11 +122,11 @@ fn joined(
     }
     if collision {
         // As in Prometheus, which takes the warning for a failure.
-        context.notes.warn(notes::collision(operation), span);
+        tell(Note::Warning(notes::collision(operation)));
         return Err(Mismatched);
     }
     if reconciled {
-        context.notes.inform(notes::reconciled(operation), span);
+        tell(Note::Info(notes::reconciled(operation)));
     }
     histogram.compact();
     Ok(Some(Cell::Histogram(Arc::new(histogram))))

@@ -1,14 +1,15 @@
 //! Arithmetic and comparison between vectors. The series of both sides are put into groups by the key of their matching
 //! labels. In a group the *one* side may have one value a step; the *many* side is what the result is labelled after.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use model::Labels;
 
+use super::told::Told;
 use super::{changes_metric, element, histograms};
 use crate::ast::{Cardinality, Span};
-use crate::eval::labels::{Key, Numbering, is_metadata};
+use crate::eval::labels::{Key, Numbering, is_metadata, shown};
 use crate::eval::matrix::{ABSENT, Cell, Matrix, is_present};
 use crate::eval::plan::Join;
 use crate::eval::{Context, EvalError};
@@ -48,14 +49,18 @@ pub(super) fn eval(
         key: &key,
         swapped,
         f: element(join.op, join.return_bool),
-        span,
         mixed: left.has_histograms() || right.has_histograms() || histograms::trims(join.op),
         asked: OnceCell::new(),
+        told: RefCell::default(),
     };
     let mut out = Matrix::new(context, left.steps());
     for group in &groups {
-        matching.group(group, &mut out)?;
+        if let Err(error) = matching.group(group, &mut out) {
+            // Prometheus looks for series of the one side that are there twice first, in all groups.
+            return Err(groups.iter().find_map(|group| matching.ones(group).err()).unwrap_or(error));
+        }
     }
+    matching.told.into_inner().finish(context, span);
     out.merge_same_labels(context)
 }
 
@@ -74,11 +79,11 @@ struct Matching<'a> {
     key: &'a Key,
     swapped: bool,
     f: fn(f64, f64) -> f64,
-    span: Span,
     /// Whether some values are histograms.
     mixed: bool,
     /// At which steps anything can match at all; worked out when it is asked for.
     asked: OnceCell<Vec<bool>>,
+    told: RefCell<Told>,
 }
 
 impl Matching<'_> {
@@ -109,9 +114,11 @@ impl Matching<'_> {
                 let row = self.row(&mut rows, (NONE, ones[step]), out)?;
                 if !self.mixed {
                     self.set(out, row, step, (fill, self.one.row(ones[step])[step]));
-                } else if let Some(Some(value)) =
-                    self.of_mixed(Some(Cell::Float(fill)), self.one.cell(ones[step], step))
-                {
+                } else if let Some(Some(value)) = self.of_mixed(
+                    Some(Cell::Float(fill)),
+                    self.one.cell(ones[step], step),
+                    (step, self.many.len() + ones[step]),
+                ) {
                     out.set(row, step, value)?;
                 }
             }
@@ -147,7 +154,7 @@ impl Matching<'_> {
                     let one = ones[step];
                     let other = if one == NONE { fill_one.map(Cell::Float) } else { self.one.cell(one, step) };
                     // What does not go together has not met.
-                    let Some(value) = self.of_mixed(self.many.cell(many, step), other) else { continue };
+                    let Some(value) = self.of_mixed(self.many.cell(many, step), other, (step, many)) else { continue };
                     Some(value)
                 }
             };
@@ -178,11 +185,25 @@ impl Matching<'_> {
         out.row_mut(row)[step] = if self.swapped { (self.f)(one, many) } else { (self.f)(many, one) };
     }
 
-    /// The operator on values of which some may be histograms; `None` where they do not go together.
-    fn of_mixed(&self, many: Option<Cell>, one: Option<Cell>) -> Option<Option<Cell>> {
+    /// The place of a pair in the order of Prometheus: series of the many side by their labels, then those of the one side that something stands for.
+    fn place(&self, pair: usize) -> (bool, &Labels) {
+        match pair.checked_sub(self.many.len()) {
+            None => (false, self.many.labels(pair)),
+            Some(one) => (true, self.one.labels(one)),
+        }
+    }
+
+    /// The operator on values of which some may be histograms; `None` where they do not go together. `at` is the step and the place among the pairs of it.
+    fn of_mixed(&self, many: Option<Cell>, one: Option<Cell>, at: (usize, usize)) -> Option<Option<Cell>> {
         let (many, one) = (many?, one?);
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        histograms::of(self.context, self.join, self.span, &left, &right).ok()
+        let mut noted = None;
+        let value = histograms::of(self.join, &left, &right, &mut |note| noted = Some(note)).ok();
+        if let Some(note) = noted {
+            let (step, pair) = at;
+            self.told.borrow_mut().tell(step, pair, note, |other| self.place(other) <= self.place(pair));
+        }
+        value
     }
 
     /// The series of the result for a pair; labels are worked out when it first meets.
@@ -279,7 +300,7 @@ impl Matching<'_> {
 
     fn duplicate(&self, a: usize, b: usize) -> EvalError {
         let group = self.match_labels(self.one.labels(a));
-        let (mut a, mut b) = (braces(self.one.labels(a)), braces(self.one.labels(b)));
+        let (mut a, mut b) = (shown(self.one.labels(a)), shown(self.one.labels(b)));
         if a > b {
             std::mem::swap(&mut a, &mut b);
         }
@@ -289,10 +310,4 @@ impl Matching<'_> {
              many-to-many matching not allowed: matching labels must be unique on one side"
         ))
     }
-}
-
-/// All labels within braces, the name of the metric among them, as Prometheus lists series in this error.
-fn braces(labels: &Labels) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    format!("{{{}}}", pairs.join(", "))
 }

@@ -1,6 +1,8 @@
 //! Quantiles and fractions of histograms: of native ones, and of classic ones, which are series that differ in `le` alone, each with the count of observations
 //! up to it. Series are grouped and their bounds sorted once; a step only collects the counts.
 
+use std::collections::BTreeMap;
+
 use model::{LabelsRef, METRIC_NAME};
 
 use crate::FloatHistogram;
@@ -52,6 +54,8 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
     let (matrix, native) = split(context, vector(context, &args[0], grid)?, args[0].span)?;
     let label = text(&args[1])?;
     let mut parts = Vec::new();
+    // Where buckets were mended for a quantile, those for the next ones are, so it is told once.
+    let mut is_told = vec![false; grid.n];
     for arg in &args[2..] {
         let q = scalar(context, arg, grid)?;
         warn_of_bad(context, &q, arg.span);
@@ -64,6 +68,7 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             let named = Some((label, open_metrics(q[k])));
             let only = |at: usize| (k..end).contains(&at).then_some(q[k]);
             let part = of_groups(context, &matrix, args[0].span, grid, named.clone(), |at, buckets| match only(at) {
+                Some(q) if is_told[at] => (of_buckets(q, buckets).0, None),
                 Some(q) => of_buckets(q, buckets),
                 None => (ABSENT, None),
             })?;
@@ -74,6 +79,8 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             })?;
             parts.push(part);
         }
+        // What is no quantile looks at no bucket.
+        is_told.iter_mut().zip(&q).for_each(|(told, q)| *told |= (0.0..=1.0).contains(q));
     }
     Matrix::concat(context, grid.n, parts)?.merge_same_labels(context)
 }
@@ -200,6 +207,7 @@ fn of_groups(
     let key = Key::without_only(BUCKET_LABEL);
     let mut out = Matrix::new(context, grid.n);
     let mut buckets = Vec::new();
+    let mut told: BTreeMap<String, Vec<Option<Mended>>> = BTreeMap::new();
     for group in groups(context, matrix, span, &key) {
         context.check_cancelled()?;
         let mut labels = key.labels(matrix.labels(group.first).as_ref());
@@ -219,11 +227,18 @@ fn of_groups(
             *cell = value;
             if let Some(mended) = mended {
                 let (first_ms, last_ms) = (grid.at(k), grid.at(k));
-                context.notes.mended(&metric, Mended { first_ms, last_ms, ..mended }, span);
+                let steps = told.entry(metric.clone()).or_insert_with(|| vec![None; grid.n]);
+                let mended = Mended { first_ms, last_ms, ..mended };
+                steps[k] = Some(mended.joined(steps[k].as_ref()));
             }
         }
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
+        }
+    }
+    for (metric, steps) in &told {
+        if let Some(mended) = Mended::over(steps) {
+            context.notes.mended(metric, mended, span);
         }
     }
     out.drop_names(context, false)

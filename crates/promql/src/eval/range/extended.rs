@@ -19,10 +19,10 @@ use native::Native;
 
 /// How far such windows reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reach {
-    pub(super) mode: RangeMode,
+pub(in crate::eval) struct Reach {
+    pub(in crate::eval) mode: RangeMode,
     /// In milliseconds, beyond the window.
-    pub(super) lookback: i64,
+    pub(in crate::eval) lookback: i64,
 }
 
 impl Reach {
@@ -190,7 +190,7 @@ impl Window {
         }
         let (left, left_start) = self.left(f, first);
         let (right, right_start) = self.right(f, last);
-        let mut difference = right - left;
+        let (difference, mut resets) = (right - left, 0.0);
         if self.counter() {
             // What is at the ends is in the values there already.
             first += usize::from(f.t[first] <= self.start);
@@ -199,14 +199,15 @@ impl Window {
             for at in first..end {
                 let now = f.since(at);
                 if f.v[at] < before || is_reset(since, now) {
-                    difference += before;
+                    resets += before;
                 }
                 (before, since) = (f.v[at], now);
             }
             if right < before || is_reset(since, Since { t: self.end, start: right_start }) {
-                difference += before;
+                resets += before;
             }
         }
+        let difference = difference + resets;
         Some(if self.function == RangeFn::Rate { difference / self.seconds() } else { difference })
     }
 

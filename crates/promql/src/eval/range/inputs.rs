@@ -12,7 +12,7 @@ use crate::eval::select::{drop_stale, reach, read, select};
 use crate::eval::{Context, EvalError};
 
 /// A range with what is looked at beyond it.
-pub(super) fn wider(mut range: TimeRange, beyond: Reach) -> TimeRange {
+pub(in crate::eval) fn wider(mut range: TimeRange, beyond: Reach) -> TimeRange {
     let (before, after) = beyond.beyond();
     range.start_ms = range.start_ms.saturating_sub(before);
     range.end_ms = range.end_ms.saturating_add(after);

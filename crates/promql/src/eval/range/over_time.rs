@@ -4,7 +4,6 @@ use super::outline::Samples;
 use super::slide::{self, Best};
 use super::{RangeFn, Windows};
 use crate::eval::kahan::{Mean, Prefixes, Sum};
-use crate::eval::quantile::{median_deviation, quantile};
 
 /// Evaluates a function whose name ends in `_over_time`.
 pub(super) fn reduce(
@@ -16,7 +15,6 @@ pub(super) fn reduce(
 ) {
     let (t, v) = (samples.columns.t.as_slice(), samples.columns.v.as_slice());
     let seconds = |at: usize| Some(t[at] as f64 / 1000.0);
-    let mut scratch = Vec::new();
     match function {
         RangeFn::Count => windows.slide(t, cells, |w| Some(samples.count(w.from, w.to))),
         RangeFn::Present | RangeFn::Absent => windows.slide(t, cells, |_| Some(1.0)),
@@ -45,16 +43,8 @@ pub(super) fn reduce(
         }
         RangeFn::Stdvar => windows.slide(t, cells, |w| Some(variance(&v[w.from..w.to]))),
         RangeFn::Stddev => windows.slide(t, cells, |w| Some(variance(&v[w.from..w.to]).sqrt())),
-        RangeFn::Mad => windows.slide(t, cells, |w| {
-            scratch.clear();
-            scratch.extend_from_slice(&v[w.from..w.to]);
-            Some(median_deviation(&mut scratch))
-        }),
-        RangeFn::Quantile => windows.slide(t, cells, |w| {
-            scratch.clear();
-            scratch.extend_from_slice(&v[w.from..w.to]);
-            Some(quantile(windows.args[0][w.step], &mut scratch))
-        }),
+        RangeFn::Mad => slide::median_deviations(windows, t, v, cells),
+        RangeFn::Quantile => slide::quantiles(windows, t, v, cells),
         RangeFn::Integral => windows.slide(t, cells, |w| {
             let strategy = windows.args.first().map_or(2.0, |strategy| strategy[w.step]);
             Some(integral(strategy, &t[w.from..w.to], &v[w.from..w.to]))

@@ -4,17 +4,97 @@ use std::collections::VecDeque;
 
 use super::Windows;
 use crate::eval::kahan::{Prefixes, total};
+use crate::eval::quantile::{ascending, median_deviation, median_deviation_of_sorted, quantile, quantile_of_sorted};
 
 /// Windows that have a sample in common, from which on it pays to carry over what is known.
 const SHARED_MIN: i64 = 4;
 
 /// The sum of each window, to the last bit that of adding one sample after the other.
 pub(super) fn sums(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64], prefixes: &mut Prefixes) {
-    let shared = (windows.range / windows.grid.step).min(cells.len() as i64);
-    if shared >= SHARED_MIN && prefixes.take(v) {
+    if shares(windows, cells) && prefixes.take(v) {
         windows.slide(t, cells, |w| Some(prefixes.total(w.from, w.to)));
     } else {
         windows.slide(t, cells, |w| Some(total(&v[w.from..w.to])));
+    }
+}
+
+/// The quantile of each window.
+pub(super) fn quantiles(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64]) {
+    let q = &windows.args[0];
+    if shares(windows, cells) {
+        let mut ordered = Ordered::default();
+        windows.slide(t, cells, |w| {
+            let places = ordered.of(v, w.from, w.to);
+            Some(quantile_of_sorted(q[w.step], places.len(), |at| v[places[at]]))
+        });
+        return;
+    }
+    let mut scratch = Vec::new();
+    windows.slide(t, cells, |w| Some(quantile(q[w.step], copy(&v[w.from..w.to], &mut scratch))));
+}
+
+/// The median distance to the median of each window.
+pub(super) fn median_deviations(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64]) {
+    let mut scratch = Vec::new();
+    if shares(windows, cells) {
+        let mut ordered = Ordered::default();
+        windows.slide(t, cells, |w| {
+            let places = ordered.of(v, w.from, w.to);
+            let found = median_deviation_of_sorted(places.len(), |at| v[places[at]]);
+            found.or_else(|| Some(median_deviation(copy(&v[w.from..w.to], &mut scratch))))
+        });
+        return;
+    }
+    windows.slide(t, cells, |w| Some(median_deviation(copy(&v[w.from..w.to], &mut scratch))));
+}
+
+/// Whether windows have so much in common that it pays to carry over what is known.
+fn shares(windows: &Windows, cells: &[f64]) -> bool {
+    (windows.range / windows.grid.step).min(cells.len() as i64) >= SHARED_MIN
+}
+
+fn copy<'a>(v: &[f64], scratch: &'a mut Vec<f64>) -> &'a mut [f64] {
+    scratch.clear();
+    scratch.extend_from_slice(v);
+    scratch
+}
+
+/// The samples of a window in the order of their values, of equal ones in the order of time. The next window has most of them too: what goes and what comes
+/// is looked for by halving, and what lies between moves, which for some thousand samples is nothing beside sorting them.
+#[derive(Debug, Default)]
+struct Ordered {
+    places: Vec<usize>,
+    from: usize,
+    to: usize,
+}
+
+/// So many places move in the time in which one is sorted into its place.
+const MOVED_AT_ONCE: usize = 64;
+
+impl Ordered {
+    /// Of a window that begins and ends no earlier than those before.
+    fn of(&mut self, v: &[f64], from: usize, to: usize) -> &[usize] {
+        let order = |a: usize, b: usize| ascending(v[a], v[b]).then(a.cmp(&b));
+        let (gone, new) = (self.from..self.to.min(from), self.to.max(from)..to);
+        (self.from, self.to) = (from, to);
+        let changes = gone.len() + new.len();
+        if changes > 1 && changes * self.places.len() / 2 > (self.places.len() + new.len()) * MOVED_AT_ONCE {
+            self.places.retain(|at| *at >= from);
+            self.places.extend(new);
+            // Two runs, of which the first is sorted: they are merged.
+            self.places.sort_by(|a, b| order(*a, *b));
+            return &self.places;
+        }
+        for one in gone {
+            if let Ok(at) = self.places.binary_search_by(|place| order(*place, one)) {
+                self.places.remove(at);
+            }
+        }
+        for one in new {
+            let at = self.places.partition_point(|place| order(*place, one).is_lt());
+            self.places.insert(at, one);
+        }
+        &self.places
     }
 }
 
@@ -83,6 +163,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn quantiles_and_deviations_of_windows_that_slide_are_those_of_each_window() {
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.1, 0.1, -7.25, 1e300, -1e300];
+        let mut seen = [0; 2];
+        for seed in 0..300 {
+            let length = if seed % 10 == 0 { 3000 } else { 60 };
+            let value = |n: u64| match draw(seed * 5000 + n) % 40 {
+                at if seed % 3 == 0 && (at as usize) < odd.len() => odd[at as usize],
+                at => (draw(seed + n * 31) % 1000) as f64 / 7.0 - at as f64,
+            };
+            let v: Vec<f64> = (0..length).map(value).collect();
+            let (mut ordered, mut from, mut to) = (Ordered::default(), 0, 0);
+            for step in 0..40 {
+                // Mostly a few go and come, and sometimes nearly all or all.
+                let stride = [0, 1, 2, 5, length / 20, length / 3][(draw(seed + step * 7) % 6) as usize];
+                from += (draw(seed + step * 77) % (stride + 1)) as usize;
+                to = (to.max(from + 1) + (draw(seed + step * 99) % (stride + 1)) as usize).min(v.len());
+                if from >= to {
+                    break;
+                }
+                let places = ordered.of(&v, from, to);
+                let sorted: Vec<f64> = places.iter().map(|at| v[*at]).collect();
+                for q in [0.0, 0.25, 0.5, 0.9, 1.0, -1.0, 2.0, f64::NAN] {
+                    let by_all = quantile(q, &mut v[from..to].to_vec());
+                    let found = quantile_of_sorted(q, sorted.len(), |at| sorted[at]);
+                    assert_eq!(found.to_bits(), by_all.to_bits(), "{q} of {:?}", &v[from..to]);
+                }
+                let by_all = median_deviation(&mut v[from..to].to_vec());
+                let found = median_deviation_of_sorted(sorted.len(), |at| sorted[at]);
+                seen[usize::from(found.is_some())] += 1;
+                assert_eq!(found.unwrap_or(by_all).to_bits(), by_all.to_bits(), "{:?}", &v[from..to]);
+            }
+        }
+        assert!(seen[0] > 10 && seen[1] > 5000, "{seen:?}");
     }
 
     #[test]

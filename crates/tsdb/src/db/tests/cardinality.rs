@@ -117,7 +117,7 @@ fn counting_is_bounded_and_ends_when_it_is_cancelled() {
         let error = db.cardinality(&CardinalityRequest { series_max: 4999, ..all.clone() }).expect_err("too many");
         assert_eq!(
             (error.kind, error.message.as_str()),
-            (Kind::Invalid, "the selector finds more than 4999 series"),
+            (Kind::Invalid, "the selector finds more than 4999 series: 5000 at the least"),
             "{place}"
         );
         db.cardinality(&CardinalityRequest { series_max: 5000, ..all.clone() }).expect("not too many");

@@ -76,10 +76,9 @@ pub(super) fn export(dir: &Path, args: &ExportArgs) -> anyhow::Result<ExitCode> 
     if range.start_ms > range.end_ms {
         bail!("--start is after --end");
     }
-    let matcher_sets = args
-        .matches
-        .iter()
-        .map(|text| promql::parse_selector(text).map_err(|error| anyhow!("--match {text:?}: {error}")));
+    let matcher_sets = args.matches.iter().map(|text| {
+        promql::parse_selector(text, &promql::Features::default()).map_err(|error| anyhow!("--match {text:?}: {error}"))
+    });
     let options = export::Options {
         range,
         matcher_sets: matcher_sets.collect::<Result<_, _>>()?,

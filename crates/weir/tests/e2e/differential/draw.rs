@@ -50,6 +50,8 @@ impl Tree {
 /// Draws one query after the other.
 pub(super) struct Draw {
     pub(super) random: fastrand::Rng,
+    /// The names of metrics that are drawn from.
+    pub(super) metrics: &'static [&'static str],
 }
 
 const METRICS: [&str; 8] = ["c_total", "g", "i", "h", "hg", "n", "mixed", "b_bucket"];
@@ -80,7 +82,7 @@ const OVER_TIME: [&str; 25] = [
     "integral",
     "absent_over_time",
 ];
-const FUNCTIONS: [&str; 20] = [
+const FUNCTIONS: [&str; 41] = [
     "abs",
     "ceil",
     "floor",
@@ -101,14 +103,69 @@ const FUNCTIONS: [&str; 20] = [
     "hour(timestamp",
     "sort",
     "deg",
+    "rad",
+    "log2",
+    "log10",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sort_desc",
+    "minute(timestamp",
+    "day_of_month(timestamp",
+    "day_of_year(timestamp",
+    "days_in_month(timestamp",
+    "month(timestamp",
+    "year(timestamp",
+    "vector(scalar",
+    "start_timestamp",
 ];
-const AGGREGATIONS: [&str; 9] = ["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "quantile"];
-const OPERATORS: [&str; 17] =
-    ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "and", "or", "unless", "</", ">/"];
+/// Functions with more than one argument, around a vector.
+const WITH_MORE: [[&str; 2]; 15] = [
+    ["clamp(", ", -3, 100)"],
+    ["clamp_min(", ", 0.5)"],
+    ["clamp_max(", ", scalar(sum(i)))"],
+    ["round(", ", 0.3)"],
+    ["label_replace(", ", \"job\", \"$1\", \"instance\", \"(.*)\")"],
+    ["label_join(", ", \"both\", \"-\", \"job\", \"instance\", \"none\")"],
+    ["label_join(", ", \"job\", \"\")"],
+    ["sort_by_label(", ", \"instance\", \"job\")"],
+    ["sort_by_label_desc(", ", \"job\")"],
+    ["info(", ")"],
+    ["info(", ", {zone=\"a\"})"],
+    ["info(", ", {__name__=~\".+_info\"})"],
+    ["info(", ", {__name__=\"build_info\", version=~\".*\"})"],
+    ["info(", ", {__name__!=\"target_info\"})"],
+    ["info(", ", {__name__=\"h\"})"],
+];
+const AGGREGATIONS: [&str; 15] = [
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "count",
+    "group",
+    "stddev",
+    "stdvar",
+    "quantile",
+    "topk",
+    "bottomk",
+    "limitk",
+    "limit_ratio",
+    "count_values",
+    "topk",
+];
+const OPERATORS: [&str; 18] =
+    ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "and", "or", "unless", "</", ">/", "atan2"];
 
 impl Draw {
     pub(super) fn new(seed: u64) -> Draw {
-        Draw { random: fastrand::Rng::with_seed(seed) }
+        Draw { random: fastrand::Rng::with_seed(seed), metrics: &METRICS }
     }
 
     pub(super) fn query(&mut self) -> Tree {
@@ -140,28 +197,35 @@ impl Draw {
             7 | 8 => self.aggregation(depth - 1),
             9 => self.quantile(depth - 1),
             10 => {
-                let (left, right) = (self.vector(depth - 1), self.scalar());
                 let operator = self.operator(false);
+                let (left, right) = (self.operand(&operator, depth - 1), self.scalar());
                 let (left, right) = if self.random.u8(..4) == 0 { (right, left) } else { (left, right) };
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
             _ => {
-                let (left, right) = (self.vector(depth - 1), self.vector(depth - 1));
                 let operator = self.operator(true);
+                let (left, right) = (self.operand(&operator, depth - 1), self.operand(&operator, depth - 1));
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
         }
     }
 
+    /// An operand. What is left of a division is all of the last bits, so they have to be the same.
+    fn operand(&mut self, operator: &str, depth: u8) -> Tree {
+        if operator.contains('%') { self.ordered(false) } else { self.vector(depth) }
+    }
+
     fn selector(&mut self) -> Tree {
-        let metric = self.one(&METRICS);
+        let metric = self.one(self.metrics);
         let matcher = self.one(&["", "", "{job=\"api\"}", "{instance!=\"1\"}", "{instance=~\"0|2\"}"]);
         let moved = self.moved();
         self.tree(Kind::Vector, &[&format!("{metric}{matcher}{moved}")], Vec::new())
     }
 
     fn moved(&mut self) -> String {
-        match self.random.u8(..10) {
+        match self.random.u8(..14) {
+            10 => " @ end()".to_owned(),
+            11 => " offset (30s + step() / 2)".to_owned(),
             0 => " offset 90s".to_owned(),
             1 => " offset -2m".to_owned(),
             2 => format!(" @ {}", (BEGIN_MS + LENGTH_MS / 2) / 1000),
@@ -171,14 +235,15 @@ impl Draw {
     }
 
     fn range(&mut self, depth: u8) -> Tree {
-        let length = self.one(&["1m", "5m", "7m30s", "20m", "10s"]);
+        let length =
+            self.one(&["1m", "5m", "7m30s", "20m", "10s", "5m", "1m * 3", "max_of(step(), 2m)", "range() + 90"]);
         let moved = self.moved();
         if depth > 0 && self.random.u8(..4) == 0 {
             let inner = self.vector(depth - 1);
             let step = self.one(&["30s", "1m", ""]);
             return self.tree(Kind::Range, &["(", &format!(")[{length}:{step}]{moved}")], vec![inner]);
         }
-        let selector = self.one(&METRICS);
+        let selector = self.one(self.metrics);
         self.tree(Kind::Range, &[&format!("{selector}[{length}]{moved}")], Vec::new())
     }
 
@@ -187,7 +252,7 @@ impl Draw {
             0 => {
                 let (function, mode) =
                     (self.one(&["rate", "increase", "delta"]), self.one(&[" anchored", " smoothed"]));
-                let (metric, length) = (self.one(&METRICS), self.one(&["1m", "5m"]));
+                let (metric, length) = (self.one(self.metrics), self.one(&["1m", "5m"]));
                 self.tree(Kind::Vector, &[&format!("{function}({metric}[{length}]{mode})")], Vec::new())
             }
             1 => {
@@ -210,13 +275,17 @@ impl Draw {
     }
 
     fn function(&mut self, depth: u8) -> Tree {
+        if self.random.u8(..8) == 0 {
+            // Of a large number the last bit is all of what these see, so it has to be the same.
+            let (function, inner) = (self.one(&["sin", "cos", "tan"]), self.ordered(false));
+            return self.tree(Kind::Vector, &[&format!("{function}("), ")"], vec![inner]);
+        }
         let inner = self.vector(depth);
-        match self.random.u8(..12) {
-            0 => self.tree(Kind::Vector, &["clamp(", ", -3, 100)"], vec![inner]),
-            1 => {
-                self.tree(Kind::Vector, &["label_replace(", ", \"job\", \"$1\", \"instance\", \"(.*)\")"], vec![inner])
+        match self.random.u8(..3) {
+            0 => {
+                let text = WITH_MORE[self.random.usize(..WITH_MORE.len())];
+                self.tree(Kind::Vector, &text, vec![inner])
             }
-            2 => self.tree(Kind::Vector, &["info(", ")"], vec![inner]),
             _ => {
                 let function = self.one(&FUNCTIONS);
                 let close = if function.contains('(') { "))" } else { ")" };
@@ -226,15 +295,40 @@ impl Draw {
     }
 
     fn aggregation(&mut self, depth: u8) -> Tree {
-        let inner = self.vector(depth);
         let (operator, labels) = (self.one(&AGGREGATIONS), some(&mut self.random));
+        let inner = match operator {
+            // Which of equals these pick, and how they round, depends on an order that Prometheus draws anew where a function or an operator made the
+            // series; it keeps that of what it reads.
+            "topk" | "bottomk" | "limitk" | "stddev" | "stdvar" => self.ordered(depth > 0),
+            // Its labels are numbers, to the last bit.
+            "count_values" => self.ordered(false),
+            _ => self.vector(depth),
+        };
         let grouping = match self.random.u8(..3) {
             0 => String::new(),
             1 => format!(" by ({labels}) "),
             _ => format!(" without ({labels}) "),
         };
-        let param = if operator == "quantile" { "0.7, " } else { "" };
+        let param = match operator {
+            "quantile" => "0.7, ",
+            "topk" | "bottomk" | "limitk" => {
+                self.one(&["1, ", "2, ", "5, ", "scalar(i{job=\"api\",instance=\"0\"}), "])
+            }
+            "limit_ratio" => self.one(&["0.5, ", "-0.4, ", "0.9, "]),
+            "count_values" => self.one(&["\"v\", ", "\"job\", "]),
+            _ => "",
+        };
         self.tree(Kind::Vector, &[&format!("{operator}{grouping}({param}"), ")"], vec![inner])
+    }
+
+    /// Series in the order of their labels, or of the first of each group.
+    fn ordered(&mut self, groups: bool) -> Tree {
+        if groups && self.random.u8(..4) == 0 {
+            let (operator, labels) = (self.one(&["min", "max", "count"]), some(&mut self.random));
+            let inner = self.ordered(false);
+            return self.tree(Kind::Vector, &[&format!("{operator} by (le, {labels}) ("), ")"], vec![inner]);
+        }
+        if self.random.bool() { self.selector() } else { self.over_time(0) }
     }
 
     fn quantile(&mut self, depth: u8) -> Tree {
@@ -243,9 +337,10 @@ impl Draw {
             1 => self.tree(Kind::Vector, &["rate(h[5m])"], Vec::new()),
             _ => self.vector(depth),
         };
-        match self.random.bool() {
-            true => self.tree(Kind::Vector, &["histogram_quantile(0.83, ", ")"], vec![inner]),
-            false => self.tree(Kind::Vector, &["histogram_fraction(0.2, 3, ", ")"], vec![inner]),
+        match self.random.u8(..5) {
+            0 | 1 => self.tree(Kind::Vector, &["histogram_quantile(0.83, ", ")"], vec![inner]),
+            2 => self.tree(Kind::Vector, &["histogram_quantiles(", ", \"q\", 0.1, 0.5, 0.99)"], vec![inner]),
+            _ => self.tree(Kind::Vector, &["histogram_fraction(0.2, 3, ", ")"], vec![inner]),
         }
     }
 
@@ -271,8 +366,17 @@ impl Draw {
         let comparison = matches!(operator, "==" | "!=" | "<" | "<=" | ">" | ">=");
         let bool_ = if comparison && self.random.u8(..3) == 0 { " bool" } else { "" };
         let labels = some(&mut self.random);
-        let matching = match self.random.u8(..4) {
-            0 => " on (job, instance) ".to_owned(),
+        let fill = match self.random.u8(..6) {
+            0 if !set => "fill (0.5) ",
+            1 if !set => "fill_left (-1) ",
+            2 if !set => "fill_right (2) fill_left (3) ",
+            _ => "",
+        };
+        let matching = match self.random.u8(..6) {
+            0 => format!(" on (job, instance) {fill}"),
+            3 if !set => format!(" on ({labels}) group_right {fill}"),
+            4 => format!(" {fill}"),
+            5 if !set => format!(" ignoring ({labels}) group_left (zone) {fill}"),
             1 => format!(" ignoring ({labels}) "),
             2 if !set => format!(" on ({labels}) group_left "),
             _ => " ".to_owned(),

@@ -35,6 +35,12 @@ pub(super) fn write(dir: &Path, seed: u64) {
             }
             let info = labels("target_info").with("zone", if instance == "0" { "a" } else { "b" });
             batch.append(info.as_ref(), &times(&mut random).map(|t| Sample { t, v: 1.0 }).collect::<Vec<_>>());
+            // One version, and then another.
+            for (version, half) in [("1", 0..LENGTH_MS / 2), ("2", LENGTH_MS / 2..LENGTH_MS)] {
+                let info = labels("build_info").with("version", version);
+                let times = times(&mut random).filter(|t| half.contains(&(t - BEGIN_MS)));
+                batch.append(info.as_ref(), &times.map(|t| Sample { t, v: 1.0 }).collect::<Vec<_>>());
+            }
         }
     }
     batch.finish(0, 0);
