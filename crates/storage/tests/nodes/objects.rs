@@ -1,5 +1,7 @@
 //! Replicas whose blocks are in a bucket too: one that loses its directory has it again from there and from the log, and answers stay what they were.
 
+#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
+
 #[path = "../../../runtime/tests/support/port.rs"]
 mod port;
 #[path = "../../../runtime/tests/support/s3.rs"]

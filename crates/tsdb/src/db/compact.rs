@@ -20,6 +20,9 @@ use crate::{Error, merge};
 /// each try reads it once.
 const AGAIN_MS: i64 = 3_600_000;
 
+/// Blocks, and the one that was written of them, if anything is left.
+type Written = (Vec<Named>, Option<Named>);
+
 /// What did not fit into the memory for writing, and is not tried now.
 #[derive(Debug, Default)]
 pub(super) struct PutOff {
@@ -100,11 +103,7 @@ impl Db {
 
     /// Writes what these blocks hold to one; where that takes too much memory, what the newer half of them holds, and so on: sizes grow with age. `None` where
     /// not even two fit, or not the one: that is left for later then, so that the next can be chosen.
-    fn write_what_fits(
-        &self,
-        mut run: Vec<Named>,
-        cancel: &Cancel,
-    ) -> Result<Option<(Vec<Named>, Option<Named>)>, Error> {
+    fn write_what_fits(&self, mut run: Vec<Named>, cancel: &Cancel) -> Result<Option<Written>, Error> {
         loop {
             let exceeded = match self.write_merged(&run, None, cancel) {
                 Err(Error::Memory(exceeded)) => exceeded,
