@@ -94,7 +94,7 @@ pub(crate) async fn start_paced(
         at_once_max: args.alerting_deliveries_max,
     };
     let (to_engine, messages) = mpsc::channel(MESSAGES_MAX);
-    let (to_reload, reloads) = mpsc::channel(RELOADS_MAX);
+    let (reload, reloads) = mpsc::channel(RELOADS_MAX);
     let (to_sets, asked) = mpsc::channel(HANDOVERS_MAX);
     let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
     Consumer::new(&deps.log, &to_engine, &metrics, &lag).spawn(&positions, &mut tasks, &shutdown);
@@ -105,7 +105,7 @@ pub(crate) async fn start_paced(
         engine: to_engine.clone(),
         more: Arc::clone(&more),
     };
-    let shown_channels = channels.clone();
+    let (shown, features) = (channels.clone(), args.features);
     let parts = Parts {
         log: deps.log,
         reader: deps.reader,
@@ -133,8 +133,7 @@ pub(crate) async fn start_paced(
     // Whatever differs between runs.
     let epoch = format!("{:x}-{:x}", clock::now_ms(), args.seed);
     let handover = rulesets::Api::new(view.clone(), holdings, to_sets, epoch.into());
-    let (store_of_api, features) = (store.clone(), args.features);
-    let asked = api::router(Api { view, channels: shown_channels, store: store_of_api, reload: to_reload, features });
+    let asked = api::router(Api { view, channels: shown, store: store.clone(), reload, features });
     let asked = token::require(deps.token.clone().filter(|_| !deps.open), asked);
     let router = asked.merge(token::require(deps.token, rulesets::router(handover)));
     let drained = Box::pin(async move { drain(tasks, store).await.map_err(Into::into) });
