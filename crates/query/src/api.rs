@@ -67,7 +67,8 @@ struct Left<'a> {
 
 impl Drop for Left<'_> {
     fn drop(&mut self) {
-        if !self.is_answered {
+        // One that fails is answered by who catches that.
+        if !self.is_answered && !std::thread::panicking() {
             self.api.metrics.requests.with_label_values(&[self.endpoint, client_closed().as_str()]).inc();
         }
     }

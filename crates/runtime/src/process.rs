@@ -231,12 +231,12 @@ impl Process<'_> {
     }
 }
 
-/// Says why it did not go well.
 /// The name of the machine, as it gives it.
 pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Says why it did not go well.
 fn failed(component: &str, reason: &str) -> ExitCode {
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(io::stderr(), "weir-{component}: {reason}");

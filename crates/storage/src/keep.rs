@@ -118,14 +118,16 @@ impl Keeper {
             on_stop.asked().await;
             stop.cancel();
         });
-        // After a start nothing is in the page cache, and queries need the disk for what they read first: merges have time until a pause later.
+        // After a start nothing is in the page cache, and queries need the disk for what they read first: merges have time until there is a new block, or a
+        // pause later.
         let mut may_merge = false;
         while !shutdown.is_asked() {
             self.metrics.stats(self.db.stats());
             self.pass_over(&mut shutdown, &handle);
             // Before merges, which do not go past a block that is damaged.
             self.rebuild_lost(&mut told, &mut shutdown, &handle);
-            let done = self.merge_and_expire(std::mem::replace(&mut may_merge, true), &cancel);
+            let done = self.merge_and_expire(may_merge, &cancel);
+            may_merge |= done.is_ok();
             let pause = match done {
                 // The next span, after what has come to be done meanwhile.
                 Ok(true) => {
@@ -196,9 +198,10 @@ impl Keeper {
         let expired = self.db.expire(runtime::clock::now_ms()).map_err(|error| ("expire", error))?;
         self.succeeded("expire");
         self.metrics.expired_blocks.inc_by(expired as u64);
-        if may_merge {
-            self.merge(cancel).map_err(|error| ("merge", error))?;
+        if !may_merge {
+            return Ok(false);
         }
+        self.merge(cancel).map_err(|error| ("merge", error))?;
         let downsampled = self.db.downsample(cancel).map_err(|error| ("downsample", error))?;
         self.succeeded("downsample");
         Ok(downsampled)

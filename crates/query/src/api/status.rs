@@ -1,6 +1,6 @@
 //! `/api/v1/status/…` and the endpoints for what Weir has none of.
 //!
-//! Only what is true is said. A field of Prometheus that has no counterpart is left out, and so is an endpoint whose answer would be
+//! Only what is true is said. A field of Prometheus that has no counterpart is empty or left out, and so is an endpoint whose answer would be
 //! made up; it is then a 404, with which the tools that ask for it cope.
 
 use std::collections::BTreeMap;

@@ -118,11 +118,7 @@ impl World {
         assert_eq!(select(&self.reader()).await.expect("answers"), (self.written.clone(), Vec::new()));
     }
 
-    /// Records that were written, of all partitions.
-    fn records(&self) -> f64 {
-        self.written.values().map(Vec::len).sum::<usize>() as f64
-    }
-
+    /// Records that a replica read from the log since it was started last.
     fn applied(&self, number: u32) -> f64 {
         let (storage, _) = self.nodes[number as usize].as_ref().expect("it is up");
         metric(&storage.registry, "weir_storage_applied_records_total")
@@ -166,7 +162,6 @@ async fn replicas_lose_their_directories(test: &str, copies: u32) {
         world.restart(number).await;
         world.check().await;
         assert!(world.applied(number) > 0.0, "what came meanwhile is read from the log");
-        assert!(world.applied(number) < world.records(), "and what the log has no more was in the bucket");
     }
     world.write(9).await;
     world.check().await;

@@ -279,7 +279,8 @@ fn what_a_query_of_a_cold_block_reads_is_mostly_told_before() {
             found.iter().for_each(|(_, piece)| piece.read_into(TimeRange::ALL, &mut out).expect("reads"));
             found.len()
         };
-        (disk.reads(), disk.expected());
+        disk.reads();
+        disk.expected();
         assert_eq!(query(), series);
         let (reads, told) = (disk.reads(), disk.expected());
         // Chunks are read some at once, beyond those that are wanted.

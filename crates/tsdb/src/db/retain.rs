@@ -81,7 +81,7 @@ impl Db {
             }
         }
         let named = view.blocks.iter().filter(|named| !named.1.is_damaged());
-        Ok(most_expired(named, floors.lowest()).filter(|named| !is_put_off(named)).map(|named| vec![named.clone()]))
+        Ok(most_expired(named, floors.lowest(), is_put_off).map(|named| vec![named.clone()]))
     }
 
     /// Forgets deletions of which every block is free. A block that cannot be read may come back, and is waited for.
@@ -131,8 +131,12 @@ const EXPIRED_OF_BLOCK: u64 = 3;
 
 /// The block of which most is expired for all series, if that is worth to write the rest of it anew: where spans are nearly as long as samples are kept, the
 /// oldest block would else hold as much of what is expired. How much it is follows from how much of its time is; once it was written anew nothing is, so no
-/// block is written twice for the same.
-fn most_expired<'a>(blocks: impl Iterator<Item = &'a Named>, floor_ms: i64) -> Option<&'a Named> {
+/// block is written twice for the same. One that is put off counts, and is not it.
+fn most_expired<'a>(
+    blocks: impl Iterator<Item = &'a Named>,
+    floor_ms: i64,
+    is_put_off: impl Fn(&Named) -> bool,
+) -> Option<&'a Named> {
     let expired_of = |block: &Block| {
         let TimeRange { start_ms, end_ms } = block.range();
         let (before, all) =
@@ -143,7 +147,7 @@ fn most_expired<'a>(blocks: impl Iterator<Item = &'a Named>, floor_ms: i64) -> O
     for named in blocks {
         let own = expired_of(&named.1);
         (all, expired) = (all + named.1.bytes(), expired + own);
-        if own > most.map_or(0, |(most, _)| most) {
+        if own > most.map_or(0, |(most, _)| most) && !is_put_off(named) {
             most = Some((own, named));
         }
     }

@@ -198,10 +198,10 @@ fn an_order_is_made_when_it_is_worth_it_used_for_fewer_blocks_and_none_where_the
         // It waits until the next one, and the query does not wait for it.
         let made = scope.spawn(|| db.make_wanted_order(&Cancel::default()));
         ask();
-        assert_eq!(made.join().expect("ends").expect("makes"), true);
+        assert!(made.join().expect("ends").expect("makes"));
         let ended = scope.spawn(|| db.make_wanted_order(&Cancel::default()));
         db.end_orders();
-        assert_eq!(ended.join().expect("ends").expect("makes none"), false);
+        assert!(!ended.join().expect("ends").expect("makes none"));
     });
     assert_eq!(orders(&db), (1, 0));
     let figures = db.stats();
