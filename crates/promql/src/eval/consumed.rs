@@ -181,18 +181,44 @@ fn windows(context: &Context, range: &Range, grid: Grid) -> Result<Counts, EvalE
 fn subquery(context: &Context, range: &Range, (inner, step): (&Plan, i64), grid: Grid) -> Result<Counts, EvalError> {
     let mut counts = Counts::zero(grid.n);
     let Some(inner_grid) = range::subquery_grid(range, step, grid) else { return Ok(counts) };
-    let of_inner = count(context, inner, inner_grid)?;
-    let times: Vec<i64> = inner_grid.times().collect();
+    let mut held = context.hold();
+    held.grow(2 * size_of::<u64>() * inner_grid.n)?;
+    let Counts { total, read } = count(context, inner, inner_grid)?;
+    let (total, read) = (sums(total), sums(read));
+    // Inner steps until a time.
+    let until = |t: i64| match t.checked_sub(inner_grid.start) {
+        Some(since @ 0..) => ((since / inner_grid.step) as usize).saturating_add(1).min(inner_grid.n),
+        Some(_) => 0,
+        None => {
+            if t < inner_grid.start {
+                0
+            } else {
+                inner_grid.n
+            }
+        }
+    };
+    // Of the first so many steps.
+    let first = |sums: &[u64], steps: usize| steps.checked_sub(1).map_or(0, |last| sums[last]);
     let mut seen = 0;
     for step in 0..grid.n {
         let end = range.when.of(grid.at(step));
-        let from = times.partition_point(|t| *t <= end.saturating_sub(range.range));
-        let to = times.partition_point(|t| *t <= end);
-        counts.total[step] = of_inner.total[from.min(to)..to].iter().sum();
-        counts.read[step] = of_inner.read[from.max(seen).min(to)..to].iter().sum();
+        let to = until(end);
+        let from = until(end.saturating_sub(range.range)).min(to);
+        counts.total[step] = first(&total, to) - first(&total, from);
+        counts.read[step] = first(&read, to) - first(&read, from.max(seen).min(to));
         seen = seen.max(to);
     }
     Ok(counts)
+}
+
+/// Each with all before it.
+fn sums(mut counts: Vec<u64>) -> Vec<u64> {
+    let mut sum = 0;
+    for count in &mut counts {
+        sum += *count;
+        *count = sum;
+    }
+    counts
 }
 
 /// Counts all series, each task of the pool some of them.

@@ -12,7 +12,7 @@ use model::Matcher;
 
 pub(super) use functions::{go_max, go_min};
 
-use super::call::InstantFn;
+use super::call::{self, InstantFn};
 use super::range::{self, RangeFn};
 use super::{EvalError, Params};
 use crate::ast::{
@@ -353,9 +353,9 @@ impl<'a> Planner<'a> {
         };
         let args = call.args.iter().map(|arg| self.plan(arg)).collect::<Result<Vec<_>, _>>()?;
         let mut invariant = !functions::depends_on_time(name) && args.iter().all(|arg| arg.invariant);
-        // Its selector names labels, and looks at the time that the series do.
+        // Its selector names labels, and looks at the time that all of the series do, or at that of the step.
         if name == "info" {
-            invariant = args[0].invariant;
+            invariant = args[0].invariant && call::info::has_one_time(&args[0]);
         }
         if matches!(name, "timestamp" | "start_timestamp") {
             invariant = args.iter().all(|arg| arg.invariant && matches!(arg.kind, Kind::Select(_)));

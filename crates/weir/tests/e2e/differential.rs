@@ -29,6 +29,9 @@ use crate::support::{encode_form, program};
 use crate::weir::{Launch, Weir};
 use draw::{Draw, Tree};
 
+/// Differences after which no more are looked for: each is made smaller by asking many queries.
+const DIFFERENCES_MAX: usize = 20;
+
 /// Queries that are asked where nothing else is said: a minute of them.
 const QUERIES: u64 = 10_000;
 /// Queries whose texts and trees are compared.
@@ -203,6 +206,10 @@ impl Both {
             let (difference, size) = self.differ(&tree.to_string(), when).await;
             answered += usize::from(size.is_some());
             full += usize::from(size.is_some_and(|size| size > 0));
+            // What is wrong with all of them is told by some.
+            if differences.len() >= DIFFERENCES_MAX {
+                break;
+            }
             if let Some(difference) = difference {
                 let (smallest, difference) = self.shrink(tree, when, difference).await;
                 differences.push(format!("{smallest}  {when:?}\n    {difference}"));

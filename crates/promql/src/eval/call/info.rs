@@ -98,6 +98,11 @@ fn identifying(base: &Matrix, described: &[bool]) -> Result<Vec<Vec<Matcher>>, E
     groups.into_iter().map(set).collect()
 }
 
+/// Whether all selectors of an expression look at the same time, so that what describes its series is looked for at that time too.
+pub(in crate::eval) fn has_one_time(plan: &Plan) -> bool {
+    matches!(Reference::of(plan), Reference::All(_))
+}
+
 /// The time that the selectors of an expression look at, if it is the same for all.
 #[derive(Debug, Clone, Copy)]
 enum Reference {
