@@ -1,16 +1,17 @@
 //! The process `weir-queue`, as programs of others see it: started, written to and read from by kcat, killed, started again.
 
-#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
-
 #[path = "../../runtime/tests/support/process.rs"]
 #[allow(dead_code, reason = "shared with the tests of other components, of which each uses a part")]
 mod process;
+#[path = "../../runtime/tests/support/skips.rs"]
+mod skips;
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use process::Process;
+use skips::file_of;
 
 /// A running `weir-queue`, and the address of its log.
 struct Queue {
@@ -27,19 +28,6 @@ fn start(dir: &Path, token: Option<&Path>) -> Queue {
     let process = Process::start(&mut command);
     let kafka = process.logged("Kafka protocol is served at ").to_owned();
     Queue { process, kafka }
-}
-
-/// The path of kcat; where it is absent the test is named in the report of skipped ones.
-fn kcat(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("KCAT_BIN").map(PathBuf::from).filter(|p| p.is_file());
-    if path.is_none() {
-        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
-            std::fs::create_dir_all(&report).expect("created");
-            std::fs::write(report.join(test), "KCAT_BIN names no program").expect("written");
-        }
-        eprintln!("skipped: {test}: KCAT_BIN names no program (see CONTRIBUTING.md)");
-    }
-    path
 }
 
 /// Runs kcat with words and input, and gives what it says.
@@ -61,7 +49,7 @@ const READ: [&str; 9] = ["-C", "-t", "weir", "-o", "beginning", "-e", "-q", "-X"
 
 #[test]
 fn kcat_writes_and_reads_over_a_kill() {
-    let Some(bin) = kcat("kcat_writes_and_reads_over_a_kill") else { return };
+    let Some(bin) = file_of("kcat_writes_and_reads_over_a_kill", "KCAT_BIN") else { return };
     let dir = tempfile::tempdir().expect("directory");
     let queue = start(dir.path(), None);
     let listed = ok(run(&bin, &queue, &["-L", "-m", "60"], ""));
@@ -80,7 +68,7 @@ fn kcat_writes_and_reads_over_a_kill() {
 
 #[test]
 fn kcat_needs_the_token_where_there_is_one() {
-    let Some(bin) = kcat("kcat_needs_the_token_where_there_is_one") else { return };
+    let Some(bin) = file_of("kcat_needs_the_token_where_there_is_one", "KCAT_BIN") else { return };
     let dir = tempfile::tempdir().expect("directory");
     let token = dir.path().join("token");
     std::fs::write(&token, "s3cret\n").expect("written");

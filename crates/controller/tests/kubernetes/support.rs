@@ -9,6 +9,8 @@ pub(crate) mod double;
 pub(crate) mod followed;
 #[path = "support/processes.rs"]
 pub(crate) mod processes;
+#[path = "../../../runtime/tests/support/skips.rs"]
+mod skips;
 
 use std::time::Duration;
 

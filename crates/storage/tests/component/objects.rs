@@ -1,7 +1,5 @@
 //! Blocks in object storage, on a real S3 server: nothing is lost when the local disk is, when requests fail, and when answers do.
 
-#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
-
 mod cold;
 mod faults;
 mod lifetime;

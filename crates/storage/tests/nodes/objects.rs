@@ -1,51 +1,29 @@
 //! Replicas whose blocks are in a bucket too: one that loses its directory has it again from there and from the log, and answers stay what they were.
 
-#![expect(clippy::print_stderr, reason = "what a test says goes to whoever runs it")]
-
 #[path = "../../../runtime/tests/support/port.rs"]
 mod port;
 #[path = "../../../runtime/tests/support/s3.rs"]
 mod s3;
+#[path = "../../../runtime/tests/support/skips.rs"]
+mod skips;
+#[path = "../../../runtime/tests/support/until.rs"]
+mod until;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::Sample;
 use s3::S3;
+use skips::file_of;
 use storage::Replica;
 use storage::objects::Keys;
 use storage::reader::FanOut;
+use until::until;
 
 use crate::support::{
-    Bed, PARTITIONS, PATIENCE, Samples, Served, Storage, fan_out, install_crypto, metric, select, series, serve,
+    Bed, PARTITIONS, Samples, Served, Storage, fan_out, install_crypto, metric, select, series, serve,
 };
 
 const REPLICAS: u32 = 3;
-
-/// `None` where there is no server; the skip is reported.
-fn program(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("S3_BIN").map(PathBuf::from).filter(|path| path.is_file());
-    if path.is_none() {
-        // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
-        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
-            std::fs::create_dir_all(&report).expect("created");
-            std::fs::write(report.join(test), "S3_BIN names no program").expect("written");
-        }
-        eprintln!("skipped: {test}: S3_BIN names no program (see CONTRIBUTING.md)");
-    }
-    path
-}
-
-/// Waits until something holds that has no event of its own.
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("not {what}"));
-}
 
 /// Replicas with their blocks in a bucket, and what was written.
 struct World {
@@ -127,7 +105,7 @@ impl World {
 
 /// Each replica in turn loses its directory, after the log has removed what the bucket has, and while records come that the bucket has not.
 async fn replicas_lose_their_directories(test: &str, copies: u32) {
-    let Some(bin) = program(test) else { return };
+    let Some(bin) = file_of(test, "S3_BIN") else { return };
     install_crypto();
     let server = tokio::task::spawn_blocking(|| S3::shared(bin)).await.expect("starts");
     let mut world = World::start(server, test, copies).await;

@@ -15,7 +15,8 @@ use model::{Labels, Sample};
 use serde_json::Value;
 
 use crate::process::Process;
-use crate::support::{labels, skipped};
+use crate::support::labels;
+use crate::support::skips::skipped;
 use crate::topology::Layout;
 use crate::weir::{Launch, Weir};
 use group::Group;

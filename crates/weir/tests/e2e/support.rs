@@ -6,6 +6,8 @@ mod port;
 pub(crate) mod s3;
 #[path = "../../../runtime/tests/support/sink.rs"]
 mod sink;
+#[path = "../../../runtime/tests/support/skips.rs"]
+pub(crate) mod skips;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +18,7 @@ use model::{Labels, Sample};
 
 pub(crate) use port::free_port;
 pub(crate) use sink::Sink;
+pub(crate) use skips::file_of as program;
 
 /// How long anything may take before the test gives up. Nothing here is measured; on a machine that is busy it is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
@@ -102,26 +105,6 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut n: u64) {
         n >>= 7;
     }
     out.push(n as u8);
-}
-
-/// A program that tests need and that may be absent: a name for the report of skipped tests, or its path.
-pub(crate) fn program(test: &str, variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_file());
-    if path.is_none() {
-        skipped(test, &format!("{variable} names no program"));
-    }
-    path
-}
-
-/// Says that something is not tested here, and why.
-pub(crate) fn skipped(test: &str, reason: &str) {
-    // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
-    let report = std::env::var_os("WEIR_SKIPS").map(PathBuf::from);
-    if let Some(report) = report {
-        std::fs::create_dir_all(&report).expect("created");
-        std::fs::write(report.join(test), reason).expect("written");
-    }
-    eprintln!("skipped: {test}: {reason} (see CONTRIBUTING.md)");
 }
 
 /// The output of a command that must succeed.

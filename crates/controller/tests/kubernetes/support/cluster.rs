@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
 use super::double::Alerting;
+use super::skips::file_of;
 use super::{TOKEN, until};
 
 /// Those that the tests own: of the controller, and of who uses it.
@@ -31,14 +32,7 @@ pub(crate) struct Cluster {
 
 /// The cluster, or a report that there is none.
 pub(crate) async fn cluster(test: &str) -> Option<Cluster> {
-    let Some(path) = std::env::var_os("WEIR_TEST_KUBECONFIG").map(PathBuf::from).filter(|p| p.is_file()) else {
-        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
-            std::fs::create_dir_all(&report).expect("created");
-            std::fs::write(report.join(test), "WEIR_TEST_KUBECONFIG names no file").expect("written");
-        }
-        eprintln!("skipped: {test}: WEIR_TEST_KUBECONFIG names no file (see CONTRIBUTING.md)");
-        return None;
-    };
+    let path = file_of(test, "WEIR_TEST_KUBECONFIG")?;
     let one = ONE.lock().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(&path).expect("a kubeconfig");

@@ -4,20 +4,25 @@
 mod port;
 #[path = "../../../../runtime/tests/support/s3.rs"]
 mod s3;
+#[path = "../../../../runtime/tests/support/skips.rs"]
+mod skips;
+#[path = "../../../../runtime/tests/support/until.rs"]
+mod until;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Once};
-use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ClientOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 
 use s3::S3;
+use skips::file_of;
 use storage::objects::Keys;
+pub(crate) use until::until;
 
 use super::proxy::Proxy;
-use crate::support::{NO_RETENTION, PATIENCE, Running, try_start};
+use crate::support::{NO_RETENTION, Running, try_start};
 
 /// A time-out for tests in which none is meant to pass.
 pub(crate) const LONG: &str = "30s";
@@ -38,7 +43,7 @@ impl World {
     pub(crate) async fn new(test: &str) -> Option<World> {
         static TLS: Once = Once::new();
         TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().expect("first in this process"));
-        let bin = program(test)?;
+        let bin = file_of(test, "S3_BIN")?;
         let server = tokio::task::spawn_blocking(|| S3::shared(bin)).await.expect("starts");
         let proxy = Proxy::start(&server.url).await;
         let store = AmazonS3Builder::new()
@@ -135,27 +140,4 @@ impl World {
     pub(crate) fn empty_storage(&self) {
         std::fs::remove_dir_all(self.dir.path().join("storage")).expect("removed");
     }
-}
-
-/// Waits until something holds that has no event of its own.
-pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("not {what}"));
-}
-
-fn program(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("S3_BIN").map(PathBuf::from).filter(|path| path.is_file());
-    if path.is_none() {
-        // `.ci/run` reads this file: a skip that is not in the committed list fails the run.
-        if let Some(report) = std::env::var_os("WEIR_SKIPS").map(PathBuf::from) {
-            std::fs::create_dir_all(&report).expect("created");
-            std::fs::write(report.join(test), "S3_BIN names no program").expect("written");
-        }
-        eprintln!("skipped: {test}: S3_BIN names no program (see CONTRIBUTING.md)");
-    }
-    path
 }
