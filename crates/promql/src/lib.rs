@@ -19,7 +19,7 @@ mod work;
 
 pub use confine::confine;
 pub use error::ParseError;
-pub use eval::format::plain;
+pub use eval::format::{general, plain};
 pub use eval::{
     Consumed, Element, EvalError, Evaluation, Explanation, Measured, Params, Point, Stats, Text, Value, analyze,
     consumed, evaluate, evaluate_text, explain,

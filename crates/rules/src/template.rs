@@ -18,7 +18,6 @@ use gotmpl::parse::Parser;
 use model::Labels;
 
 use crate::Error;
-pub use number::go_float;
 
 /// Name under which the tree of the whole text is kept.
 const ROOT: &str = "";

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{HistogramSample, Labels, ResetHint, Sample, Samples};
+use promql::general;
 use promql::notation::{Item, parse_series};
 use promql::{Element, FloatHistogram};
-use rules::template::go_float;
 use tsdb::Head;
 
 use super::file::{Test, TestFile};
@@ -129,10 +129,10 @@ fn same(a: &Element, b: &Element) -> bool {
 fn duplicate(t: i64, before: &Element, now: &Element) -> String {
     let Element::Float(now) = now else { return "duplicate sample for timestamp".to_owned() };
     let existing = match before {
-        Element::Float(before) => go_float(*before),
+        Element::Float(before) => general(*before),
         Element::Histogram(_) => "is a histogram".to_owned(),
     };
-    let now = go_float(*now);
+    let now = general(*now);
     format!("duplicate sample for timestamp {t}; overrides not allowed: existing {existing}, new value {now}")
 }
 

@@ -1,7 +1,7 @@
 //! Numbers in texts as Go prints them, since warnings and label values carry them.
 
-/// `%g`: the shortest digits that read back, with an exponent below -4 and from 21 or more digits on, `1e+06`.
-pub(crate) fn general(v: f64) -> String {
+/// `FormatFloat(v, 'g', -1, 64)`: the shortest digits that read back, with an exponent below -4 and above 5, so that a million is `1e+06`.
+pub fn general(v: f64) -> String {
     exponent_from(v, 6)
 }
 
@@ -63,6 +63,11 @@ mod tests {
             (100_000.0, "100000"),
             (0.0001, "0.0001"),
             (0.00001, "1e-05"),
+            (-0.0, "-0"),
+            (123_456.5, "123456.5"),
+            (-1_234_567.0, "-1.234567e+06"),
+            (1e100, "1e+100"),
+            (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "+Inf"),
         ] {

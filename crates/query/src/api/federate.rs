@@ -15,7 +15,7 @@ use model::labels::is_legacy_metric_name;
 use model::{Columns, Histogram, Labels, METRIC_NAME, ResetHint, SelectRequest, TimeRange, Want, is_stale};
 
 pub(crate) use self::format::Format;
-use self::histogram::{Floats, shortest};
+use self::histogram::Floats;
 use crate::api::Api;
 use crate::api::query::parse_matches;
 use crate::api::series::SELECTORS_MAX;
@@ -222,7 +222,7 @@ fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>,
         out.extend_from_slice(b"instance=\"\",");
     }
     if let Some(bound) = bound {
-        out.extend_from_slice(format!("le=\"{}\"", shortest(bound)).as_bytes());
+        out.extend_from_slice(format!("le=\"{}\"", promql::general(bound)).as_bytes());
     }
     out.pop_if(|last| *last == b',');
     out.extend_from_slice(b"} ");

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use gotmpl::{FuncMap, TemplateError, Value, ValueFunc};
 
-use super::number::{go_float, significant};
+use super::number::significant;
 use super::tree::PRINT;
 
 type Answer = Result<Value, TemplateError>;
@@ -84,7 +84,7 @@ fn failed(reason: impl ToString) -> TemplateError {
 /// A value as Go prints it; an absent one as nothing.
 fn show(value: &Value) -> String {
     match value {
-        Value::Float(v) => go_float(*v),
+        Value::Float(v) => promql::general(*v),
         Value::Nil => String::new(),
         Value::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
         Value::Map(items) => {

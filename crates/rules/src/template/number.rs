@@ -1,14 +1,5 @@
 //! Numbers as Go prints them.
 
-/// A number as `%v` of Go: the fewest digits that give it back, with an exponent where that is below -4 or above 5, so that
-/// a million is `1e+06`.
-pub fn go_float(v: f64) -> String {
-    special(v).unwrap_or_else(|| {
-        let exponent = exponent(&format!("{v:e}"));
-        if v == 0.0 || (-4..6).contains(&exponent) { format!("{v}") } else { scientific(&format!("{v:e}")) }
-    })
-}
-
 /// A number as `%.{digits}g` of Go.
 pub(super) fn significant(v: f64, digits: usize) -> String {
     special(v).unwrap_or_else(|| {
