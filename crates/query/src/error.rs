@@ -9,6 +9,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use model::{Exceeded, Kind, SourceError};
 
+use crate::time::go_duration;
+
 /// The status of what nobody waits for any more; no RFC has it, and Prometheus took it from nginx.
 pub(crate) fn client_closed() -> StatusCode {
     StatusCode::from_u16(499).expect("three digits")
@@ -41,7 +43,7 @@ pub enum Error {
         message: String,
     },
     /// Time ran out.
-    #[error("query timed out in {stage}{}it was given up after its limit of {}", stage.joint(), Spent(*.limit))]
+    #[error("query timed out in {stage}{}it was given up after its limit of {}", stage.joint(), go_duration(.limit.as_nanos() as i64))]
     Timeout {
         /// Where it was.
         stage: Stage,
@@ -98,21 +100,6 @@ impl Stage {
     /// What stands between this and what else is told.
     fn joint(self) -> &'static str {
         if matches!(self, Stage::CatchUp { .. }) { "; " } else { ": " }
-    }
-}
-
-/// How long something was waited for, as people write it.
-struct Spent(Duration);
-
-impl std::fmt::Display for Spent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Spent(duration) = self;
-        match duration.as_millis() {
-            0 => f.write_str("0s"),
-            ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
-            ms if ms < 1000 => write!(f, "{ms}ms"),
-            ms => write!(f, "{}.{:03}s", ms / 1000, ms % 1000),
-        }
     }
 }
 

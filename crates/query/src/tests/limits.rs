@@ -49,7 +49,7 @@ async fn a_query_that_storage_is_too_late_for_says_how_far_it_is_behind() {
     server.memory.backlog.store(12_345, Ordering::Relaxed);
     let error = "query timed out in storage catch-up: storage is 12345 records behind what was acknowledged before the query arrived; it was given up after its limit of ";
     server.refused(&format!("{SERIES}&timeout=5ms"), 503, "timeout", &format!("{error}5ms")).await;
-    server.refused("/query?name=up&timeout=1e-9", 503, "timeout", &format!("{error}0s")).await;
+    server.refused("/query?name=up&timeout=1e-9", 503, "timeout", &format!("{error}1ns")).await;
     assert_eq!(server.metric("weir_query_timeouts_total"), 2.0);
 }
 
