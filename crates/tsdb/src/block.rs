@@ -31,7 +31,7 @@ use roaring::RoaringBitmap;
 use crate::chunk::{self, Facts, Times};
 use crate::deletes::{Cuts, is_cut};
 use crate::disk::Disk;
-use crate::head::too_many;
+use crate::head::too_many_meet;
 use crate::{Error, deletes, postings};
 pub(crate) use cache::Cache;
 pub(crate) use file::File;
@@ -205,7 +205,7 @@ impl Block {
             let pieces = self.pieces_of((ids.iter().copied(), matching), is_cold, request, cuts, &mut held)?;
             // Those of other threads count: what is too much is not looked for to its end.
             if found.fetch_add(pieces.len(), Ordering::Relaxed) + pieces.len() > request.series_max {
-                return Err(too_many(request.series_max, matching));
+                return Err(too_many_meet(request.series_max, matching));
             }
             Ok::<_, Error>((pieces, held))
         });
@@ -245,7 +245,7 @@ impl Block {
                 out.push((entry.labels, Piece { block: self.clone(), chunks, cuts }));
             }
             if out.len() > request.series_max {
-                return Err(too_many(request.series_max, matching));
+                return Err(too_many_meet(request.series_max, matching));
             }
         }
         Ok(out)

@@ -226,7 +226,7 @@ impl Head {
                 Err(error) => return error,
             }
         }
-        too_many(request.series_max, all)
+        too_many_meet(request.series_max, all)
     }
 
     /// Adds how many series have a newest sample in the range that is no stale marker; see [`SeriesSource::count`]. Whether there are any, or
@@ -415,6 +415,11 @@ fn shard_of(hash: u64) -> usize {
 /// The error of a selector that finds so many series at the least: what is too much is not looked for to its end.
 pub(crate) fn too_many(max: usize, found: u64) -> Error {
     Error::Limit(format!("the selector finds more than {max} series: {found} at the least"))
+}
+
+/// The same of one source, of which it is known how many meet the matchers, at whatever times.
+pub(crate) fn too_many_meet(max: usize, all: u64) -> Error {
+    Error::Limit(format!("the selector finds more than {max} series: {all} meet its matchers"))
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -11,6 +11,10 @@ fn open(disk: &dyn Disk) -> Result<Block, Error> {
     Block::open(disk, "b", &Cache::new(Cache::OFFLINE_BYTES))
 }
 
+fn request(matchers: &[Matcher], range: TimeRange, series_max: usize) -> SelectRequest {
+    SelectRequest { matchers: matchers.to_vec(), range, want: Want::Samples, series_max, cancel: Cancel::default() }
+}
+
 fn write(disk: &dyn Disk) {
     let mut writer = Writer::create(disk, "b").expect("creates");
     for job in ["a", "b"] {
@@ -142,13 +146,7 @@ fn every_flipped_byte_is_an_error_and_never_another_value() {
 
 fn check_flips(disk: &Simulated) {
     let whole = disk.read("b").expect("there");
-    let all = SelectRequest {
-        matchers: vec![Matcher::equal("__name__", "up")],
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: 10,
-        cancel: Cancel::default(),
-    };
+    let all = request(&[Matcher::equal("__name__", "up")], TimeRange::ALL, 10);
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x04;
@@ -218,8 +216,7 @@ fn the_threads_of_a_pool_find_what_one_finds() {
     let cuts = Cuts::new(&[], 0, &block).expect("none");
     let find = |start_ms, series_max| {
         let range = TimeRange { start_ms, end_ms: i64::MAX };
-        let matchers = vec![Matcher::equal("__name__", "up")];
-        let request = SelectRequest { matchers, range, want: Want::Samples, series_max, cancel: Cancel::default() };
+        let request = request(&[Matcher::equal("__name__", "up")], range, series_max);
         let mut held = request.cancel.claim().hold();
         let found = block.pieces(&request, &cuts, &mut held)?;
         let found = found.into_iter().map(|(labels, piece)| (labels, piece.chunks));
@@ -266,13 +263,7 @@ fn what_a_query_of_a_cold_block_reads_is_mostly_told_before() {
     ];
     for (n, (matchers, series, untold)) in sets.into_iter().enumerate() {
         let block = Arc::new(open(&disk).expect("opens"));
-        let request = SelectRequest {
-            matchers: matchers.to_vec(),
-            range: TimeRange::ALL,
-            want: Want::Samples,
-            series_max: usize::MAX,
-            cancel: Cancel::default(),
-        };
+        let request = request(matchers, TimeRange::ALL, usize::MAX);
         let query = || {
             let found = block.pieces(&request, &Cuts::default(), &mut Held::default()).expect("reads");
             let mut out = Columns::default();

@@ -224,7 +224,7 @@ fn matchers_select_over_head_and_blocks() {
         assert_eq!(db.label_values("half", &three).expect("values").items, ["odd"]);
         let mut limited = request(vec![Matcher::equal("__name__", "m")], TimeRange::ALL);
         limited.series_max = 8;
-        let told = "the selector finds more than 8 series: 10 at the least";
+        let told = "the selector finds more than 8 series: 10 meet its matchers";
         assert_eq!(db.select(&limited).expect_err("limited").message, told);
         db.flush().expect("flushes");
     }
