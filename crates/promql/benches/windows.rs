@@ -1,49 +1,19 @@
 //! Functions over windows that share most of their samples: a day of a sample each 15 seconds, at a step of a minute.
 
+#[path = "../tests/eval/source.rs"]
+#[allow(dead_code, reason = "shared with the tests, of which the bench uses a part")]
+mod source;
+
 use divan::Bencher;
-use model::{
-    Cancel, Columns, Labels, LabelsRequest, Listing, Metadata, SelectRequest, Series, SeriesData, SeriesSet,
-    SeriesSource, SourceError, TimeRange,
-};
+use model::{Cancel, Columns, Labels};
 use promql::{Features, Params};
+
+use source::Memory;
 
 const DAY_MS: i64 = 86_400_000;
 
 fn main() {
     divan::main();
-}
-
-/// One series.
-struct One(Columns);
-
-struct Data(Columns);
-
-impl SeriesData for Data {
-    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        let within = self.0.t.iter().zip(&self.0.v).filter(|(t, _)| range.contains(**t));
-        within.for_each(|(t, v)| out.push(*t, *v));
-        Ok(())
-    }
-}
-
-impl SeriesSource for One {
-    fn select(&self, _: &SelectRequest) -> Result<SeriesSet, SourceError> {
-        let labels = Labels::new(&[("__name__", "m")]).expect("valid");
-        let series = vec![Series { labels, data: Box::new(Data(self.0.clone())) }];
-        Ok(SeriesSet { series, ..SeriesSet::default() })
-    }
-
-    fn label_names(&self, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
-        Ok(Vec::new().into())
-    }
-
-    fn label_values(&self, _: &str, _: &LabelsRequest) -> Result<Listing<String>, SourceError> {
-        Ok(Vec::new().into())
-    }
-
-    fn metadata(&self, _: Option<&str>) -> Result<Listing<Metadata>, SourceError> {
-        Ok(Vec::new().into())
-    }
 }
 
 #[divan::bench(args = ["10m", "1h", "12h"])]
@@ -63,7 +33,8 @@ fn run(bencher: Bencher, query: &str) {
         drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         columns.push(n * 15_000, (drawn >> 40) as f64);
     }
-    let source = One(columns);
+    let labels = Labels::new(&[("__name__", "m")]).expect("valid");
+    let source = Memory { series: [(labels, columns)].into(), ..Memory::default() };
     let params = Params {
         start_ms: DAY_MS / 2,
         end_ms: DAY_MS,

@@ -202,7 +202,15 @@ impl Explainer<'_> {
             return "one request; all samples, series after series".to_owned();
         };
         let starts = self.params.features.use_start_timestamps && looks_at_starts(*function);
-        let windows = Windows { grid, when: range.when, range: range.range, args: &[], starts, stats };
+        let windows = Windows {
+            grid,
+            when: range.when,
+            range: range.range,
+            args: &[],
+            starts,
+            stats,
+            cancel: &self.params.cancel,
+        };
         let what = match enough(self.params, *function, &windows, mode) {
             Some((aspect, _)) => {
                 format!("what is known of chunks where it is enough ({}), else their samples", of_aspect(aspect))

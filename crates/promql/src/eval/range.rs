@@ -14,7 +14,7 @@ mod trend;
 
 pub(super) use inputs::{samples, subquery_grid, wider};
 
-use model::Labels;
+use model::{Cancel, Labels};
 
 use super::grid::Grid;
 use super::kahan::Prefixes;
@@ -63,6 +63,9 @@ pub(super) enum RangeFn {
     Integral,
 }
 
+/// Windows between looks at whether anybody waits.
+const LOOK_EVERY: usize = 64;
+
 /// The windows of one grid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Windows<'a> {
@@ -75,6 +78,8 @@ pub(super) struct Windows<'a> {
     pub(super) starts: bool,
     /// Whether of histograms only numbers and sums are asked for.
     pub(super) stats: bool,
+    /// Ends the windows early, which whoever goes on with them has to look at.
+    pub(super) cancel: &'a Cancel,
 }
 
 /// Memory that is used again for the next series.
@@ -116,6 +121,10 @@ impl Windows<'_> {
     pub(super) fn each(&self, t: &[i64], number: usize, mut see: impl FnMut(Window)) {
         let (mut from, mut to) = (Edge::default(), Edge::default());
         for step in 0..number {
+            // All windows of one series may take minutes.
+            if step.is_multiple_of(LOOK_EVERY) && self.cancel.is_cancelled() {
+                return;
+            }
             let end = self.when.of(self.grid.at(step));
             let (from, to) = (from.after(t, end.saturating_sub(self.range)), to.after(t, end));
             if from < to {
@@ -176,7 +185,8 @@ pub(super) fn eval(
         RangeOf::Subquery { .. } => (RangeMode::Normal, false),
     };
     let starts = context.params.features.use_start_timestamps && looks_at_starts(function);
-    let windows = Windows { grid, when: range.when, range: range.range, args: &numbers, starts, stats };
+    let cancel = &context.params.cancel;
+    let windows = Windows { grid, when: range.when, range: range.range, args: &numbers, starts, stats, cancel };
     let beyond = Reach { mode, lookback: context.params.lookback_ms };
     let span = match (&range.of, function, args) {
         // Of a subquery Prometheus tells no place, which it writes as the first; of a quantile, that of the number.
@@ -269,6 +279,7 @@ impl Reduction<'_> {
                 histograms::reduce(context, *function, windows, samples.columns, named, out)?;
             }
         }
+        context.check_cancelled()?;
         let cells = out.row(out.len() - 1);
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();

@@ -56,6 +56,9 @@ pub(super) fn eval(
     let mut out = Matrix::new(context, left.steps());
     for group in &groups {
         if let Err(error) = matching.group(group, &mut out) {
+            if !matches!(error, EvalError::Execution(_)) {
+                return Err(error);
+            }
             // Prometheus looks for series of the one side that are there twice first, in all groups.
             return Err(groups.iter().find_map(|group| matching.ones(group).err()).unwrap_or(error));
         }

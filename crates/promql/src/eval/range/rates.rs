@@ -171,7 +171,8 @@ mod tests {
                 (grid, range) = (Grid::between(-20, 800, 1 + draw(70) as i64), 1 + draw(200) as i64);
                 scratch = super::Columns::default();
             }
-            let windows = Windows { grid, when: When::now(), range, args: &[], starts: false, stats: false };
+            let cancel = &model::Cancel::default();
+            let windows = Windows { grid, when: When::now(), range, args: &[], starts: false, stats: false, cancel };
             for of in [Of::Rate, Of::Increase] {
                 let (mut at_once, mut alone) = (vec![ABSENT; grid.n], vec![ABSENT; grid.n]);
                 extrapolated(&windows, Samples::all(&columns), &mut at_once, of, &mut scratch);

@@ -134,6 +134,8 @@ impl<F: Fn(f64, f64) -> bool> Best<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::grid::Grid;
+    use crate::eval::plan::When;
     use crate::eval::range::Edge;
 
     /// A number that looks drawn, for each seed the same one.
@@ -199,6 +201,22 @@ mod tests {
             }
         }
         assert!(seen[0] > 10 && seen[1] > 5000, "{seen:?}");
+    }
+
+    #[test]
+    fn windows_end_early_once_nobody_waits() {
+        let (cancel, times) = (model::Cancel::default(), Vec::from_iter(0..1000));
+        let grid = Grid::between(0, 999, 1);
+        let windows =
+            Windows { grid, when: When::now(), range: 10, args: &[], starts: false, stats: false, cancel: &cancel };
+        let mut seen = 0;
+        windows.each(&times, grid.n, |window| {
+            seen += 1;
+            if window.step == 100 {
+                cancel.cancel();
+            }
+        });
+        assert!((101..200).contains(&seen), "{seen}");
     }
 
     #[test]
