@@ -186,7 +186,7 @@ pub struct Consumed {
 pub fn consumed(expr: &Expr, params: &Params, source: &dyn SeriesSource) -> Result<Consumed, EvalError> {
     let grid = grid::Grid::of(params)?;
     let plan = plan::Planner::new(params).plan(expr)?;
-    let context = Context::new(params, source, shared::Shared::default(), None);
+    let context = Context::new(params, source, None);
     let consumed::Counts { total, read } = consumed::count(&context, &plan, grid)?;
     Ok(Consumed { times: grid.times().collect(), total, read })
 }
@@ -204,7 +204,9 @@ fn run<'a>(
     let planner = plan::Planner::new(params);
     let plan = planner.plan(expr)?;
     let meter = clock.map(|clock| measure::Meter::new(clock, planner.made()));
-    let mut context = Context::new(params, source, shared::Shared::of(&plan, text, grid), meter);
+    let mut context = Context::new(params, source, meter);
+    context.shared = shared::Shared::of(&plan, text, grid);
+    context.together = range::Together::of(&plan, &context.shared, grid, params);
     context.by_labels = plan.depends_on_order();
     let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
     let stats = Stats {
@@ -227,6 +229,8 @@ struct Context<'a> {
     series: AtomicU64,
     /// The parts that are evaluated once.
     shared: shared::Shared,
+    /// The functions over windows that are evaluated together.
+    together: range::Together<'a>,
     /// Whether selectors yield their series by labels, as Prometheus does where it reads them from blocks, and not in the order that the source has them in.
     /// That is wanted where the order shows: of equals the first is picked, and what a deviation rounds depends on it. The price is another sorting.
     by_labels: bool,
@@ -235,12 +239,7 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(
-        params: &'a Params,
-        source: &'a dyn SeriesSource,
-        shared: shared::Shared,
-        meter: Option<measure::Meter<'a>>,
-    ) -> Self {
+    fn new(params: &'a Params, source: &'a dyn SeriesSource, meter: Option<measure::Meter<'a>>) -> Self {
         Context {
             params,
             source,
@@ -248,7 +247,8 @@ impl<'a> Context<'a> {
             notes: notes::Notes::default(),
             samples_read: AtomicU64::new(0),
             series: AtomicU64::new(0),
-            shared,
+            shared: shared::Shared::default(),
+            together: range::Together::default(),
             by_labels: false,
             meter,
         }

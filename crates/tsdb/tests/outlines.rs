@@ -217,6 +217,46 @@ fn every_function_yields_the_same_bits_with_and_without_decoding() {
 }
 
 #[test]
+fn functions_that_read_a_selector_together_yield_the_bits_that_each_yields_alone() {
+    let (mut together, mut alone, mut values) = (0, 0, 0);
+    for seed in 0..12 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().expect("directory");
+        let downsample = if random.bool() { vec![rule(random)] } else { Vec::new() };
+        let block_span_ms = random.i64(500..5000) * STEP;
+        let db = Db::open(dir.path(), Options { block_span_ms, downsample, ..Options::default() }).expect("opens");
+        let end = fill(&db, random);
+        while db.downsample(&Cancel::default()).expect("downsamples") {}
+        for _ in 0..10 {
+            let times = match random.u8(..4) {
+                0 => [random.i64(0..=end), 0, 0],
+                1 => [random.i64(0..=end / 2), end, end / random.i64(1..20) + 1],
+                _ => [end / 2, end, (end / random.i64(50..500)).clamp(1, 900_000)],
+            };
+            let at = if random.u8(..6) == 0 { "@ end() offset 7s" } else { "" };
+            let window = random.i64(1..=end.max(2) * 2);
+            let functions = (0..random.usize(2..5)).map(|n| {
+                let function = FUNCTIONS[random.usize(..FUNCTIONS.len())];
+                let range = if random.bool() { window } else { random.i64(1..=window) };
+                format!("label_replace({function}(m_total[{range}ms] {at}), \"f\", \"{n}\", \"\", \"\")")
+            });
+            let functions: Vec<String> = functions.collect();
+            let text = functions.join(" or ");
+            let (found, _, looked_at) = evaluate(&text, times, &db);
+            let mut expect = Bits::new();
+            for function in &functions {
+                expect.extend(evaluate(function, times, &Decoded(&db)).0);
+                alone += evaluate(function, times, &db).2;
+            }
+            assert_eq!(found, expect, "seed {seed}: {text} {times:?}");
+            together += looked_at;
+            values += found.len();
+        }
+    }
+    assert!(3 * together < 2 * alone && values > 50_000, "{together} of {alone}, {values}");
+}
+
+#[test]
 fn a_long_window_of_whole_chunks_looks_at_some_samples_a_chunk() {
     let dir = tempfile::tempdir().expect("directory");
     let db = Db::open(dir.path(), Options { block_span_ms: 10_000 * STEP, ..Options::default() }).expect("opens");

@@ -11,8 +11,7 @@ use super::call::InstantFn;
 use super::grid::Grid;
 use super::measure::{Counters, Part};
 use super::plan::{Group, Join, Kind, Plan, Range, RangeOf, Selector};
-use super::range::outline::enough;
-use super::range::{Windows, looks_at_starts, subquery_grid};
+use super::range::{Job, Together, enough_for, subquery_grid};
 use super::shared::Shared;
 use super::{Params, aggregate};
 use crate::ast::{AggregateOp, BinaryOp, RangeMode, ValueType};
@@ -68,7 +67,9 @@ pub(super) fn tree(
     grid: Grid,
     measured: Option<&[Option<Part>]>,
 ) -> Explanation {
-    Explainer { text, params, measured, shared: Shared::of(plan, text, grid) }.part(plan, Some(grid), None)
+    let shared = Shared::of(plan, text, grid);
+    let together = Together::of(plan, &shared, grid, params);
+    Explainer { text, params, measured, shared, together }.part(plan, Some(grid), None)
 }
 
 struct Explainer<'a> {
@@ -76,6 +77,7 @@ struct Explainer<'a> {
     params: &'a Params,
     measured: Option<&'a [Option<Part>]>,
     shared: Shared,
+    together: Together<'a>,
 }
 
 impl Explainer<'_> {
@@ -198,20 +200,11 @@ impl Explainer<'_> {
             }
             RangeOf::Matchers { mode, stats, .. } => (*mode, *stats),
         };
-        let Some(Kind::Window { function, .. }) = parent.map(|parent| &parent.kind) else {
+        let Some(job) = parent.and_then(Job::of) else {
             return "one request; all samples, series after series".to_owned();
         };
-        let starts = self.params.features.use_start_timestamps && looks_at_starts(*function);
-        let windows = Windows {
-            grid,
-            when: range.when,
-            range: range.range,
-            args: &[],
-            starts,
-            stats,
-            cancel: &self.params.cancel,
-        };
-        let what = match enough(self.params, *function, &windows, mode) {
+        let jobs = self.together.all_with(job);
+        let what = match enough_for(self.params, &jobs, grid) {
             Some((aspect, _)) => {
                 format!("what is known of chunks where it is enough ({}), else their samples", of_aspect(aspect))
             }
@@ -219,7 +212,11 @@ impl Explainer<'_> {
             None => "all samples".to_owned(),
         };
         let what = if stats { format!("{what}; of histograms counts and sums only") } else { what };
-        format!("one request for the whole range; {what}")
+        match jobs.len() - 1 {
+            0 => format!("one request for the whole range; {what}"),
+            1 => format!("one request for the whole range, for another function too; {what}"),
+            others => format!("one request for the whole range, for {others} other functions too; {what}"),
+        }
     }
 
     fn group(&self, group: &Group, grid: Grid) -> &'static str {

@@ -3,7 +3,7 @@
 use super::{EvalError, Params};
 
 /// Times at equal distance; at least one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Grid {
     /// The first.
     pub(super) start: i64,

@@ -77,15 +77,21 @@ pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, Ev
 
 /// As [`eval`], whether or not the same part was evaluated before.
 pub(super) fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
-    let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
-    if !plan.invariant || grid.n == 1 || constant {
+    let steps = steps_of(plan, grid);
+    if steps == grid {
         return step_by_step(context, plan, grid);
     }
-    Ok(match step_by_step(context, plan, grid.first())? {
+    Ok(match step_by_step(context, plan, steps)? {
         Val::Scalar(values) => Val::Scalar(vec![values[0]; grid.n]),
         Val::Vector(matrix) => Val::Vector(matrix.spread(context, grid.n)?),
         Val::Text(text) => Val::Text(text),
     })
+}
+
+/// The times at which a part is evaluated: the first alone where its value is the same at all of them.
+pub(super) fn steps_of(plan: &Plan, grid: Grid) -> Grid {
+    let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
+    if !plan.invariant || grid.n == 1 || constant { grid } else { grid.first() }
 }
 
 fn step_by_step(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
@@ -104,7 +110,10 @@ fn step_by_step(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalE
         Kind::Join(join) => binary::eval(context, join, plan.span, grid),
         Kind::Group(group) => Ok(Val::Vector(aggregate::eval(context, group, plan.span, grid)?)),
         Kind::Instant(function, args) => call::eval(context, *function, args, plan.span, grid),
-        Kind::Window { function, range, args } => Ok(Val::Vector(range::eval(context, *function, range, args, grid)?)),
+        Kind::Window { .. } => {
+            let job = range::Job::of(plan).ok_or_else(|| EvalError::Execution("expected a range vector".to_owned()))?;
+            Ok(Val::Vector(range::eval(context, job, grid)?))
+        }
     }
 }
 

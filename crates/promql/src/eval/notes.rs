@@ -1,4 +1,5 @@
-//! Warnings and infos. The same text counts once, told at the place that raised it last.
+//! Warnings and infos. The same text counts once, told at the last of the places that raise it: Prometheus evaluates parts in the order of their ends, and here some
+//! are evaluated sooner, with others.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,6 +116,11 @@ impl Notes {
         *all = Some((longest.max(resolution_ms), newest.max(end_ms)));
     }
 
+    /// Counts as raised what was raised before its part was evaluated, together with another.
+    pub(super) fn raised_before(&self) {
+        self.raised.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many notes of places were raised, each time one was.
     pub(super) fn raised(&self) -> u64 {
         self.raised.load(Ordering::Relaxed)
@@ -128,8 +134,10 @@ impl Notes {
             if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
                 mended.join(old);
             }
-            if note.mended.is_some() || note.times > 0 {
-                // Of what is counted Prometheus tells the first place.
+            // Of what is counted Prometheus tells the first place.
+            let first = note.mended.is_some() || note.times > 0;
+            let is_before = if first { before.span.end <= note.span.end } else { before.span.end > note.span.end };
+            if is_before {
                 note.span = before.span;
             }
             note.times += before.times;

@@ -10,9 +10,11 @@ mod over_time;
 mod rates;
 mod slide;
 mod starts;
+mod together;
 mod trend;
 
 pub(super) use inputs::{samples, subquery_grid, wider};
+pub(super) use together::{Job, Together, enough_for};
 
 use model::{Cancel, Labels};
 
@@ -21,7 +23,7 @@ use super::kahan::Prefixes;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::scalar;
 use super::plan::{Kind, Plan, Range, RangeOf, When};
-use super::select::{each, reach, select};
+use super::select::{each_of, select};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
@@ -29,6 +31,7 @@ use counters::Of;
 use extended::Reach;
 use inputs::subquery;
 use outline::{Memory, Reader, Samples};
+use together::reach_of;
 
 /// The functions over windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,77 +171,97 @@ impl Edge {
     }
 }
 
-/// Evaluates a function over windows.
-pub(super) fn eval(
+/// Evaluates a function over windows, and with it those that look at the same samples.
+pub(super) fn eval<'p>(context: &Context<'p>, job: Job<'p>, grid: Grid) -> Result<Matrix, EvalError> {
+    if let Some(matrix) = context.together.take(context, &job) {
+        return Ok(matrix);
+    }
+    if let RangeOf::Subquery { inner, step } = &job.range.of {
+        let numbers = numbers(context, &job, grid)?;
+        let reduction = Reduction::new(context, &job, grid, &numbers);
+        let (mut out, mut scratch) = (Matrix::new(context, grid.n), Scratch::default());
+        let inner = context.measured(job.plan, || subquery(context, job.range, inner, *step, grid))?;
+        if let Some((inner, inner_grid)) = inner {
+            for (labels, drop_name, columns) in inner.columns(inner_grid) {
+                context.check_cancelled()?;
+                reduction.series(labels, drop_name, Samples::all(&columns), &mut out, &mut scratch)?;
+            }
+        }
+        return finish(context, &job, out, &numbers, grid);
+    }
+    let jobs = context.together.begin(job, grid);
+    let raised = context.notes.raised();
+    let mut values = of_selector(context, &jobs, grid)?.into_iter();
+    let own = values.next().ok_or_else(|| EvalError::Execution("a function without a value".to_owned()))?;
+    let is_silent = context.notes.raised() == raised;
+    jobs[1..].iter().zip(values).for_each(|(job, value)| context.together.keep(job, value, is_silent));
+    Ok(own)
+}
+
+/// The values of functions over windows of one selector, in their order; of the first alone, where there is no room for more.
+fn of_selector(context: &Context, jobs: &[Job<'_>], grid: Grid) -> Result<Vec<Matrix>, EvalError> {
+    let (job, params) = (&jobs[0], context.params);
+    let RangeOf::Matchers { matchers, stats, mode } = &job.range.of else { return Ok(Vec::new()) };
+    let reach = |jobs: &[Job<'_>]| {
+        let beyond = Reach { mode: *mode, lookback: params.lookback_ms };
+        let mut reach = wider(reach_of(jobs, grid), beyond);
+        if *stats {
+            // Whether the first histogram of a window is reset is found out by comparing it with the one before.
+            reach.start_ms = reach.start_ms.saturating_sub(params.lookback_ms);
+        }
+        reach
+    };
+    let series = context.measured(job.plan, || select(context, matchers, reach(jobs)))?;
+    let has_room = context.together.has_room(context, series.len(), grid.n, jobs.len() - 1);
+    let jobs = if has_room { jobs } else { &jobs[..1] };
+    let numbers = jobs.iter().map(|job| numbers(context, job, grid)).collect::<Result<Vec<_>, _>>()?;
+    let reductions = jobs.iter().zip(&numbers).map(|(job, numbers)| Reduction::new(context, job, grid, numbers));
+    let reductions: Vec<Reduction<'_>> = reductions.collect();
+    let before = context.counters();
+    let reader = Reader::new(context, enough_for(params, jobs, grid), reach(jobs));
+    let parts = each_of(
+        context,
+        &series,
+        |chunk, outs, (memory, scratch): &mut (Memory, Vec<Scratch>), held| {
+            scratch.resize_with(outs.len(), Scratch::default);
+            for series in chunk {
+                let samples = reader.read(series, memory, held)?;
+                let own = samples.columns.memory();
+                for ((reduction, out), scratch) in reductions.iter().zip(&mut *outs).zip(&mut *scratch) {
+                    reduction.series(&series.labels, false, samples, out, scratch)?;
+                }
+                held.grow_to(own + scratch.iter().map(Scratch::bytes).sum::<usize>())?;
+            }
+            Ok(())
+        },
+        grid.n,
+        jobs.len(),
+    )?;
+    context.credit(job.plan, before);
+    let values = jobs.iter().zip(&numbers).zip(parts);
+    values
+        .map(|((job, numbers), parts)| finish(context, job, Matrix::concat(context, grid.n, parts)?, numbers, grid))
+        .collect()
+}
+
+/// The values of the arguments that are numbers, a column each.
+fn numbers(context: &Context, job: &Job<'_>, grid: Grid) -> Result<Vec<Vec<f64>>, EvalError> {
+    job.args.iter().map(|arg| scalar(context, arg, grid)).collect()
+}
+
+/// From the values of all series to that of the function.
+fn finish(
     context: &Context,
-    function: RangeFn,
-    plan: &Plan,
-    args: &[Plan],
+    job: &Job<'_>,
+    matrix: Matrix,
+    numbers: &[Vec<f64>],
     grid: Grid,
 ) -> Result<Matrix, EvalError> {
-    let Kind::Range(range) = &plan.kind else {
-        return Err(EvalError::Execution("expected a range vector".to_owned()));
-    };
-    let numbers = args.iter().map(|arg| scalar(context, arg, grid)).collect::<Result<Vec<_>, _>>()?;
-    let (mode, stats) = match &range.of {
-        RangeOf::Matchers { mode, stats, .. } => (*mode, *stats),
-        RangeOf::Subquery { .. } => (RangeMode::Normal, false),
-    };
-    let starts = context.params.features.use_start_timestamps && looks_at_starts(function);
-    let cancel = &context.params.cancel;
-    let windows = Windows { grid, when: range.when, range: range.range, args: &numbers, starts, stats, cancel };
-    let beyond = Reach { mode, lookback: context.params.lookback_ms };
-    let span = match (&range.of, function, args) {
-        // Of a subquery Prometheus tells no place, which it writes as the first; of a quantile, that of the number.
-        (_, RangeFn::Quantile, [number]) => number.span,
-        (RangeOf::Subquery { .. }, ..) => Span { start: 0, end: 0 },
-        _ => plan.span,
-    };
-    let reduction = Reduction { context, function, windows, beyond, span };
-    let matrix = match &range.of {
-        RangeOf::Matchers { matchers, .. } => {
-            let mut reach = wider(reach(range.when, grid, range.range), beyond);
-            if stats {
-                // Whether the first histogram of a window is reset is found out by comparing it with the one before.
-                reach.start_ms = reach.start_ms.saturating_sub(context.params.lookback_ms);
-            }
-            let series = context.measured(plan, || select(context, matchers, reach))?;
-            let before = context.counters();
-            let reader = Reader::new(context, function, &windows, mode, reach);
-            let parts = each(
-                context,
-                &series,
-                |chunk, out, (memory, scratch): &mut (Memory, Scratch), held| {
-                    for series in chunk {
-                        let samples = reader.read(series, memory, held)?;
-                        let own = samples.columns.memory();
-                        reduction.series(&series.labels, false, samples, out, scratch)?;
-                        held.grow_to(own + scratch.bytes())?;
-                    }
-                    Ok(())
-                },
-                grid.n,
-            )?;
-            context.credit(plan, before);
-            Matrix::concat(context, grid.n, parts)?
-        }
-        RangeOf::Subquery { inner, step } => {
-            let (mut out, mut scratch) = (Matrix::new(context, grid.n), Scratch::default());
-            let inner = context.measured(plan, || subquery(context, range, inner, *step, grid))?;
-            if let Some((inner, inner_grid)) = inner {
-                for (labels, drop_name, columns) in inner.columns(inner_grid) {
-                    context.check_cancelled()?;
-                    reduction.series(labels, drop_name, Samples::all(&columns), &mut out, &mut scratch)?;
-                }
-            }
-            out
-        }
-    };
     if matrix.len() > 0 {
-        check_args(context, function, args, &numbers)?;
+        check_args(context, job.function, job.args, numbers)?;
     }
-    match function {
-        RangeFn::Absent => absent(context, plan, matrix, grid),
+    match job.function {
+        RangeFn::Absent => absent(context, job.plan, matrix, grid),
         // These yield samples as they are, so they keep the name.
         RangeFn::Last | RangeFn::First => unique(context, matrix),
         _ => matrix.drop_names(context, true),
@@ -254,7 +277,23 @@ struct Reduction<'a> {
     span: Span,
 }
 
-impl Reduction<'_> {
+impl<'a> Reduction<'a> {
+    fn new(context: &'a Context<'a>, job: &Job<'_>, grid: Grid, numbers: &'a [Vec<f64>]) -> Self {
+        let span = match (&job.range.of, job.function, job.args) {
+            // Of a subquery Prometheus tells no place, which it writes as the first; of a quantile, that of the number.
+            (_, RangeFn::Quantile, [number]) => number.span,
+            (RangeOf::Subquery { .. }, ..) => Span { start: 0, end: job.plan.span.end },
+            _ => job.plan.span,
+        };
+        Reduction {
+            context,
+            function: job.function,
+            windows: job.windows(context.params, grid, numbers),
+            beyond: Reach { mode: job.mode(), lookback: context.params.lookback_ms },
+            span,
+        }
+    }
+
     /// Appends the values of a series, if there are any.
     fn series(
         &self,

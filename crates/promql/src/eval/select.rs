@@ -269,16 +269,34 @@ pub(super) fn each<M: Default>(
     work: impl Fn(&[Series], &mut Matrix, &mut M, &mut Held) -> Result<(), EvalError> + Sync,
     n: usize,
 ) -> Result<Vec<Matrix>, EvalError> {
+    let one = |chunk: &[Series], outs: &mut [Matrix], memory: &mut M, held: &mut Held| {
+        work(chunk, &mut outs[0], memory, held)
+    };
+    Ok(each_of(context, series, one, n, 1)?.pop().unwrap_or_default())
+}
+
+/// As [`each`], with several values, of each of which the parts come back.
+pub(super) fn each_of<M: Default>(
+    context: &Context,
+    series: &[Series],
+    work: impl Fn(&[Series], &mut [Matrix], &mut M, &mut Held) -> Result<(), EvalError> + Sync,
+    n: usize,
+    values: usize,
+) -> Result<Vec<Vec<Matrix>>, EvalError> {
     context.count_tasks(series.len().div_ceil(SERIES_A_TASK));
-    series
-        .par_chunks(SERIES_A_TASK)
-        .map(|chunk| {
-            let mut out = Matrix::with_room(context, n, chunk.len())?;
-            work(chunk, &mut out, &mut M::default(), &mut context.hold())?;
-            out.give_room_back();
-            Ok(out)
-        })
-        .collect()
+    let parts = series.par_chunks(SERIES_A_TASK).map(|chunk| {
+        let outs = (0..values).map(|_| Matrix::with_room(context, n, chunk.len()));
+        let mut outs = outs.collect::<Result<Vec<Matrix>, _>>()?;
+        work(chunk, &mut outs, &mut M::default(), &mut context.hold())?;
+        outs.iter_mut().for_each(Matrix::give_room_back);
+        Ok(outs)
+    });
+    let parts = parts.collect::<Result<Vec<Vec<Matrix>>, EvalError>>()?;
+    let mut all: Vec<Vec<Matrix>> = (0..values).map(|_| Vec::with_capacity(parts.len())).collect();
+    for part in parts {
+        all.iter_mut().zip(part).for_each(|(all, one)| all.push(one));
+    }
+    Ok(all)
 }
 
 /// Reads the samples of one series into memory that is used again.

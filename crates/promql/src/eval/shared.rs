@@ -1,7 +1,7 @@
 //! Parts that stand in the text more than once, and are evaluated once.
 //!
-//! Two parts are the same where their text is, and where as much of histograms is asked of the one as of the other. The value of the first that is evaluated is
-//! kept until the others have taken it. The price is a copy of it, so large ones are not kept, nor those that raised a note: notes tell places, and each
+//! Two parts are the same where their text is, where as much of histograms is asked of the one as of the other, and where they are evaluated at the same times: those of
+//! the query, or those of subqueries of the same range and step. The value of the first that is evaluated is kept until the others have taken it. The price is a copy of it, so large ones are not kept, nor those that raised a note: notes tell places, and each
 //! part has its own.
 
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use super::grid::Grid;
 use super::matrix::Matrix;
 use super::node::{self, Val};
 use super::plan::{Kind, Plan, Range, RangeOf};
+use super::range::subquery_grid;
 use super::{Context, EvalError};
 use crate::ast::ValueType;
 
@@ -44,8 +45,8 @@ struct Kept {
     value: Option<(Grid, Matrix)>,
 }
 
-/// A part with its text, and what is asked of histograms in it.
-type Key<'a> = (&'a str, Vec<bool>);
+/// A part with its text, what is asked of histograms in it, and when it is evaluated.
+type Key<'a> = (&'a str, Vec<bool>, Grid);
 
 impl Shared {
     /// The parts of an expression over a grid that are the same; `text` is what it was parsed from.
@@ -54,8 +55,8 @@ impl Shared {
             return Shared::default();
         }
         let mut times: HashMap<Key<'_>, usize> = HashMap::new();
-        each(plan, grid, &mut |part| {
-            if let Some(key) = key(part, text) {
+        each(plan, grid, &mut |part, grid| {
+            if let Some(key) = key(part, text, grid) {
                 *times.entry(key).or_default() += 1;
             }
             true
@@ -66,8 +67,8 @@ impl Shared {
         if times.is_empty() {
             return Shared::default();
         }
-        each(plan, grid, &mut |part| {
-            let Some(key) = key(part, text).filter(|key| times.contains_key(key)) else { return true };
+        each(plan, grid, &mut |part, grid| {
+            let Some(key) = key(part, text, grid).filter(|key| times.contains_key(key)) else { return true };
             let class = *classes_of.entry(key).or_insert(kept.len());
             if class == kept.len() {
                 kept.push(Kept { left: 0, value: None });
@@ -84,39 +85,47 @@ impl Shared {
 
     /// Whether a part is one of several that are the same.
     pub(super) fn has(&self, plan: &Plan) -> bool {
-        self.classes.contains_key(&plan.id)
+        self.class_of(plan).is_some()
+    }
+
+    /// The number of the parts that are the same as one, itself included.
+    pub(super) fn class_of(&self, plan: &Plan) -> Option<usize> {
+        self.classes.get(&plan.id).copied()
     }
 }
 
-/// Goes through the parts that are evaluated over the grid of the query, a part before those in it; `see` says whether to go on to these.
-fn each<'a>(plan: &'a Plan, grid: Grid, see: &mut dyn FnMut(&'a Plan) -> bool) {
-    if !see(plan) {
+/// Goes through the parts that are evaluated, with the times at which they are, a part before those in it; `see` says whether to go on to these.
+pub(super) fn each<'a>(plan: &'a Plan, grid: Grid, see: &mut dyn FnMut(&'a Plan, Grid) -> bool) {
+    if !see(plan, grid) {
         return;
     }
-    let is_asked = match &plan.kind {
-        // A subquery has a grid of its own.
-        Kind::Range(_) => false,
+    let grid = node::steps_of(plan, grid);
+    let grid = match &plan.kind {
+        Kind::Range(range) => match &range.of {
+            RangeOf::Subquery { step, .. } => subquery_grid(range, *step, grid),
+            RangeOf::Matchers { .. } => None,
+        },
         // Of a selector its own samples are looked at, for their times.
-        Kind::Instant(InstantFn::Timestamp, args) => !matches!(args[0].kind, Kind::Select(_)),
-        Kind::Instant(InstantFn::StartTimestamp, _) => false,
+        Kind::Instant(InstantFn::Timestamp, args) if matches!(args[0].kind, Kind::Select(_)) => None,
+        Kind::Instant(InstantFn::StartTimestamp, _) => None,
         // An index is asked; only where that cannot tell is the selector read, and then by itself.
-        Kind::Group(group) => question(group, grid).is_none(),
-        _ => true,
+        Kind::Group(group) if question(group, grid).is_some() => None,
+        _ => Some(grid),
     };
-    if is_asked {
+    if let Some(grid) = grid {
         plan.parts().into_iter().for_each(|part| each(part, grid, see));
     }
 }
 
 /// `None` for a part that is not worth it: one that reads no series, or is no vector.
-fn key<'a>(plan: &Plan, text: &'a str) -> Option<Key<'a>> {
+fn key<'a>(plan: &Plan, text: &'a str, grid: Grid) -> Option<Key<'a>> {
     if plan.value != ValueType::InstantVector {
         return None;
     }
     let mut stats = Vec::new();
     histograms(plan, &mut stats);
     let own = text.get(plan.span.start..plan.span.end)?;
-    (!stats.is_empty()).then_some((own, stats))
+    (!stats.is_empty()).then_some((own, stats, grid))
 }
 
 /// Of every selector whether only numbers and sums of histograms are asked for.
@@ -131,7 +140,7 @@ fn histograms(plan: &Plan, stats: &mut Vec<bool>) {
 
 /// Evaluates a part, or takes the value that the same one had.
 pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
-    let Some(class) = context.shared.classes.get(&plan.id).copied() else { return node::at_steps(context, plan, grid) };
+    let Some(class) = context.shared.class_of(plan) else { return node::at_steps(context, plan, grid) };
     if let Some(matrix) = take(context, class, grid) {
         return Ok(Val::Vector(matrix));
     }
@@ -208,7 +217,7 @@ mod tests {
         let grid = Grid::of(&params).expect("a grid");
         let shared = Shared::of(&plan, text, grid);
         let mut found = Vec::new();
-        each(&plan, grid, &mut |part| {
+        each(&plan, grid, &mut |part, _| {
             if shared.has(part) {
                 found.push(text[part.span.start..part.span.end].to_owned());
             }
@@ -233,6 +242,20 @@ mod tests {
         assert_eq!(same("max_over_time(sum(a)[5m:1m]) + sum(a)"), Vec::<String>::new());
         assert_eq!(same("histogram_count(a) + histogram_quantile(0.9, a)"), Vec::<String>::new());
         assert_eq!(same("histogram_count(a) + histogram_sum(a)"), ["a", "a"]);
+    }
+
+    #[test]
+    fn parts_within_subqueries_are_the_same_at_the_same_times() {
+        assert_eq!(
+            same("max_over_time(rate(a[5m])[1h:1m]) - min_over_time(rate(a[5m])[1h:1m])"),
+            ["rate(a[5m])", "rate(a[5m])"]
+        );
+        assert_eq!(same("max_over_time((a / (a + b))[1h:1m])"), ["a", "a"]);
+        assert_eq!(same("max_over_time(rate(a[5m])[1h:1m]) - min_over_time(rate(a[5m])[2h:1m])"), Vec::<String>::new());
+        assert_eq!(same("max_over_time(rate(a[5m])[1h:1m]) - min_over_time(rate(a[5m])[1h:2m])"), Vec::<String>::new());
+        assert_eq!(same("max_over_time(sum(a)[5m:1m]) + max_over_time(sum(a)[5m:1m] offset 5m)"), Vec::<String>::new());
+        let fixed = "max_over_time(sum(a)[5m:1m] @ 60) - min_over_time(sum(a)[5m:1m] @ 60)";
+        assert_eq!(same(fixed), ["sum(a)", "sum(a)"]);
     }
 
     #[test]

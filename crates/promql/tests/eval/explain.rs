@@ -297,3 +297,43 @@ fn a_part_that_stands_in_the_text_twice_is_evaluated_once() {
     assert_eq!(evaluation.infos.len(), 1);
     assert!(evaluation.infos[0].ends_with("\"x\" (1:21)"), "{:?}", evaluation.infos);
 }
+
+#[test]
+fn functions_of_the_same_selector_read_it_once() {
+    let source = source();
+    let read = |query: &str, params: &Params| analyze(query, params, &source).0.stats.samples_read;
+    let once = read("stddev_over_time(x[10m])", &hour());
+    let (evaluation, tree) = analyze("max_over_time(x[10m]) - min_over_time(x[10m])", &hour(), &source);
+    assert_eq!(evaluation.stats.samples_read, once);
+    let strategies: Vec<&str> = tree.children.iter().map(|child| child.children[0].strategy.as_str()).collect();
+    let text = "one request for the whole range, for another function too; all samples";
+    assert_eq!(strategies, [text, text]);
+    let promql::Value::Matrix(series) = &evaluation.value else { panic!("{evaluation:?}") };
+    assert!(series.len() == 2 && series[0].1.v == [0.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0], "{series:?}");
+    // Windows need not be as long as each other, nor all be asked for what they are.
+    let longest = read("stddev_over_time(x[30m])", &hour());
+    assert_eq!(read("sum(max_over_time(x[10m])) + sum(avg_over_time(x[30m])) + max(delta(x[5m]))", &hour()), longest);
+    let within = "max_over_time((max_over_time(x[10m]) - min_over_time(x[10m]))[30m:5m])";
+    assert_eq!(read(within, &hour()), read("max_over_time(max_over_time(x[10m])[30m:5m])", &hour()));
+    // Where there is no room for their values each reads by itself.
+    let mut narrow = hour();
+    narrow.samples_max = 16 * 13;
+    assert_eq!(read("max_over_time(x[10m]) - min_over_time(x[10m])", &narrow), 2 * once);
+    narrow.samples_max = 16 * 14;
+    assert_eq!(read("max_over_time(x[10m]) - min_over_time(x[10m])", &narrow), once);
+}
+
+#[test]
+fn notes_of_functions_that_are_evaluated_together_have_the_last_place() {
+    for query in [
+        // The first and the third are evaluated together, before the second.
+        "rate(x[10m]) + rate(x{instance=\"a\"}[10m]) + increase(x[10m])",
+        // The third has its value from the first, and the fourth not from the third.
+        "rate(x[10m]) + rate(x{instance=\"a\"}[10m]) + increase(x[10m]) - increase(x[10m])",
+        "increase(x[10m]) + rate(x[10m]) + rate(x{instance=\"a\"}[10m])",
+    ] {
+        let (evaluation, _) = analyze(query, &hour(), &source());
+        let place = format!("\"x\" (1:{})", query.rfind('x').expect("there") + 1);
+        assert!(evaluation.infos.len() == 1 && evaluation.infos[0].ends_with(&place), "{:?}", evaluation.infos);
+    }
+}

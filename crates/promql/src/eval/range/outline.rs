@@ -46,7 +46,7 @@ pub(super) struct Reader<'a> {
     context: &'a Context<'a>,
     range: TimeRange,
     /// What is enough, and where windows begin and end; `None` where all samples are needed.
-    less: Option<(Aspect, [Edges; 2])>,
+    less: Option<(Aspect, Vec<Edges>)>,
 }
 
 /// Memory that is used again for the next series.
@@ -57,14 +57,9 @@ pub(super) struct Memory {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        context: &'a Context<'a>,
-        function: RangeFn,
-        windows: &Windows,
-        mode: RangeMode,
-        range: TimeRange,
-    ) -> Self {
-        Reader { context, range, less: enough(context.params, function, windows, mode) }
+    /// Where `less` is enough, that is asked for.
+    pub(super) fn new(context: &'a Context<'a>, less: Option<(Aspect, Vec<Edges>)>, range: TimeRange) -> Self {
+        Reader { context, range, less }
     }
 
     /// Reads a series, without staleness markers.
