@@ -202,12 +202,24 @@ impl Draw {
                 let (left, right) = if self.random.u8(..4) == 0 { (right, left) } else { (left, right) };
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
+            _ if self.random.u8(..3) == 0 => self.pair(),
             _ => {
                 let operator = self.operator(true);
                 let (left, right) = (self.operand(&operator, depth - 1), self.operand(&operator, depth - 1));
                 self.tree(Kind::Vector, &["(", &operator, ")"], vec![left, right])
             }
         }
+    }
+
+    /// Two functions over windows of one selector.
+    fn pair(&mut self) -> Tree {
+        let (metric, moved, operator) = (self.one(self.metrics), self.moved(), self.operator(true));
+        let functions = (0..2).map(|_| {
+            let (function, length) = (self.one(&OVER_TIME), self.one(&["1m", "5m", "20m"]));
+            self.tree(Kind::Vector, &[&format!("{function}({metric}[{length}]{moved})")], Vec::new())
+        });
+        let functions = functions.collect();
+        self.tree(Kind::Vector, &["(", &operator, ")"], functions)
     }
 
     /// An operand. What is left of a division is all of the last bits, so they have to be the same.
