@@ -25,6 +25,7 @@ mod merge;
 pub mod offline;
 mod offsets;
 mod postings;
+mod prefetch;
 pub mod prometheus;
 mod retention;
 mod tally;

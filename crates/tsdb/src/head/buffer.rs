@@ -66,6 +66,12 @@ impl Buffer {
         true
     }
 
+    /// Has what the next append needs fetched.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        self.tail.fetch();
+    }
+
     /// Seals what there is where the tail takes no sample of a time that is later.
     #[inline]
     fn make_room(&mut self, t: i64, scratch: &mut SealScratch) {

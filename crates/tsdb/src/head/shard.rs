@@ -14,6 +14,7 @@ use super::ordered::Part;
 use super::symbols::Symbols;
 use crate::Error;
 use crate::postings::{Accept, LabelIndex};
+use crate::prefetch::prefetch;
 
 /// What a series costs beside its samples and its labels: its entries in the table and the list, and its numbers in the postings.
 const SERIES_BYTES: usize = 80;
@@ -75,7 +76,21 @@ impl Shard {
         generation.samples += samples.len() as u64;
         generation.range.start_ms = generation.range.start_ms.min(first);
         generation.range.end_ms = generation.range.end_ms.max(last);
+        self.fetch_after(id as usize);
         Appended { created, out_of_order }
+    }
+
+    /// Has what the next series need on its way while others are appended to: of a scrape as large as a cache most of an append is waiting for memory.
+    #[inline]
+    fn fetch_after(&self, id: usize) {
+        // Where the samples of the next one are is told by what was fetched of it the last time.
+        if let Some(next) = self.current.buffers.get(id + 1) {
+            next.fetch();
+        }
+        if let (Some(entry), Some(buffer)) = (self.entries.get(id + 2), self.current.buffers.get(id + 2)) {
+            prefetch(entry);
+            prefetch(buffer);
+        }
     }
 
     /// The series whose labels have these two hashes of 64 bits, of different kinds and the second with a key that nobody knows. Those of two series are the same

@@ -5,6 +5,8 @@
 
 use model::Sample;
 
+use crate::prefetch::prefetch;
+
 /// Samples that there is room for, one step after the other: 56, 128 and 200 bytes.
 const STEPS: [usize; 3] = [4, 10, 16];
 /// The most samples of a tail: enough for a chunk of them to be a sixth of that.
@@ -49,6 +51,15 @@ impl Tail {
         }
         let [low, high] = halves(sample.v.to_bits());
         self.0.extend([sample.t.wrapping_sub(first) as u32, low, high]);
+    }
+
+    /// Has the time of the first one fetched, and the place of the next one.
+    #[inline]
+    pub(super) fn fetch(&self) {
+        if let (Some(first), Some(last)) = (self.0.first(), self.0.last()) {
+            prefetch(first);
+            prefetch(last);
+        }
     }
 
     #[cold]
