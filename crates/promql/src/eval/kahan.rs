@@ -12,6 +12,9 @@ const PARTS: usize = LANES / TOGETHER;
 /// Fewer are added one after the other, which is as fast.
 const MANY: usize = 32;
 
+/// Below this whole numbers are floats.
+const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
+
 /// A sum and what it lost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
@@ -131,6 +134,22 @@ impl Prefixes {
         !sum.total().is_nan()
     }
 
+    /// As [`Prefixes::take`], of whole numbers whose sums lose nothing, in any order; `false` for others.
+    pub(crate) fn take_whole(&mut self, values: &[f64]) -> bool {
+        self.0.clear();
+        let (mut sum, mut size) = (0.0, 0.0);
+        self.0.push(Sum::at(sum));
+        for v in values {
+            (sum, size) = (sum + v, size + v.abs());
+            // Nor is it below where the value is no number.
+            if v.trunc() != *v || !(size < TWO_TO_53) {
+                return false;
+            }
+            self.0.push(Sum::at(sum));
+        }
+        true
+    }
+
     /// Memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<Sum>()
@@ -179,7 +198,6 @@ impl Spread {
     /// All sums are multiples of the last place of the least value, `u`. An addition loses at most 2^-53 of a sum, so all of them lose at most
     /// `number² * high * 2^-53`, and a multiple of `u` is a float if it is below `2^53 * u`, which is above `low`.
     fn is_exact(self, number: usize) -> bool {
-        const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
         let number = number as f64;
         self.high < 1e290 && number * number * self.high <= TWO_TO_53 * self.low
     }

@@ -1,4 +1,4 @@
-//! Functions of how a series moves: rates, differences, resets, changes. Where a counter falls is found once a series,
+//! Functions of how a series moves: rates, differences, resets, changes. Where a counter falls, or began anew, is found once a series,
 //! so a window costs what it has of resets, not what it has of samples.
 
 use model::Columns;
@@ -31,16 +31,17 @@ pub(super) fn extrapolated_since(
 ) {
     let (t, v) = (columns.t.as_slice(), columns.v.as_slice());
     let since = |at: usize| Since { t: t[at], start: columns.start(at) };
+    let all = |what: &dyn Fn(usize) -> bool| Places::of((1..t.len()).filter(|at| what(*at)).collect());
+    let mut resets = all(&|at| v[at] < v[at - 1] || is_reset(since(at - 1), since(at)));
+    let mut overlapping = all(&|at| overlaps(since(at - 1), since(at)));
     windows.slide(t, cells, |w| {
         let last = w.to - 1;
         let mut difference = v[last] - v[w.from];
-        if (w.from + 1..w.to).any(|at| overlaps(since(at - 1), since(at))) {
+        if !overlapping.within(&w).is_empty() {
             overlap();
         }
-        for at in w.from + 1..w.to {
-            if v[at] < v[at - 1] || is_reset(since(at - 1), since(at)) {
-                difference += v[at - 1];
-            }
+        for at in resets.within(&w) {
+            difference += v[at - 1];
         }
         let mut extrapolated = Extrapolated::within(windows, &w, of, t, (last - w.from) as f64);
         if extrapolated.begins(columns.start(w.from)) {
@@ -159,29 +160,123 @@ pub(super) fn resets(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
         places.sort_unstable();
         places.dedup();
     }
-    count(windows, columns, cells, &places);
+    count(windows, columns, cells, places);
 }
 
 /// `changes`: how often the value was not that of the sample before.
 pub(super) fn changes(windows: &Windows, columns: &Columns, cells: &mut [f64]) {
     let places = places(&columns.v, |before, v| v != before && !(v.is_nan() && before.is_nan()));
-    count(windows, columns, cells, &places);
+    count(windows, columns, cells, places);
 }
 
-fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], places: &[usize]) {
-    let (mut from, mut to) = (0, 0);
-    windows.slide(&columns.t, cells, |w| {
-        while to < places.len() && places[to] < w.to {
-            to += 1;
+fn count(windows: &Windows, columns: &Columns, cells: &mut [f64], places: Vec<usize>) {
+    let mut places = Places::of(places);
+    windows.slide(&columns.t, cells, |w| Some(places.within(&w).len() as f64));
+}
+
+/// Samples of which something holds together with the one before.
+struct Places {
+    all: Vec<usize>,
+    from: usize,
+    to: usize,
+}
+
+impl Places {
+    /// Ascending ones.
+    fn of(all: Vec<usize>) -> Self {
+        Places { all, from: 0, to: 0 }
+    }
+
+    /// Those of which both samples are in a window that begins and ends no earlier than those before.
+    fn within(&mut self, w: &Window) -> &[usize] {
+        while self.all.get(self.to).is_some_and(|at| *at < w.to) {
+            self.to += 1;
         }
-        while from < to && places[from] <= w.from {
-            from += 1;
+        while self.from < self.to && self.all[self.from] <= w.from {
+            self.from += 1;
         }
-        Some((to - from) as f64)
-    });
+        &self.all[self.from..self.to]
+    }
 }
 
 /// The indices of the samples for which something holds of the value before and its own.
 pub(super) fn places(v: &[f64], what: impl Fn(f64, f64) -> bool) -> Vec<usize> {
     v.windows(2).enumerate().filter(|(_, pair)| what(pair[0], pair[1])).map(|(at, _)| at + 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::grid::Grid;
+    use crate::eval::matrix::ABSENT;
+    use crate::eval::plan::When;
+
+    /// One window by its definition: its samples, one after the other.
+    fn alone(window: (i64, i64), columns: &Columns, of: Of) -> (Option<f64>, bool) {
+        let own: Vec<usize> =
+            (0..columns.len()).filter(|at| (window.0 + 1..=window.1).contains(&columns.t[*at])).collect();
+        let (Some(first), Some(last)) = (own.first().copied(), own.last().copied()) else { return (None, false) };
+        let since = |at: usize| Since { t: columns.t[at], start: columns.start(at) };
+        let (mut difference, mut overlapping) = (columns.v[last] - columns.v[first], false);
+        for pair in own.windows(2) {
+            overlapping |= overlaps(since(pair[0]), since(pair[1]));
+            if columns.v[pair[1]] < columns.v[pair[0]] || is_reset(since(pair[0]), since(pair[1])) {
+                difference += columns.v[pair[0]];
+            }
+        }
+        let start = columns.start(first);
+        let began = (start != 0 && start > window.0 && start < columns.t[first]).then_some(start);
+        if began.is_some() {
+            difference += columns.v[first];
+        } else if own.len() < 2 {
+            return (None, overlapping);
+        }
+        let (range, samples) = (window.1 - window.0, (own.len() - 1) as f64);
+        let (start, end) = window;
+        let (first_t, last_t) = (columns.t[first], columns.t[last]);
+        let extrapolated = Extrapolated { of, start, end, range, first: first_t, last: last_t, samples, began };
+        (Some(extrapolated.of_floats(difference, columns.v[first])), overlapping)
+    }
+
+    #[test]
+    fn windows_with_starts_are_what_each_is_by_itself() {
+        let mut state = 1u64;
+        let mut draw = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below) as i64
+        };
+        let (mut resets, mut overlaps) = (0, 0);
+        for turn in 0..400 {
+            let (mut columns, mut t, mut v, mut start) = (Columns::default(), 0, 0.0, 0);
+            for _ in 0..draw(60) {
+                t += 1 + draw(40);
+                match draw(12) {
+                    0 => (v, start) = (draw(100) as f64 / 7.0, t - draw(60)),
+                    1 => start = t - draw(20),
+                    2 => start = 0,
+                    3 => v = 0.1,
+                    _ => {}
+                }
+                v += draw(5) as f64 / 8.0;
+                columns.push_with_start(t, v, start);
+            }
+            let grid = Grid::between(-20, t + 50, 1 + draw(70));
+            let (range, cancel) = (1 + draw(200), &model::Cancel::default());
+            let windows = Windows { grid, when: When::now(), range, args: &[], starts: true, stats: false, cancel };
+            for of in [Of::Rate, Of::Increase] {
+                let (mut cells, mut told) = (vec![ABSENT; grid.n], 0);
+                extrapolated_since(&windows, &columns, &mut cells, of, || told += 1);
+                let each: Vec<_> = grid.times().map(|end| alone((end - range, end), &columns, of)).collect();
+                let bits = |v: &f64| v.to_bits();
+                let expect: Vec<u64> = each.iter().map(|(v, _)| bits(&v.unwrap_or(ABSENT))).collect();
+                assert_eq!(cells.iter().map(bits).collect::<Vec<_>>(), expect, "{turn} {of:?} {range} {columns:?}");
+                assert_eq!(told, each.iter().filter(|(_, overlapping)| *overlapping).count(), "{turn}");
+                overlaps += told;
+            }
+            resets += places(&columns.v, |before, v| v < before).len();
+        }
+        assert!(resets > 500 && overlaps > 500, "{resets} {overlaps}");
+    }
 }

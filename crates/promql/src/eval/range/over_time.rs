@@ -24,6 +24,7 @@ pub(super) fn reduce(
         RangeFn::TimeOfLast => windows.slide(t, cells, |w| seconds(w.to - 1)),
         RangeFn::Sum if samples.columns.aggregates.is_empty() => slide::sums(windows, t, v, cells, prefixes),
         RangeFn::Sum => windows.slide(t, cells, |w| Some(sum(samples, w.from, w.to))),
+        RangeFn::Avg if samples.before.is_empty() => slide::means(windows, t, v, cells, prefixes),
         RangeFn::Avg => windows.slide(t, cells, |w| Some(mean(samples, w.from, w.to))),
         RangeFn::Min => {
             let mut best = Best::new(|v, best| v < best);

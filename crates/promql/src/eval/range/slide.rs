@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Windows;
-use crate::eval::kahan::{Prefixes, total};
+use crate::eval::kahan::{Mean, Prefixes, total};
 use crate::eval::quantile::{ascending, median_deviation, median_deviation_of_sorted, quantile, quantile_of_sorted};
 
 /// Windows that have a sample in common, from which on it pays to carry over what is known.
@@ -16,6 +16,21 @@ pub(super) fn sums(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64], p
     } else {
         windows.slide(t, cells, |w| Some(total(&v[w.from..w.to])));
     }
+}
+
+/// The mean of each window, of whole numbers: what others lose when they are added up depends on their order, and so does the mean, so that of them all are added up.
+pub(super) fn means(windows: &Windows, t: &[i64], v: &[f64], cells: &mut [f64], prefixes: &mut Prefixes) {
+    if shares(windows, cells) && prefixes.take_whole(v) {
+        windows.slide(t, cells, |w| Some(prefixes.total(w.from, w.to) / (w.to - w.from) as f64));
+    } else {
+        windows.slide(t, cells, |w| Some(mean(&v[w.from..w.to])));
+    }
+}
+
+fn mean(v: &[f64]) -> f64 {
+    let mut mean = Mean::at(v[0]);
+    v[1..].iter().for_each(|v| mean.add(*v));
+    mean.value()
 }
 
 /// The quantile of each window.
@@ -201,6 +216,32 @@ mod tests {
             }
         }
         assert!(seen[0] > 10 && seen[1] > 5000, "{seen:?}");
+    }
+
+    #[test]
+    fn means_of_windows_that_slide_are_those_of_each_window() {
+        let (cancel, times) = (model::Cancel::default(), Vec::from_iter(0..300));
+        let mut slid = 0;
+        for seed in 0..300 {
+            let scale = [1.0, -1.0, 1e13, 0.1, 1e300][(seed % 5) as usize];
+            let odd = [f64::NAN, f64::INFINITY, -0.0, 0.5][(draw(seed) % 4) as usize];
+            let value = |n: u64| match draw(seed * 1000 + n) % 2000 {
+                0 => odd,
+                whole => scale * (whole / 2) as f64,
+            };
+            let v: Vec<f64> = (0..300).map(value).collect();
+            let grid = Grid::between(-20, 330, 1 + (draw(seed) % 3) as i64);
+            let windows =
+                Windows { grid, when: When::now(), range: 40, args: &[], starts: false, stats: false, cancel: &cancel };
+            let (mut cells, mut expect) = (vec![0.0; grid.n], vec![0.0; grid.n]);
+            let mut prefixes = Prefixes::default();
+            means(&windows, &times, &v, &mut cells, &mut prefixes);
+            windows.slide(&times, &mut expect, |w| Some(mean(&v[w.from..w.to])));
+            let bits = |cells: &[f64]| cells.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&cells), bits(&expect), "{seed}");
+            slid += usize::from(prefixes.take_whole(&v));
+        }
+        assert!((60..150).contains(&slid), "{slid}");
     }
 
     #[test]
