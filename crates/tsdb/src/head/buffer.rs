@@ -2,7 +2,7 @@
 //!
 //! A few samples lie as they came ([`Tail`]); when there are [`TAIL`] of them they become a chunk behind those before, all in one
 //! allocation. The price of small chunks is a byte or so a sample more than in a block, the gain is that a million series with a few samples each
-//! stay small and that an append is a comparison and a store.
+//! stay small and that an append is a comparison and a store. Where many come at once, as when a day is loaded, they become a chunk without lying there first.
 
 use model::{Columns, HistogramSample, Mark, Sample, TimeRange, is_stale};
 
@@ -11,6 +11,9 @@ use super::tail::{TAIL, Tail};
 use crate::Error;
 use crate::chunk::{self, Scratch};
 use crate::columns::merge_newer;
+
+/// So many floats at once are not put beside those that wait one by one, if with these they are enough for a chunk.
+const MANY: usize = TAIL / 2;
 
 /// Samples of one series.
 #[derive(Debug)]
@@ -63,6 +66,22 @@ impl Buffer {
         }
         self.make_room(sample.t, scratch);
         self.add_to_tail(sample);
+        true
+    }
+
+    /// Appends floats without a start, where they are many, in order and later than all before; whether it did.
+    pub(crate) fn push_many(&mut self, samples: &[Sample], scratch: &mut SealScratch) -> bool {
+        let [first, .., last] = samples else { return false };
+        let are_enough = samples.len() >= MANY && samples.len() + self.tail.len() >= TAIL;
+        if !are_enough || self.side.is_some() || first.t <= self.last_t {
+            return false;
+        }
+        if !samples.is_sorted_by(|a, b| a.t < b.t) {
+            return false;
+        }
+        self.seal_with(samples, scratch);
+        self.last_t = last.t;
+        self.first_t = self.first_t.min(first.t);
         true
     }
 
@@ -128,9 +147,14 @@ impl Buffer {
 
     /// Makes chunks of what came since the last time.
     fn seal(&mut self, scratch: &mut SealScratch) {
+        self.seal_with(&[], scratch);
+    }
+
+    /// As [`Buffer::seal`], with floats that come behind it.
+    fn seal_with(&mut self, more: &[Sample], scratch: &mut SealScratch) {
         scratch.columns.clear();
-        scratch.columns.t.extend(self.tail.iter().map(|s| s.t));
-        scratch.columns.v.extend(self.tail.iter().map(|s| s.v));
+        scratch.columns.t.extend(self.tail.iter().map(|s| s.t).chain(more.iter().map(|s| s.t)));
+        scratch.columns.v.extend(self.tail.iter().map(|s| s.v).chain(more.iter().map(|s| s.v)));
         self.tail.clear();
         if let Some(side) = &mut self.side {
             side.take_open(&mut scratch.columns);
@@ -322,6 +346,48 @@ mod tests {
         let mut all = Columns::default();
         buffer.read_into(TimeRange::ALL, &mut all).expect("reads");
         assert_eq!((all.len(), all.v[101]), (102, 4.0));
+    }
+
+    #[test]
+    fn many_samples_at_once_are_those_that_come_one_by_one() {
+        let mut at_once = 0;
+        for seed in 0..300 {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            let (mut many, mut single, mut scratch) = (Buffer::default(), Buffer::default(), SealScratch::default());
+            let mut now = 0;
+            for _ in 0..random.usize(1..12) {
+                let step = [15_000, 1, 5_000_000_000][random.usize(..3)];
+                let mut samples: Vec<Sample> = (0..random.i64(1..60))
+                    .map(|_| {
+                        now += random.i64(1..=step);
+                        Sample { t: now, v: f64::from(random.u8(..)) / 4.0 }
+                    })
+                    .collect();
+                match random.u8(..12) {
+                    0 => samples.reverse(),
+                    1 => samples.iter_mut().for_each(|sample| sample.t -= 20_000),
+                    2 => samples.insert(1, Sample { t: samples[0].t, v: 9.0 }),
+                    _ => {}
+                }
+                let are_in = many.push_many(&samples, &mut scratch);
+                at_once += if are_in { samples.len() } else { 0 };
+                for sample in samples {
+                    single.push(sample, &mut scratch);
+                    if !are_in {
+                        many.push(sample, &mut scratch);
+                    }
+                }
+            }
+            let start_ms = random.i64(0..=now.max(1));
+            for range in [TimeRange::ALL, TimeRange { start_ms, end_ms: start_ms + now / 3 }] {
+                let (mut found, mut expect) = (Columns::default(), Columns::default());
+                many.read_into(range, &mut found).expect("reads");
+                single.read_into(range, &mut expect).expect("reads");
+                assert_eq!(found, expect, "seed {seed}");
+                assert_eq!(many.overlaps(range), single.overlaps(range), "seed {seed}");
+            }
+        }
+        assert!(at_once > 10_000, "{at_once}");
     }
 
     #[test]

@@ -58,7 +58,12 @@ impl Shard {
         let before = buffer.heap_bytes();
         let mut out_of_order = 0;
         let (mut first, mut last) = (i64::MAX, i64::MIN);
-        for (at, sample) in samples.floats.iter().enumerate() {
+        let mut floats = samples.floats;
+        if samples.starts.is_empty() && buffer.push_many(floats, &mut self.scratch) {
+            (first, last) = (floats[0].t, floats[floats.len() - 1].t);
+            floats = &[];
+        }
+        for (at, sample) in floats.iter().enumerate() {
             let in_order = match samples.start(at) {
                 0 => buffer.push(*sample, &mut self.scratch),
                 start => buffer.push_with_start(*sample, start, &mut self.scratch),
