@@ -118,12 +118,12 @@ impl Partition {
     /// The writer's loop.
     pub(super) fn write_all(&self, waiting: &Receiver<Append>, layout: Layout, mut producers: Producers) {
         let (mut buffer, mut group, mut next) = (Vec::new(), Vec::new(), None);
-        let mut began: Option<Instant> = None;
+        let mut began = None;
         while let Some(first) = next.take().or_else(|| waiting.recv().ok()) {
-            if let Some(left) = pause(&first.entry, began.map(|began| began.elapsed())) {
+            if let Some(left) = pause(&first.entry, began.map(|began: Instant| began.elapsed())) {
                 std::thread::sleep(left);
             }
-            began = Some(Instant::now());
+            began = Some(now());
             next = gather(first, waiting, &mut group);
             let bytes = group.iter().map(|a: &Append| a.bytes).sum();
             let result = match self.poisoned() {
@@ -246,6 +246,11 @@ impl Partition {
         self.state().segments.push_back(new);
         Ok(active)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the writer's loop keeps its groups apart")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// How long what came first waits for others, that long after the last group began. A batch shares no sync, so waiting gains it nothing.
