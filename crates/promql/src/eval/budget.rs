@@ -34,6 +34,11 @@ impl Budget {
         self.check(samples)
     }
 
+    /// Whether so many samples can be held beside what is.
+    pub(super) fn has_room(&self, samples: usize) -> bool {
+        self.used.load(Ordering::Relaxed).saturating_add(samples) <= self.max
+    }
+
     fn check(&self, found: usize) -> Result<(), EvalError> {
         let max = self.max;
         if found > max { Err(EvalError::TooManySamples { found, max }) } else { Ok(()) }

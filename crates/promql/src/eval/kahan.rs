@@ -142,7 +142,8 @@ impl Prefixes {
         for v in values {
             (sum, size) = (sum + v, size + v.abs());
             // Nor is it below where the value is no number.
-            if v.trunc() != *v || !(size < TWO_TO_53) {
+            let is_below = size < TWO_TO_53;
+            if v.trunc() != *v || !is_below {
                 return false;
             }
             self.0.push(Sum::at(sum));

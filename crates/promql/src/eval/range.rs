@@ -173,7 +173,7 @@ impl Edge {
 
 /// Evaluates a function over windows, and with it those that look at the same samples.
 pub(super) fn eval<'p>(context: &Context<'p>, job: Job<'p>, grid: Grid) -> Result<Matrix, EvalError> {
-    if let Some(matrix) = context.together.take(context, &job) {
+    if let Some(matrix) = context.together.take(context, &job, grid) {
         return Ok(matrix);
     }
     if let RangeOf::Subquery { inner, step } = &job.range.of {
@@ -192,14 +192,19 @@ pub(super) fn eval<'p>(context: &Context<'p>, job: Job<'p>, grid: Grid) -> Resul
     let jobs = context.together.begin(job, grid);
     let raised = context.notes.raised();
     let mut values = of_selector(context, &jobs, grid)?.into_iter();
-    let own = values.next().ok_or_else(|| EvalError::Execution("a function without a value".to_owned()))?;
+    let own = values.next().unwrap_or_else(|| Err(EvalError::Execution("a function without a value".to_owned())))?;
     let is_silent = context.notes.raised() == raised;
-    jobs[1..].iter().zip(values).for_each(|(job, value)| context.together.keep(job, value, is_silent));
+    for (job, value) in jobs[1..].iter().zip(values) {
+        // What is wrong with another one is told where that stands.
+        if let Ok(value) = value {
+            context.together.keep(job, value, is_silent);
+        }
+    }
     Ok(own)
 }
 
 /// The values of functions over windows of one selector, in their order; of the first alone, where there is no room for more.
-fn of_selector(context: &Context, jobs: &[Job<'_>], grid: Grid) -> Result<Vec<Matrix>, EvalError> {
+fn of_selector(context: &Context, jobs: &[Job<'_>], grid: Grid) -> Result<Vec<Result<Matrix, EvalError>>, EvalError> {
     let (job, params) = (&jobs[0], context.params);
     let RangeOf::Matchers { matchers, stats, mode } = &job.range.of else { return Ok(Vec::new()) };
     let reach = |jobs: &[Job<'_>]| {
@@ -239,9 +244,9 @@ fn of_selector(context: &Context, jobs: &[Job<'_>], grid: Grid) -> Result<Vec<Ma
     )?;
     context.credit(job.plan, before);
     let values = jobs.iter().zip(&numbers).zip(parts);
-    values
-        .map(|((job, numbers), parts)| finish(context, job, Matrix::concat(context, grid.n, parts)?, numbers, grid))
-        .collect()
+    let finished = values
+        .map(|((job, numbers), parts)| finish(context, job, Matrix::concat(context, grid.n, parts)?, numbers, grid));
+    Ok(finished.collect())
 }
 
 /// The values of the arguments that are numbers, a column each.

@@ -27,6 +27,8 @@ const FINE_STEP_MS: i64 = 15 * 60 * 1000;
 const SHARE: usize = 16;
 /// So many are evaluated together at most.
 const TOGETHER_MAX: usize = 16;
+/// So many selectors are told apart: each is compared with those before.
+const GROUPS_MAX: usize = 64;
 
 /// A function over windows, as it stands in the expression.
 #[derive(Debug, Clone, Copy)]
@@ -142,8 +144,10 @@ impl<'p> Together<'p> {
                 let fits = |(of, jobs): &&mut (Grid, Vec<Job<'p>>)| {
                     *of == grid && jobs.len() < TOGETHER_MAX && jobs[0].goes_with(&job, params, grid)
                 };
+                let is_full = groups.len() == GROUPS_MAX;
                 match groups.iter_mut().find(fits) {
                     Some((_, jobs)) => jobs.push(job),
+                    None if is_full => {}
                     None => groups.push((grid, vec![job])),
                 }
             }
@@ -160,7 +164,8 @@ impl<'p> Together<'p> {
     }
 
     /// The value of a part that was evaluated with another one.
-    pub(super) fn take(&self, context: &Context, job: &Job<'_>) -> Option<Matrix> {
+    pub(super) fn take(&self, context: &Context, job: &Job<'_>, grid: Grid) -> Option<Matrix> {
+        self.groups_of.get(&job.id).filter(|group| self.groups[**group].0 == grid)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (matrix, is_silent) = state.kept.remove(&job.id)?;
         state.samples -= matrix.samples();
@@ -185,8 +190,11 @@ impl<'p> Together<'p> {
     /// Whether there is room for what so many series yield for so many of a group beside the first.
     pub(super) fn has_room(&self, context: &Context, series: usize, steps: usize, others: usize) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = series.saturating_mul(steps).saturating_mul(others);
-        state.samples.saturating_add(new) <= context.params.samples_max / SHARE
+        let one = series.saturating_mul(steps);
+        let new = one.saturating_mul(others);
+        let is_small = state.samples.saturating_add(new) <= context.params.samples_max / SHARE;
+        // A query that has room for them one after the other is not refused.
+        others == 0 || is_small && context.budget.has_room(new.saturating_add(one))
     }
 
     /// Keeps a value until it is asked for.
@@ -246,6 +254,12 @@ mod tests {
         check("(rate(x[5m]) + idelta(x[5m])) / (rate(x[5m]) + idelta(x[5m]))", &[&["rate(x[5m])", "idelta(x[5m])"]]);
         // Its numbers may be refused, in the order of the text.
         check("double_exponential_smoothing(x[5m], 0.5, 0.5) + rate(x[5m])", &[]);
+    }
+
+    #[test]
+    fn many_selectors_are_not_compared_with_each_other() {
+        let many: Vec<String> = (0..200).map(|n| format!("rate(x{n}[5m]) + rate(x{}[5m])", (n + 100) % 200)).collect();
+        assert_eq!(groups(&many.join(" or "), 60_000).len(), 64);
     }
 
     #[test]
