@@ -1,7 +1,7 @@
 //! Which series an expression reads, and how far back.
 
 use model::Matcher;
-use promql::ast::{DurationExpr, Expr, Node, RangeMode, VectorSelector};
+use promql::ast::{Expr, Node, RangeMode, VectorSelector};
 
 /// A selector of an expression.
 #[derive(Debug, Clone)]
@@ -29,9 +29,10 @@ impl Walk {
         match &expr.node {
             Node::Number(_) | Node::String(_) => {}
             Node::VectorSelector(selector) => self.selector(selector, around_ms, Some(0)),
-            Node::MatrixSelector(matrix) => self.selector(&matrix.selector, around_ms, literal(&matrix.range)),
+            Node::MatrixSelector(matrix) => self.selector(&matrix.selector, around_ms, matrix.range.literal_ms()),
             Node::Subquery(subquery) => {
-                let own = literal(&subquery.range).zip(literal(&subquery.offset)).filter(|_| subquery.at.is_none());
+                let own =
+                    subquery.range.literal_ms().zip(subquery.offset.literal_ms()).filter(|_| subquery.at.is_none());
                 let around = around_ms.zip(own).and_then(|(a, (r, o))| a.checked_add(r)?.checked_add(o));
                 self.expr(&subquery.expr, around);
             }
@@ -57,17 +58,10 @@ impl Walk {
             (Some(0), _) | (_, RangeMode::Anchored | RangeMode::Smoothed) => self.lookback_ms,
             (_, RangeMode::Normal) => 0,
         };
-        let parts = [around_ms, range_ms, literal(&selector.offset), Some(more)];
+        let parts = [around_ms, range_ms, selector.offset.literal_ms(), Some(more)];
         let back = parts.into_iter().try_fold(0i64, |sum, part| sum.checked_add(part?));
         let back_ms = back.filter(|_| selector.at.is_none()).map(|ms| ms.max(0));
         self.found.push(Need { matchers: selector.matchers.clone(), back_ms });
-    }
-}
-
-fn literal(duration: &DurationExpr) -> Option<i64> {
-    match duration {
-        DurationExpr::Literal(ms) => Some(*ms),
-        DurationExpr::Computed(_) => None,
     }
 }
 

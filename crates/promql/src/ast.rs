@@ -70,7 +70,7 @@ pub enum ValueType {
 /// A duration that is a literal, or an expression that is known when the evaluation begins.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DurationExpr {
-    /// Milliseconds.
+    /// Nanoseconds; whole milliseconds of them count where it is evaluated.
     Literal(i64),
     /// An arithmetic expression over numbers of seconds, `step()`, `range()`, `min_of`, `max_of`.
     Computed(Box<DurationNode>),
@@ -98,6 +98,8 @@ pub enum DurationOp {
     Range,
     /// `-a`, where a is no number
     Negated(Box<DurationNode>),
+    /// `+a`, which is kept before the functions of an offset, where Prometheus shows it in its tree.
+    Plus(Box<DurationNode>),
     /// `a op b` with one of `+ - * / % ^`
     Arithmetic(BinaryOp, Box<DurationNode>, Box<DurationNode>),
     /// `min_of(a, b)`
@@ -298,6 +300,19 @@ pub struct Call {
     pub function: &'static crate::functions::Function,
     /// Its arguments.
     pub args: Vec<Expr>,
+}
+
+impl DurationExpr {
+    /// What is not there.
+    pub const ZERO: DurationExpr = DurationExpr::Literal(0);
+
+    /// The milliseconds of a literal.
+    pub fn literal_ms(&self) -> Option<i64> {
+        match self {
+            DurationExpr::Literal(ns) => Some(ns / 1_000_000),
+            DurationExpr::Computed(_) => None,
+        }
+    }
 }
 
 impl Number {

@@ -39,7 +39,7 @@ use std::time::Duration;
 use model::{Cancel, Columns, Held, Labels, Sample, SeriesSource};
 
 use crate::ast::Expr;
-use crate::{Features, FloatHistogram};
+use crate::{Features, FloatHistogram, raw};
 
 pub use error::EvalError;
 pub use explain::{Explanation, Measured};
@@ -208,7 +208,8 @@ fn run<'a>(
     context.shared = shared::Shared::of(&plan, text, grid);
     context.together = range::Together::of(&plan, &context.shared, grid, params);
     context.by_labels = plan.depends_on_order();
-    let value = node::finish(&context, &plan, grid, params.step_ms == 0)?;
+    let value = node::finish(&context, &plan, grid, params.step_ms == 0).map_err(raw::readable_error)?;
+    let value = if raw::has_bytes(expr) { raw::readable_value(value) } else { value };
     let stats = Stats {
         samples_read: context.samples_read.load(Ordering::Relaxed),
         series: context.series.load(Ordering::Relaxed),

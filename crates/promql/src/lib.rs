@@ -14,6 +14,7 @@ mod lexer;
 pub mod notation;
 mod parser;
 mod printer;
+mod raw;
 mod selectors;
 mod work;
 
@@ -28,4 +29,5 @@ pub use features::Features;
 pub use histogram::{Bucket, FloatHistogram};
 pub use parser::{DEPTH_MAX, LENGTH_MAX, NESTING_MAX, parse, parse_match, parse_selector};
 pub use printer::quote;
+pub use raw::{has_bytes, readable};
 pub use selectors::{Selector, selectors};

@@ -16,7 +16,8 @@ use crate::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, Node, Num
 use crate::functions;
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::printer::quote;
-use crate::{Features, ParseError};
+use crate::{Features, ParseError, raw};
+pub(crate) use durations::SECONDS_MAX;
 pub(crate) use metric::metric;
 use operators::strength;
 
@@ -48,7 +49,7 @@ pub fn parse(input: &str, features: &Features) -> Result<Expr, ParseError> {
 /// Reads a selector of series alone, as in `match[]`, and returns its matchers.
 pub fn parse_selector(input: &str, features: &Features) -> Result<Vec<model::Matcher>, ParseError> {
     let expr = parse(input, features)?;
-    let plain = |s: &crate::ast::VectorSelector| s.at.is_none() && s.offset == crate::ast::DurationExpr::Literal(0);
+    let plain = |s: &crate::ast::VectorSelector| s.at.is_none() && s.offset == crate::ast::DurationExpr::ZERO;
     match expr.node {
         Node::VectorSelector(selector) if plain(&selector) => Ok(selector.matchers),
         _ => Err(ParseError::new(input, expr.span, "expected a series selector")),
@@ -292,8 +293,10 @@ impl<'a> Parser<'a> {
                     return Err((token.span, format!("invalid label name for grouping: {}", quote(text))));
                 }
                 TokenKind::Word if words::may_be_label(text) => labels.push(text.to_owned()),
-                TokenKind::String(name) if !name.is_empty() => labels.push(name.clone()),
-                TokenKind::String(_) => return Err((token.span, "invalid label name for grouping: \"\"".to_owned())),
+                TokenKind::String(name) if name.is_empty() || raw::is_in(name) => {
+                    return Err((token.span, format!("invalid label name for grouping: {}", quote(name))));
+                }
+                TokenKind::String(name) => labels.push(name.clone()),
                 _ => return Err(self.unexpected_in(" in grouping opts, expected label")),
             }
             self.next();
@@ -308,7 +311,7 @@ impl<'a> Parser<'a> {
         self.expect("(")?;
         let (args, depth) = self.arguments()?;
         let Some(function) = functions::lookup(name) else {
-            return Err((start, format!("unknown function with name {name:?}")));
+            return Err((start, format!("unknown function with name {}", quote(name))));
         };
         if function.experimental && !self.features.experimental_functions {
             let hint = "is not enabled: it is experimental and must be enabled with --enable-feature=promql-experimental-functions";

@@ -263,7 +263,14 @@ struct Offset<'a>(&'a DurationExpr);
 
 impl fmt::Display for Offset<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self.0 == DurationExpr::Literal(0) { Ok(()) } else { write!(f, " offset {}", Duration(self.0)) }
+        match self.0 {
+            DurationExpr::Literal(0) => Ok(()),
+            // The least has no opposite, and Prometheus prints both signs of it.
+            DurationExpr::Literal(ns) if *ns < 0 => {
+                write!(f, " offset -{}", format_duration_ms(ns.wrapping_neg() / 1_000_000))
+            }
+            duration => write!(f, " offset {}", Duration(duration)),
+        }
     }
 }
 
@@ -272,7 +279,7 @@ struct Duration<'a>(&'a DurationExpr);
 impl fmt::Display for Duration<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            DurationExpr::Literal(ms) => f.write_str(&format_duration_ms(*ms)),
+            DurationExpr::Literal(ns) => f.write_str(&format_duration_ms(ns / 1_000_000)),
             DurationExpr::Computed(node) => write_duration(f, node),
         }
     }
@@ -286,6 +293,7 @@ fn write_duration(f: &mut fmt::Formatter<'_>, node: &DurationNode) -> fmt::Resul
         DurationOp::Seconds(n) => write_number(f, *n)?,
         DurationOp::Step => f.write_str("step()")?,
         DurationOp::Range => f.write_str("range()")?,
+        DurationOp::Plus(inner) => write_duration(f, inner)?,
         DurationOp::Negated(inner) => {
             f.write_str("-")?;
             write_duration(f, inner)?;
@@ -340,6 +348,7 @@ pub fn quote(text: &str) -> String {
             '\u{c}' => out.push_str("\\f"),
             '\u{b}' => out.push_str("\\v"),
             c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if let Some(byte) = crate::raw::byte(c) => out.push_str(&format!("\\x{byte:02x}")),
             c if c.is_ascii() || is_printable(c) => out.push(c),
             c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
             c => out.push_str(&format!("\\U{:08x}", c as u32)),

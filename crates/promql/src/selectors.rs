@@ -2,7 +2,7 @@
 
 use model::Matcher;
 
-use crate::ast::{At, DurationExpr, Expr, Node, RangeMode, VectorSelector};
+use crate::ast::{At, Expr, Node, RangeMode, VectorSelector};
 
 /// A selector of an expression.
 #[derive(Debug, Clone)]
@@ -30,13 +30,6 @@ pub fn selectors(expr: &Expr) -> Vec<Selector<'_>> {
     out
 }
 
-fn literal(duration: &DurationExpr) -> Option<i64> {
-    match duration {
-        DurationExpr::Literal(ms) => Some(*ms),
-        DurationExpr::Computed(_) => None,
-    }
-}
-
 fn add(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     Some(a?.saturating_add(b?))
 }
@@ -44,11 +37,11 @@ fn add(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 /// `from` is how far before the time of evaluation the oldest and the newest time is at which the expression is evaluated.
 fn collect<'a>(expr: &'a Expr, from: (Option<i64>, Option<i64>), fixed: bool, out: &mut Vec<Selector<'a>>) {
     let mut push = |selector: &'a VectorSelector, range: Option<Option<i64>>| {
-        let reach = add(from.0, literal(&selector.offset));
+        let reach = add(from.0, selector.offset.literal_ms());
         out.push(Selector {
             matchers: &selector.matchers,
             reach_ms: range.map_or(reach, |range| add(reach, range)),
-            until_ms: add(from.1, literal(&selector.offset)),
+            until_ms: add(from.1, selector.offset.literal_ms()),
             is_extended: selector.mode != RangeMode::Normal,
             is_range: range.is_some(),
             is_fixed: fixed || is_fixed(selector.at),
@@ -57,11 +50,11 @@ fn collect<'a>(expr: &'a Expr, from: (Option<i64>, Option<i64>), fixed: bool, ou
     match &expr.node {
         Node::Number(_) | Node::String(_) => {}
         Node::VectorSelector(selector) => push(selector, None),
-        Node::MatrixSelector(matrix) => push(&matrix.selector, Some(literal(&matrix.range))),
+        Node::MatrixSelector(matrix) => push(&matrix.selector, Some(matrix.range.literal_ms())),
         Node::Subquery(s) => {
             // The first step of a subquery is at most one step before its range begins to be aligned; steps are within the range.
-            let oldest = add(from.0, add(literal(&s.range), literal(&s.offset)));
-            let from = (oldest, add(from.1, literal(&s.offset)));
+            let oldest = add(from.0, add(s.range.literal_ms(), s.offset.literal_ms()));
+            let from = (oldest, add(from.1, s.offset.literal_ms()));
             collect(&s.expr, from, fixed || is_fixed(s.at), out);
         }
         Node::Unary(unary) => collect(&unary.expr, from, fixed, out),

@@ -58,7 +58,7 @@ pub(crate) fn explain(
     args: &Args,
 ) -> Result<Explanation, Error> {
     promql::explain(text, expr, &params(times, wanted, args, Cancel::default()))
-        .map_err(|e| Error::Execution { kind: e.kind(), message: e.to_string() })
+        .map_err(|e| failed(&e, &Cancel::default()))
 }
 
 /// Evaluates; `text` is what `expr` was parsed from, for the places in warnings.
@@ -78,7 +78,7 @@ pub(crate) fn evaluate(
     } else {
         promql::evaluate_text(text, expr, &params, source).map(|evaluation| (evaluation, None))
     };
-    evaluated.map_err(|e| failed(&e, context))
+    evaluated.map_err(|e| failed(&e, &context.cancel))
 }
 
 /// Counts what a query consumes, as Prometheus does. Reads the samples once more.
@@ -90,12 +90,13 @@ pub(crate) fn consumed(
     source: &dyn SeriesSource,
 ) -> Result<Consumed, Error> {
     let counted = promql::consumed(expr, &params(times, wanted, args, context.cancel.clone()), source);
-    counted.map_err(|e| failed(&e, context))
+    counted.map_err(|e| failed(&e, &context.cancel))
 }
 
-fn failed(error: &EvalError, context: &Context) -> Error {
+fn failed(error: &EvalError, cancel: &Cancel) -> Error {
     match error.kind() {
-        Kind::Unavailable if context.cancel.is_cancelled() => Error::Canceled("nobody waits for it"),
+        _ if matches!(error, EvalError::Duration(_)) => Error::parameter("query", error),
+        Kind::Unavailable if cancel.is_cancelled() => Error::Canceled("nobody waits for it"),
         kind => Error::Execution { kind, message: error.to_string() },
     }
 }

@@ -20,6 +20,8 @@ use super::plan::{Group, Plan};
 use super::quantile::quantile;
 use super::{Context, EvalError};
 use crate::ast::{AggregateOp, Span};
+use crate::printer::quote;
+use crate::raw;
 
 /// Evaluates an aggregation.
 pub(super) fn eval(context: &Context, group: &Group, span: Span, grid: Grid) -> Result<Matrix, EvalError> {
@@ -212,8 +214,8 @@ fn count_values(context: &Context, group: &Group, grid: Grid) -> Result<Matrix, 
         Some(param) => text(param)?,
         None => "",
     };
-    if label.is_empty() {
-        return Err(EvalError::Execution("invalid label name \"\"".to_owned()));
+    if label.is_empty() || raw::is_in(label) {
+        return Err(EvalError::Execution(format!("invalid label name {}", quote(label))));
     }
     let matrix = vector(context, &group.inner, grid)?;
     let key = if group.without {

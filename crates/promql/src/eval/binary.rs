@@ -1,6 +1,7 @@
 //! Binary operators. Which series meet is found once, by the key of their matching labels; a step only asks which of
 //! them have a value.
 
+mod earliest;
 mod histograms;
 mod join;
 mod sets;

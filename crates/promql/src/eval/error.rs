@@ -8,6 +8,9 @@ pub enum EvalError {
     /// Part of the language that this evaluator does not have; the text names it.
     #[error("{0} is not evaluated yet")]
     NotEvaluated(String),
+    /// A duration has no value, or one that it cannot have. That is known before anything is evaluated.
+    #[error("{0}")]
+    Duration(String),
     /// The series and the expression do not fit together.
     #[error("{0}")]
     Execution(String),
@@ -37,7 +40,10 @@ impl EvalError {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            EvalError::NotEvaluated(_) | EvalError::Execution(_) | EvalError::TooManySamples { .. } => Kind::Invalid,
+            EvalError::NotEvaluated(_)
+            | EvalError::Duration(_)
+            | EvalError::Execution(_)
+            | EvalError::TooManySamples { .. } => Kind::Invalid,
             EvalError::Source(error) => error.kind,
             EvalError::Memory(exceeded) => exceeded.kind(),
             EvalError::Cancelled => Kind::Unavailable,

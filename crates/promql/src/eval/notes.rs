@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::format::{general, two_digits};
 use crate::ast::Span;
+use crate::printer::quote;
 
 /// Different notes that are kept; a query that raises more is told enough by these. Prometheus shows ten of each.
 const NOTES_MAX: usize = 1_000;
@@ -95,7 +96,8 @@ impl Notes {
 
     /// The counting of a sample began before the sample before it was taken.
     pub(super) fn overlap(&self, metric: &str, span: Span) {
-        let text = format!("sample has start time that overlaps with previous sample timestamp for metric {metric:?}");
+        let text =
+            format!("sample has start time that overlaps with previous sample timestamp for metric {}", quote(metric));
         self.put(false, text, Note { span, mended: None, times: 1 });
     }
 
@@ -178,7 +180,7 @@ impl Notes {
 
 /// Names the metric that a note is about, where it is known.
 pub(super) fn for_metric(text: String, metric: &str) -> String {
-    if metric.is_empty() { text } else { format!("{text} for metric name {metric:?}") }
+    if metric.is_empty() { text } else { format!("{text} for metric name {}", quote(metric)) }
 }
 
 /// The warning of a quantile that is none.
@@ -206,7 +208,7 @@ impl Operation {
 
 /// The warning of a range with both kinds of samples.
 pub(super) fn mixed_floats(metric: &str) -> String {
-    format!("encountered a mix of histograms and floats for metric name {metric:?}")
+    format!("encountered a mix of histograms and floats for metric name {}", quote(metric))
 }
 
 /// The warning of a group with both kinds of samples.
@@ -216,24 +218,23 @@ pub(super) fn mixed_in_group() -> String {
 
 /// The warning of histograms of which some have custom buckets.
 pub(super) fn mixed_schemas(metric: &str) -> String {
-    format!(
-        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric:?}"
-    )
+    let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+    format!("{text} {}", quote(metric))
 }
 
 /// The warning of a histogram that is a gauge where a counter belongs.
 pub(super) fn not_counter(metric: &str) -> String {
-    format!("this native histogram metric is not a counter: {metric:?}")
+    format!("this native histogram metric is not a counter: {}", quote(metric))
 }
 
 /// The warning of a histogram that is a counter where a gauge belongs.
 pub(super) fn not_gauge(metric: &str) -> String {
-    format!("this native histogram metric is not a gauge: {metric:?}")
+    format!("this native histogram metric is not a gauge: {}", quote(metric))
 }
 
 /// The info of histograms that a function of floats passes over.
 pub(super) fn ignored_in_range(metric: &str) -> String {
-    format!("ignored histograms in a range containing both floats and histograms for metric name {metric:?}")
+    format!("ignored histograms in a range containing both floats and histograms for metric name {}", quote(metric))
 }
 
 /// The info of histograms that an aggregation of floats passes over.

@@ -16,8 +16,8 @@ use super::call::{self, InstantFn};
 use super::range::{self, RangeFn};
 use super::{EvalError, Params};
 use crate::ast::{
-    self, Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Expr, Node, RangeMode, Span, ValueType, VectorMatching,
-    VectorSelector,
+    self, Aggregate, AggregateOp, At, Binary, BinaryOp, Call, DurationExpr, Expr, Node, RangeMode, Span, ValueType,
+    VectorMatching, VectorSelector,
 };
 
 /// A part of the expression.
@@ -271,8 +271,8 @@ impl<'a> Planner<'a> {
                 (kind, ValueType::InstantVector, when.is_fixed())
             }
             Node::MatrixSelector(matrix) => {
-                let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
                 let range = self.positive(&matrix.range)?;
+                let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
                 let VectorSelector { matchers, mode, .. } = &matrix.selector;
                 let of = RangeOf::Matchers { matchers: matchers.clone(), mode: *mode, stats };
                 (Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed())
@@ -295,13 +295,22 @@ impl<'a> Planner<'a> {
 
     fn subquery(&self, subquery: &ast::Subquery) -> Result<(Kind, ValueType, bool), EvalError> {
         let when = self.when(&subquery.offset, subquery.at)?;
-        let range = self.positive(&subquery.range)?;
+        // The step before the range, as Prometheus looks at them.
         let step = match &subquery.step {
             Some(step) => self.positive(step)?,
-            None => self.params.default_subquery_step_ms,
+            None => 0,
+        };
+        let range = self.positive(&subquery.range)?;
+        let step = match (step, &subquery.step) {
+            (0, Some(DurationExpr::Literal(_))) => {
+                return Err(EvalError::Execution("a step of a subquery is less than a millisecond".to_owned()));
+            }
+            // Of an expression it counts as none.
+            (0, _) => self.params.default_subquery_step_ms,
+            (step, _) => step,
         };
         let inner = Box::new(self.plan(&subquery.expr)?);
-        let of = RangeOf::Subquery { inner, step: step.max(1) };
+        let of = RangeOf::Subquery { inner, step };
         Ok((Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed()))
     }
 

@@ -1,6 +1,7 @@
 //! Numbers and durations.
 
 use super::TokenKind;
+use crate::printer::quote;
 
 /// A number or a duration with which a text begins, and how long it is.
 pub(super) fn scan(rest: &str) -> Result<(TokenKind, usize), String> {
@@ -11,7 +12,7 @@ pub(super) fn scan(rest: &str) -> Result<(TokenKind, usize), String> {
         }
         Err(read) => match duration_length(rest, read) {
             Ok(length) => Ok((TokenKind::Duration(duration(&rest[..length])), length)),
-            Err(read) => Err(format!("bad number or duration syntax: {:?}", &rest[..read])),
+            Err(read) => Err(format!("bad number or duration syntax: {}", quote(&rest[..read]))),
         },
     }
 }
@@ -20,38 +21,41 @@ pub(super) fn scan(rest: &str) -> Result<(TokenKind, usize), String> {
 /// follows a number there.
 pub(crate) fn length(rest: &str, hexadecimal: bool) -> Result<usize, usize> {
     let bytes = rest.as_bytes();
-    let is_x = |at: usize| matches!(bytes.get(at), Some(b'x' | b'X'));
-    let hex = hexadecimal && bytes.first() == Some(&b'0') && is_x(1);
-    let digit = |b: &u8| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
+    let is_one = |at: usize, of: &[u8]| bytes.get(at).is_some_and(|b| of.contains(b));
+    let hex = hexadecimal && is_one(0, b"0") && is_one(1, b"xX");
+    let digit = |at: usize| bytes.get(at).is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() });
     let mut at = match hex {
-        true => 2 + usize::from(bytes.get(2) == Some(&b'_')),
+        true => 2 + usize::from(is_one(2, b"_")),
         // A zero is looked at first, for the `x` behind it, and then what may begin any number.
-        false => usize::from(hexadecimal && bytes.first() == Some(&b'0')),
+        false => usize::from(hexadecimal && is_one(0, b"0")),
     };
     // A point at the beginning is none of those of which there is one.
-    at += usize::from(bytes.get(at) == Some(&b'.'));
+    at += usize::from(is_one(at, b"."));
+    at += usize::from(digit(at));
     let (mut dot, mut exponent) = (false, false);
-    while let Some(b) = bytes.get(at) {
-        if digit(b) {
-            at += 1;
-            continue;
-        }
-        let bad_after: &[u8] = match b {
+    // The letter of an exponent is one of a hexadecimal number too: it is a digit behind the first and behind others of a run, and begins an exponent else.
+    while digit(at) || is_one(at, b"._eE") {
+        match bytes[at] {
             b'.' if dot => return Err(at + 1),
             b'e' | b'E' if exponent => return Err(at + 1),
-            b'.' => b"_.",
-            b'e' | b'E' | b'_' => b"._eE",
-            _ => break,
-        };
-        (dot, exponent) = (dot || *b == b'.', exponent || matches!(b, b'e' | b'E'));
-        let signed = matches!(b, b'e' | b'E') && matches!(bytes.get(at + 1), Some(b'+' | b'-'));
-        at += 1 + usize::from(signed);
-        match bytes.get(at) {
-            Some(next) if bad_after.contains(next) => return Err(at + 1),
-            None if *b != b'.' => return Err(at),
-            // There are no fractions of hexadecimal numbers.
-            _ if *b == b'.' && hex => return Err(at),
-            _ => {}
+            b'.' => {
+                (dot, at) = (true, at + 1);
+                // There are no fractions of hexadecimal numbers.
+                if is_one(at, b"_.") || hex {
+                    return Err(at + usize::from(is_one(at, b"_.")));
+                }
+            }
+            b @ (b'e' | b'E' | b'_') => {
+                at += 1;
+                if b != b'_' {
+                    exponent = true;
+                    at += usize::from(is_one(at, b"+-"));
+                }
+                if is_one(at, b"._eE") || at == bytes.len() {
+                    return Err(at + usize::from(at < bytes.len()));
+                }
+            }
+            _ => at += bytes[at..].iter().enumerate().take_while(|(n, _)| digit(at + n)).count(),
         }
     }
     match bytes.get(at) {

@@ -26,8 +26,7 @@ pub(super) fn scan(rest: &str) -> Result<(String, usize), String> {
             '\n' => break,
             '\\' => at += escape(&rest[at..], quote, &mut bytes)?,
             c if c as u32 == u32::from(quote) => {
-                let text = String::from_utf8(bytes).map_err(|_| "string is not valid UTF-8".to_owned())?;
-                return Ok((text, at));
+                return Ok((crate::raw::text(&bytes), at));
             }
             c => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }

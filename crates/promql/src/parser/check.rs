@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Parsed;
 use crate::ast::{Aggregate, AggregateOp, Binary, Call, Cardinality, Expr, Node, Span, ValueType, VectorSelector};
+use crate::printer::quote;
 
 /// The type of an aggregation's parameter.
 pub(super) fn parameter_type(op: AggregateOp) -> Option<ValueType> {
@@ -67,7 +68,10 @@ fn mismatch(wanted: ValueType, context: &str, kind: ValueType) -> String {
 fn selector(selector: &VectorSelector, span: Span) -> Parsed<()> {
     if let (Some(name), [braces @ .., _]) = (&selector.name, selector.matchers.as_slice()) {
         return match braces.iter().find(|matcher| matcher.name == model::METRIC_NAME) {
-            Some(other) => Err((span, format!("metric name must not be set twice: {name:?} or {:?}", other.value))),
+            Some(other) => {
+                let (name, other) = (quote(name), quote(&other.value));
+                Err((span, format!("metric name must not be set twice: {name} or {other}")))
+            }
             None => Ok(()),
         };
     }
@@ -142,7 +146,7 @@ fn binary(binary: &mut Binary, span: Span, input: &str) -> Parsed<()> {
     // A set, since there may be ten thousand of both.
     let included: HashSet<&String> = matching.include.iter().filter(|_| matching.on).collect();
     if let Some(label) = matching.labels.iter().find(|label| included.contains(label)) {
-        return Err((operator, format!("label {label:?} must not occur in ON and GROUP clause at once")));
+        return Err((operator, format!("label {} must not occur in ON and GROUP clause at once", quote(label))));
     }
     for (expr, kind) in [(&binary.left, left), (&binary.right, right)] {
         if !is_number(kind) {

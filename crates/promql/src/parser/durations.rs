@@ -5,7 +5,7 @@ use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp, Span};
 use crate::lexer::TokenKind;
 
 /// Longest duration: what fits into 64 bits of nanoseconds, as Prometheus has it.
-const SECONDS_MAX: f64 = 9_223_372_036.854_776;
+pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 /// How strongly a sign binds, and so a multiplication.
 const SIGN: u8 = 2;
 
@@ -28,7 +28,7 @@ impl Parser<'_> {
         if positive && seconds <= 0.0 {
             return Err((span, "duration must be greater than 0".to_owned()));
         }
-        Ok(DurationExpr::Literal((seconds * 1000.0).round() as i64))
+        Ok(DurationExpr::Literal(nanoseconds(seconds, positive)))
     }
 
     fn duration_sum(&mut self, least: u8) -> Parsed<DurationNode> {
@@ -94,6 +94,10 @@ impl Parser<'_> {
             return self.duration_leaf(None);
         }
         let inner = self.duration_leaf(Some(place))?;
+        if !negative && !matches!(inner.op, DurationOp::Seconds(_)) {
+            let span = Span { start: place.start, end: inner.span.end };
+            return Ok(DurationNode { op: DurationOp::Plus(Box::new(inner)), span, in_parens: false });
+        }
         signed(negative, place, inner)
     }
 
@@ -110,8 +114,10 @@ impl Parser<'_> {
         if self.take("(") {
             let mut inner = self.duration_sum(0)?;
             self.expect(")")?;
-            inner.span = Span { start, end: self.before().end };
-            // The parentheses make it an expression, even around a literal.
+            // The parentheses make it an expression, even around a literal, which begins with them then.
+            if matches!(inner.op, DurationOp::Seconds(_)) && !inner.in_parens {
+                inner.span.start = start;
+            }
             inner.in_parens = true;
             return Ok(inner);
         }
@@ -139,7 +145,13 @@ impl Parser<'_> {
 }
 
 fn is_out_of_range(seconds: f64) -> bool {
-    seconds.is_nan() || seconds.abs() > SECONDS_MAX
+    seconds.abs() > SECONDS_MAX
+}
+
+/// What is no number, or just too large, is the least there is, as where Prometheus runs on x86. A range is the longest then: none before it begins is any use.
+fn nanoseconds(seconds: f64, is_range: bool) -> i64 {
+    let ns = (seconds * 1e9).round();
+    if is_range || ns < i64::MAX as f64 { ns as i64 } else { i64::MIN }
 }
 
 fn signed(negative: bool, place: Span, inner: DurationNode) -> Parsed<DurationNode> {

@@ -3,6 +3,7 @@
 use super::{Parsed, Parser};
 use crate::Features;
 use crate::lexer::{TokenKind, tokens};
+use crate::raw::readable;
 
 /// Reads `name{label="value"}`, `{"name", label="value"}` or nothing. A name before the braces is the one that counts.
 pub(crate) fn metric(input: &str) -> Parsed<Vec<(String, String)>> {
@@ -41,7 +42,7 @@ impl Parser<'_> {
                 }
                 TokenKind::String(text) => {
                     self.next();
-                    text
+                    readable(&text).into_owned()
                 }
                 _ => return Err(self.unexpected_in(" in label set, expected identifier or \"}\"")),
             };
@@ -57,7 +58,7 @@ impl Parser<'_> {
                     return Err(self.unexpected_in(" in label set, expected string"));
                 };
                 self.next();
-                pairs.push((label, value));
+                pairs.push((label, readable(&value).into_owned()));
             }
             if !self.take(",") && !matches!(self.peek().kind, TokenKind::Symbol("}")) {
                 return Err(self.unexpected_in(" in label set, expected \",\" or \"}\""));

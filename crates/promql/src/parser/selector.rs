@@ -13,7 +13,7 @@ impl Parser<'_> {
         let mut selector = VectorSelector {
             name: name.map(|span| self.text(span).to_owned()),
             matchers: Vec::new(),
-            offset: DurationExpr::Literal(0),
+            offset: DurationExpr::ZERO,
             at: None,
             mode: RangeMode::Normal,
             utf8_names: self.features.unquoted_utf8_names,
@@ -64,6 +64,9 @@ impl Parser<'_> {
             return Err(self.unexpected_in(" in label matching, expected string"));
         };
         let span = Span { start: token.span.start, end: self.next().span.end };
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            crate::raw::check_pattern(value).map_err(|why| (span, why))?;
+        }
         Matcher::new(op, label, value.clone()).map_err(|e| (span, e.to_string()))
     }
 
@@ -80,7 +83,7 @@ impl Parser<'_> {
                 return Err((open, "ranges only allowed for vector selectors".to_owned()));
             };
             let set_before = [
-                (selector.offset != DurationExpr::Literal(0), "no offset modifiers allowed before range"),
+                (selector.offset != DurationExpr::ZERO, "no offset modifiers allowed before range"),
                 (selector.at.is_some(), "no @ modifiers allowed before range"),
             ];
             if let Some((_, text)) = set_before.iter().find(|(set, _)| *set) {
@@ -103,7 +106,7 @@ impl Parser<'_> {
             Some(step)
         };
         let whole = Span { start: expr.span.start, end: self.before().end };
-        let (offset, at) = (DurationExpr::Literal(0), None);
+        let (offset, at) = (DurationExpr::ZERO, None);
         Ok(Expr { node: Node::Subquery(Subquery { expr: Box::new(expr), range, step, offset, at }), span: whole })
     }
 
@@ -117,7 +120,7 @@ impl Parser<'_> {
             Node::Subquery(s) => &mut s.offset,
             _ => return Err(misplaced(span, "offset modifier")),
         };
-        if *slot != DurationExpr::Literal(0) {
+        if *slot != DurationExpr::ZERO {
             return Err((span, "offset may not be set multiple times".to_owned()));
         }
         *slot = offset;

@@ -69,6 +69,11 @@ fn expressions_print_as_prometheus_prints_them() {
     prints("a / ignoring(x) group_right b", "a / ignoring (x) group_right () b");
     prints("a + fill(0) b", "a + fill (0) b");
     prints("1_000_000 + 0x1F + 1e3 + .5 + Inf + nan + 5m", "1000000 + 31 + 1000 + 0.5 + +Inf + NaN + 5m");
+    prints("0x_1F_f + 0XE1e5 + 017 + 0_9 + 0xe-1 + 1_0.5_0e1_0", "511 + 57829 + 15 + 9 + 14 - 1 + 105000000000");
+    prints("a{b=\"\\xff\\xc3\\xa9\\303\"}", "a{b=\"\\xffé\\xc3\"}");
+    // It is nowhere, and its text is not read as what it was.
+    assert_eq!(ok("a offset NaN").to_string(), "a offset --106751d23h47m16s854ms");
+    prints("a offset -0.001 + rate(b[1.001] offset +step())", "a offset -1ms + rate(b[1s1ms] offset step())");
     prints("1e-7 * 1e21", "0.0000001 * 1000000000000000000000");
     prints(r#"label_replace(a, "x", "$1", "y", "(.*)\\.\u00e9")"#, r#"label_replace(a, "x", "$1", "y", "(.*)\\.é")"#);
     prints("rate(a[5m*2]) + b", "rate(a[5m * 2]) + b");
@@ -143,6 +148,29 @@ fn errors_have_line_column_and_the_words_of_prometheus() {
     let error = parse("1 +\n rat(a[5m])", &Features::default()).expect_err("unknown");
     assert_eq!(error.caret("1 +\n rat(a[5m])"), " rat(a[5m])\n ^^^");
     assert_eq!(error.did_you_mean(), Some("rate"));
+}
+
+#[test]
+fn numbers_are_refused_as_go_refuses_them() {
+    let refused = |text: &str, why: &str| {
+        assert_eq!(parse(text, &Features::all()).expect_err(text).to_string(), format!("1:1: parse error: {why}"));
+    };
+    for text in ["0x1e+5", "0xee-1", "0x"] {
+        refused(text, &format!("error parsing number: strconv.ParseFloat: parsing {text:?}: invalid syntax"));
+    }
+    for (text, read) in [
+        ("0x1p-2", "0x1"),
+        ("0x1.8", "0x1."),
+        ("0x1e", "0x1e"),
+        ("0x1__f", "0x1__"),
+        ("1__0", "1__"),
+        ("0x1E_5", "0x1E_"),
+        ("0b1", "0"),
+        ("1e+_1", "1e+_"),
+    ] {
+        refused(text, &format!("bad number or duration syntax: {read:?}"));
+    }
+    refused("1e400", "error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range");
 }
 
 #[test]

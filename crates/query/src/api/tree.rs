@@ -4,6 +4,7 @@ use promql::ast::{
     Aggregate, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationNode, DurationOp, Expr, Node, Number,
     RangeMode, ValueType, VectorSelector,
 };
+use promql::readable;
 use serde_json::{Map, Value, json};
 
 use crate::number::{EXACT_MAX, write_fixed};
@@ -12,7 +13,7 @@ use crate::number::{EXACT_MAX, write_fixed};
 pub(crate) fn tree(expr: &Expr) -> Value {
     match &expr.node {
         Node::Number(n) => json!({"type": "numberLiteral", "val": digits(n.value)}),
-        Node::String(text) => json!({"type": "stringLiteral", "val": text}),
+        Node::String(text) => json!({"type": "stringLiteral", "val": readable(text)}),
         Node::VectorSelector(s) => Value::Object(selector("vectorSelector", s)),
         Node::MatrixSelector(m) => {
             let mut out = selector("matrixSelector", &m.selector);
@@ -38,7 +39,8 @@ pub(crate) fn tree(expr: &Expr) -> Value {
 }
 
 fn selector(kind: &str, selector: &VectorSelector) -> Map<String, Value> {
-    let matcher = |m: &model::Matcher| json!({"name": m.name, "type": m.op.as_str(), "value": m.value});
+    let matcher =
+        |m: &model::Matcher| json!({"name": readable(&m.name), "type": m.op.as_str(), "value": readable(&m.value)});
     let matchers: Vec<Value> = selector.matchers.iter().map(matcher).collect();
     let mut out = Map::from_iter([
         ("type".to_owned(), json!(kind)),
@@ -56,7 +58,7 @@ fn selector(kind: &str, selector: &VectorSelector) -> Map<String, Value> {
 fn duration(name: &str, of: Option<&DurationExpr>) -> [(String, Value); 2] {
     let (ms, node) = match of {
         None => (0, Value::Null),
-        Some(DurationExpr::Literal(ms)) => (*ms, Value::Null),
+        Some(DurationExpr::Literal(ns)) => (ns / 1_000_000, Value::Null),
         Some(DurationExpr::Computed(node)) => (0, duration_tree(node)),
     };
     [(name.to_owned(), json!(ms)), (format!("{name}Expr"), node)]
@@ -69,6 +71,7 @@ fn duration_tree(node: &DurationNode) -> Value {
         DurationOp::Seconds(n) => ("+", Value::Null, duration_number(*n)),
         DurationOp::Step => ("step", Value::Null, Value::Null),
         DurationOp::Range => ("range", Value::Null, Value::Null),
+        DurationOp::Plus(inner) => ("+", Value::Null, duration_tree(inner)),
         DurationOp::Negated(inner) => ("-", Value::Null, duration_tree(inner)),
         DurationOp::Arithmetic(op, a, b) => (op.as_str(), duration_tree(a), duration_tree(b)),
         DurationOp::Min(a, b) => ("min_of", duration_tree(a), duration_tree(b)),

@@ -51,7 +51,8 @@ pub(super) struct Reads {
 impl Reads {
     /// `None` where the value at a step is not of the samples before it alone, or where it is not known which metrics they are of.
     pub(super) fn of(expr: &Expr, lookback_ms: i64) -> Option<Reads> {
-        if !is_of_steps_alone(expr) {
+        // Series whose labels differ in bytes that are no UTF-8 are not told apart any more.
+        if !is_of_steps_alone(expr) || promql::has_bytes(expr) {
             return None;
         }
         let mut reads = Reads { names: Vec::new(), back_ms: i64::MIN, until_ms: i64::MAX };

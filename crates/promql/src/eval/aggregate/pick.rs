@@ -9,6 +9,7 @@ use crate::eval::format::general;
 use crate::eval::matrix::{Matrix, is_histogram, is_present};
 use crate::eval::notes::ignored_in;
 use crate::eval::{Context, EvalError};
+use crate::raw;
 
 /// `topk`, `bottomk` and `limitk`.
 pub(super) fn k(
@@ -163,7 +164,7 @@ pub(super) fn ratio(context: &Context, matrix: &Matrix, param: &[f64], span: Spa
 /// The hash of Prometheus over names and values, each behind its length in a byte or, from 255 on, in three after one of all ones.
 fn hash(labels: &Labels) -> u64 {
     let mut bytes = Vec::new();
-    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+    for text in labels.iter().flat_map(|(name, value)| [name, value]).map(raw::bytes) {
         match u8::try_from(text.len()) {
             Ok(length) if length < u8::MAX => bytes.push(length),
             _ => {
@@ -171,7 +172,7 @@ fn hash(labels: &Labels) -> u64 {
                 bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
             }
         }
-        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(&text);
     }
     xxhash_rust::xxh64::xxh64(&bytes, 0)
 }

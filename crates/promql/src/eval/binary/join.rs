@@ -15,7 +15,7 @@ use crate::eval::plan::Join;
 use crate::eval::{Context, EvalError};
 
 /// Marks a step at which the one side has no value.
-const NONE: usize = usize::MAX;
+pub(super) const NONE: usize = usize::MAX;
 
 /// Evaluates an operator between vectors.
 pub(super) fn eval(
@@ -59,8 +59,8 @@ pub(super) fn eval(
             if !matches!(error, EvalError::Execution(_)) {
                 return Err(error);
             }
-            // Prometheus looks for series of the one side that are there twice first, in all groups.
-            return Err(groups.iter().find_map(|group| matching.ones(group).err()).unwrap_or(error));
+            matching.earliest_error(&groups)?;
+            return Err(error);
         }
     }
     matching.told.into_inner().finish(context, span);
@@ -69,21 +69,22 @@ pub(super) fn eval(
 
 /// The series of a key.
 #[derive(Debug, Default)]
-struct Group {
-    many: Vec<usize>,
-    one: Vec<usize>,
+pub(super) struct Group {
+    pub(super) many: Vec<usize>,
+    pub(super) one: Vec<usize>,
 }
 
-struct Matching<'a> {
-    context: &'a Context<'a>,
-    join: &'a Join,
-    many: &'a Matrix,
-    one: &'a Matrix,
+/// Both sides, and how they meet.
+pub(super) struct Matching<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) join: &'a Join,
+    pub(super) many: &'a Matrix,
+    pub(super) one: &'a Matrix,
     key: &'a Key,
     swapped: bool,
     f: fn(f64, f64) -> f64,
     /// Whether some values are histograms.
-    mixed: bool,
+    pub(super) mixed: bool,
     /// At which steps anything can match at all; worked out when it is asked for.
     asked: OnceCell<Vec<bool>>,
     told: RefCell<Told>,
@@ -130,7 +131,7 @@ impl Matching<'_> {
     }
 
     /// What stands for the many side where that has no value, and for the one side.
-    fn fill(&self) -> (Option<f64>, Option<f64>) {
+    pub(super) fn fill(&self) -> (Option<f64>, Option<f64>) {
         let (left, right) = (self.join.matching.fill_left, self.join.matching.fill_right);
         if self.swapped { (right, left) } else { (left, right) }
     }
@@ -162,9 +163,7 @@ impl Matching<'_> {
                 }
             };
             if std::mem::replace(&mut met[step], true) && one_to_one {
-                let reason =
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-                return Err(EvalError::Execution(reason.to_owned()));
+                return Err(implicit());
             }
             let row = match last {
                 Some((one, row)) if one == ones[step] => row,
@@ -197,7 +196,7 @@ impl Matching<'_> {
     }
 
     /// The operator on values of which some may be histograms; `None` where they do not go together. `at` is the step and the place among the pairs of it.
-    fn of_mixed(&self, many: Option<Cell>, one: Option<Cell>, at: (usize, usize)) -> Option<Option<Cell>> {
+    pub(super) fn of_mixed(&self, many: Option<Cell>, one: Option<Cell>, at: (usize, usize)) -> Option<Option<Cell>> {
         let (many, one) = (many?, one?);
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
         let mut noted = None;
@@ -240,7 +239,7 @@ impl Matching<'_> {
     }
 
     /// Whether anything can match at a step at all; where not, duplicates are no error.
-    fn is_asked(&self, step: usize) -> bool {
+    pub(super) fn is_asked(&self, step: usize) -> bool {
         let asked = self.asked.get_or_init(|| {
             let fill = self.join.matching.fill_left.is_some() || self.join.matching.fill_right.is_some();
             let mut asked = vec![fill; self.many.steps()];
@@ -266,8 +265,7 @@ impl Matching<'_> {
                 }
                 let steps = matched.entry(self.labels((many, ones[step]))).or_insert_with(|| vec![false; ones.len()]);
                 if std::mem::replace(&mut steps[step], true) {
-                    let reason = "multiple matches for labels: grouping labels must ensure unique matches";
-                    return Err(EvalError::Execution(reason.to_owned()));
+                    return Err(ambiguous());
                 }
             }
         }
@@ -275,7 +273,7 @@ impl Matching<'_> {
     }
 
     /// The labels of what a pair makes.
-    fn labels(&self, (many, one): (usize, usize)) -> Labels {
+    pub(super) fn labels(&self, (many, one): (usize, usize)) -> Labels {
         let matching = &self.join.matching;
         let of = |matrix: &Matrix, row: usize, other: &Matrix, other_row: usize| {
             if row == NONE { self.match_labels(other.labels(other_row)) } else { matrix.labels(row).clone() }
@@ -301,8 +299,8 @@ impl Matching<'_> {
         self.key.labels(labels.as_ref())
     }
 
-    fn duplicate(&self, a: usize, b: usize) -> EvalError {
-        let group = self.match_labels(self.one.labels(a));
+    pub(super) fn duplicate(&self, a: usize, b: usize) -> EvalError {
+        let group = shown(&self.match_labels(self.one.labels(a)));
         let (mut a, mut b) = (shown(self.one.labels(a)), shown(self.one.labels(b)));
         if a > b {
             std::mem::swap(&mut a, &mut b);
@@ -313,4 +311,15 @@ impl Matching<'_> {
              many-to-many matching not allowed: matching labels must be unique on one side"
         ))
     }
+}
+
+/// Several series of a side meet one, which nobody said that they may.
+pub(super) fn implicit() -> EvalError {
+    let reason = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+    EvalError::Execution(reason.to_owned())
+}
+
+/// Several series of a group become the same.
+pub(super) fn ambiguous() -> EvalError {
+    EvalError::Execution("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
 }

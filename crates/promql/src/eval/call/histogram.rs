@@ -16,6 +16,7 @@ use crate::eval::notes::{Mended, bad_quantile, for_metric};
 use crate::eval::plan::Plan;
 use crate::eval::{Context, EvalError};
 use crate::histogram::Told;
+use crate::printer::quote;
 
 /// The label with the upper bound of a bucket.
 const BUCKET_LABEL: &str = "le";
@@ -264,7 +265,7 @@ fn groups(context: &Context, matrix: &Matrix, span: Span, key: &Key) -> Vec<Grou
                 continue;
             }
             let bound = labels.get(BUCKET_LABEL).unwrap_or("");
-            let text = format!("bucket label \"le\" is missing or has a malformed value of {bound:?}");
+            let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quote(bound));
             context.notes.warn(for_metric(text, metric_name(context, labels)), span);
             continue;
         };

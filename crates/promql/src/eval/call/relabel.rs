@@ -8,6 +8,7 @@ use crate::eval::matrix::Matrix;
 use crate::eval::node::{text, vector};
 use crate::eval::plan::Plan;
 use crate::eval::{Context, EvalError};
+use crate::raw;
 
 /// Compiled size of the pattern, as of those of matchers.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -16,7 +17,7 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 pub(super) fn replace(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (to, with, from, pattern) = (text(&args[1])?, text(&args[2])?, text(&args[3])?, text(&args[4])?);
     let regex = compile(pattern)?;
-    if to.is_empty() {
+    if !is_name(to) {
         return Err(EvalError::Execution(format!("invalid destination label name in label_replace(): {to}")));
     }
     let mut matrix = vector(context, &args[0], grid)?;
@@ -35,20 +36,26 @@ pub(super) fn replace(context: &Context, args: &[Plan], grid: Grid) -> Result<Ma
 fn compile(pattern: &str) -> Result<Regex, EvalError> {
     let build = |text: &str| RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
     // The pattern alone first, so that one that closes the group of the anchors is refused.
-    build(pattern)
-        .and_then(|_| build(&format!("^(?s:{pattern})$")))
-        .map_err(|_| EvalError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))
+    let invalid = || EvalError::Execution(format!("invalid regular expression in label_replace(): {pattern}"));
+    if raw::is_in(pattern) {
+        return Err(invalid());
+    }
+    build(pattern).and_then(|_| build(&format!("^(?s:{pattern})$"))).map_err(|_| invalid())
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !raw::is_in(name)
 }
 
 /// `label_join(v, dst, separator, src…)`.
 pub(super) fn join(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (to, separator) = (text(&args[1])?, text(&args[2])?);
     let from = args[3..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    if from.contains(&"") {
-        return Err(EvalError::Execution("invalid source label name in label_join(): ".to_owned()));
+    if let Some(name) = from.iter().find(|name| !is_name(name)) {
+        return Err(EvalError::Execution(format!("invalid source label name in label_join(): {name}")));
     }
-    if to.is_empty() {
-        return Err(EvalError::Execution("invalid destination label name in label_join(): ".to_owned()));
+    if !is_name(to) {
+        return Err(EvalError::Execution(format!("invalid destination label name in label_join(): {to}")));
     }
     let mut matrix = vector(context, &args[0], grid)?;
     matrix.relabel(|labels, drop_name| {

@@ -3,6 +3,7 @@
 use super::Planner;
 use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp};
 use crate::eval::EvalError;
+use crate::parser::SECONDS_MAX;
 
 impl Planner<'_> {
     /// The milliseconds of a duration that has to be more than zero.
@@ -13,7 +14,7 @@ impl Planner<'_> {
     /// The milliseconds of a duration.
     pub(super) fn duration(&self, duration: &DurationExpr, negative: bool) -> Result<i64, EvalError> {
         let node = match duration {
-            DurationExpr::Literal(ms) => return Ok(*ms),
+            DurationExpr::Literal(ns) => return Ok(ns / 1_000_000),
             DurationExpr::Computed(node) => node,
         };
         let seconds = self.seconds(node)?;
@@ -25,7 +26,7 @@ impl Planner<'_> {
             return fail("duration must be greater than 0");
         }
         // Nanoseconds in 64 bits, as Prometheus keeps them.
-        if seconds.abs() > 9_223_372_036.854_775 {
+        if seconds.abs() > SECONDS_MAX {
             return fail("duration is out of range");
         }
         Ok((seconds * 1000.0) as i64)
@@ -36,6 +37,7 @@ impl Planner<'_> {
             DurationOp::Seconds(n) => n.value,
             DurationOp::Step => self.params.step_ms as f64 / 1000.0,
             DurationOp::Range => (self.end_ms() - self.params.start_ms) as f64 / 1000.0,
+            DurationOp::Plus(inner) => self.seconds(inner)?,
             DurationOp::Negated(inner) => -self.seconds(inner)?,
             DurationOp::Min(a, b) => super::functions::go_min(self.seconds(a)?, self.seconds(b)?),
             DurationOp::Max(a, b) => super::functions::go_max(self.seconds(a)?, self.seconds(b)?),
@@ -58,5 +60,5 @@ impl Planner<'_> {
 }
 
 fn fault(node: &DurationNode, what: &str) -> EvalError {
-    EvalError::Execution(format!("{}:{}: {what}", node.span.start, node.span.end))
+    EvalError::Duration(format!("{}:{}: {what}", node.span.start, node.span.end))
 }

@@ -126,7 +126,15 @@ const FUNCTIONS: [&str; 41] = [
     "start_timestamp",
 ];
 /// Functions with more than one argument, around a vector.
-const WITH_MORE: [[&str; 2]; 15] = [
+const WITH_MORE: [[&str; 2]; 20] = [
+    ["label_replace(", ", \"job\", \"$1\\xff\", \"job\", \"(..).*\")"],
+    [
+        "label_replace(label_join(",
+        ", \"b\", \"\\xff\", \"job\", \"instance\"), \"instance\", \"$2$1\", \"b\", \"(.*)(.)[^b]*\")",
+    ],
+    ["label_replace(", ", \"\\xff\", \"$1\", \"job\", \"(.*)\")"],
+    ["label_replace(", ", \"job\", \"x\", \"\\xff\", \"\")"],
+    ["count_values(\"\\xfe\", ", ")"],
     ["clamp(", ", -3, 100)"],
     ["clamp_min(", ", 0.5)"],
     ["clamp_max(", ", scalar(sum(i)))"],
@@ -229,20 +237,37 @@ impl Draw {
 
     fn selector(&mut self) -> Tree {
         let metric = self.one(self.metrics);
-        let matcher = self.one(&["", "", "{job=\"api\"}", "{instance!=\"1\"}", "{instance=~\"0|2\"}"]);
+        let matcher =
+            self.one(&["", "", "{job=\"api\"}", "{instance!=\"1\"}", "{instance=~\"0|2\"}", "{job!~\"\\xff|db\"}"]);
         let moved = self.moved();
         self.tree(Kind::Vector, &[&format!("{metric}{matcher}{moved}")], Vec::new())
     }
 
     fn moved(&mut self) -> String {
-        match self.random.u8(..14) {
+        match self.random.u8(..15) {
             10 => " @ end()".to_owned(),
             11 => " offset (30s + step() / 2)".to_owned(),
+            12 => self.odd_offset().to_owned(),
             0 => " offset 90s".to_owned(),
             1 => " offset -2m".to_owned(),
             2 => format!(" @ {}", (BEGIN_MS + LENGTH_MS / 2) / 1000),
             3 => " @ start()".to_owned(),
             _ => String::new(),
+        }
+    }
+
+    /// Mostly none; else one that says nothing, is nowhere, or is wrong.
+    fn odd_offset(&mut self) -> &'static str {
+        match self.random.u8(..24) {
+            0 => " offset NaN",
+            1 => " offset -(NaN)",
+            2 => " offset (60 / (step() - step()))",
+            3 => " offset (range() % step())",
+            4 => " offset ((-1) ^ 0.5)",
+            5 => " offset -1.001",
+            6 => " offset 0x1e",
+            7 => " offset +min_of(1_0, step())",
+            _ => "",
         }
     }
 

@@ -32,11 +32,38 @@ const TRANSCENDENTAL: [&str; 22] = [
 /// How much such numbers may differ, relative to the larger one.
 pub(super) const RELATIVE: f64 = 1e-12;
 
+/// The same where what is left of a difference is told, of numbers that are nearly the same.
+const MAGNIFIED: f64 = 1e-6;
+
+/// Functions over time that take differences.
+const DIFFERENCES: [&str; 11] = [
+    "rate",
+    "increase",
+    "delta",
+    "irate",
+    "idelta",
+    "deriv",
+    "predict_linear",
+    "double_exponential_smoothing",
+    "stddev_over_time",
+    "stdvar_over_time",
+    "mad_over_time",
+];
+
 /// How much numbers of an expression may differ.
 pub(super) fn of(expr: &Expr) -> f64 {
-    let mut is_free = false;
-    expr.walk(&mut |part| is_free |= has_free_bits(part));
-    if is_free { RELATIVE } else { 0.0 }
+    let mut most = 0.0f64;
+    expr.walk(&mut |part| {
+        let own = if has_free_bits(part) { RELATIVE } else { 0.0 };
+        let magnified = match &part.node {
+            Node::Call(call) if DIFFERENCES.contains(&call.function.name) => {
+                call.args.iter().any(|arg| of(arg) > 0.0).then_some(MAGNIFIED)
+            }
+            _ => None,
+        };
+        most = most.max(magnified.unwrap_or(own));
+    });
+    most
 }
 
 /// Whether the last bits of what a part itself does are free.
@@ -65,7 +92,11 @@ fn only_what_an_expression_does_makes_its_bits_free() {
     {
         check(text, 0.0);
     }
-    for text in ["rate(sum(a)[5m:1m])", "abs(exp(a))", "a ^ 2", "a atan2 b", "topk(1, avg by (x) (a))", "a </ 2"] {
+    check("abs(rate(sum(a)[5m:1m]))", MAGNIFIED);
+    check("max(idelta((a atan2 2)[5m:])) + 1", MAGNIFIED);
+    for text in
+        ["max_over_time(sum(a)[5m:1m])", "abs(exp(a))", "a ^ 2", "a atan2 b", "topk(1, avg by (x) (a))", "a </ 2"]
+    {
         check(text, RELATIVE);
     }
 }
