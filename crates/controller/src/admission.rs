@@ -109,7 +109,7 @@ impl Admission {
     /// A warning for each selector that matches nothing now; none where that cannot be found out in time.
     async fn empty_selectors(&self, handed: &HandedRule) -> Vec<String> {
         let Some(url) = &self.args.query_url else { return Vec::new() };
-        let Ok(rule) = handover::rule(handed, "kubernetes", &rules::Features::default()) else { return Vec::new() };
+        let Ok(rule) = handover::rule(handed, "kubernetes", &self.args.features) else { return Vec::new() };
         let now = runtime::clock::now_ms() / 1000;
         let ask = async |selector: &str| {
             let start = (now - NOW_SECONDS).to_string();

@@ -50,6 +50,10 @@ pub struct Args {
     /// The ClusterRole that owns the webhook configuration, so that it goes when the role does
     #[arg(long, env = "WEIR_OWNER_CLUSTER_ROLE", value_name = "NAME")]
     pub owner_cluster_role: Option<String>,
+
+    /// What alerting has switched on in the language; set by the program that starts it.
+    #[arg(skip)]
+    pub features: rules::Features,
 }
 
 /// Most namespaces that can be named: each is two watches. Who has more has all watched.

@@ -19,6 +19,10 @@ struct Command {
     process: process::Args,
     #[command(flatten)]
     controller: Option<controller::Args>,
+
+    /// Experimental features of Prometheus that alerting has switched on, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    enable_feature: String,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         },
         (None, Some(args)) => {
             process::run("controller", env!("CARGO_PKG_VERSION"), command.process, async |starting| {
+                let features = rules::Features::from_names(&command.enable_feature)?;
+                let args = controller::Args { features, ..args };
                 let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "controller".to_owned());
                 let identity = format!("{host}.{}.{}", std::process::id(), runtime::clock::now_ms());
                 let deps = controller::Deps {

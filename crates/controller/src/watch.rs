@@ -151,7 +151,7 @@ pub(crate) fn read_rule(object: &DynamicObject, args: &Args) -> Seen<HandedRule,
             status: None,
         };
         let handed = HandedRule { document, generation: identity.generation, scope };
-        match rules::handover::rule(&handed, "kubernetes", &rules::Features::default()) {
+        match rules::handover::rule(&handed, "kubernetes", &args.features) {
             Ok(_) => Ok(handed),
             Err(faults) => {
                 let is_expr = faults.iter().any(|f| f.to_string().starts_with("spec.expr"));
@@ -207,4 +207,34 @@ fn metadata(identity: &Identity) -> Metadata {
 /// Versions of one kind ascend as numbers, which Kubernetes guarantees since 1.35 and etcd gave always.
 pub(crate) fn version(object: &DynamicObject) -> u64 {
     object.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn rules_are_read_in_the_language_that_is_switched_on() {
+        let mut args = Cli::parse_from(["test", "--alerting-url", "http://alerting"]).args;
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": "AlertRule",
+            "metadata": {"name": "slow", "namespace": "shop", "uid": "1", "generation": 1},
+            "spec": {"expr": "mad_over_time(http.größe[5m]) > 1"},
+        });
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        assert_eq!(read_rule(&object, &args).verdict.expect_err("off").reason, "InvalidExpression");
+        args.features =
+            rules::Features::from_names("promql-experimental-functions,promql-unquoted-utf8-names").expect("known");
+        assert!(read_rule(&object, &args).verdict.is_ok());
+    }
 }

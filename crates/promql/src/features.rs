@@ -99,6 +99,11 @@ impl Features {
         })
     }
 
+    /// Of selectors in flags of Weir's own, which are read before it is known what is switched on: names of all scripts need no quotes there at all.
+    pub fn of_flags() -> Features {
+        Features { unquoted_utf8_names: true, ..Features::default() }
+    }
+
     /// Everything that the grammar knows.
     pub fn all() -> Features {
         Features {

@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
 use model::{Cancel, Matcher, TimeRange, timestamp};
+use promql::Features;
 use runtime::{Form, Shutdown};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -81,7 +82,7 @@ enum Work {
 }
 
 impl Work {
-    fn read(operation: Operation, form: &Form) -> Result<Work, Refusal> {
+    fn read(operation: Operation, form: &Form, features: &Features) -> Result<Work, Refusal> {
         match operation {
             Operation::Snapshot => Ok(Work::Snapshot { skip_head: skip_head(form)? }),
             Operation::CleanTombstones => Ok(Work::Clean),
@@ -94,7 +95,7 @@ impl Work {
                     let reason = format!("at most {SELECTORS_MAX} selectors are allowed");
                     return Err(Refusal::parameter("match[]", reason));
                 }
-                let sets = texts.into_iter().map(|text| promql::parse_selector(text, &promql::Features::default()));
+                let sets = texts.into_iter().map(|text| promql::parse_selector(text, features));
                 let sets = sets.collect::<Result<_, _>>();
                 let sets = sets.map_err(|e| Refusal::parameter("match[]", e))?;
                 let range =
@@ -115,8 +116,8 @@ impl Work {
 
 /// Does what is asked for, for one storage.
 pub(crate) struct Admin {
-    /// Whether anybody may ask.
-    enabled: bool,
+    /// In what language anybody may ask; nothing where nobody may.
+    enabled: Option<Features>,
     /// The storage.
     dir: PathBuf,
     keeper: Arc<Keeper>,
@@ -128,7 +129,7 @@ pub(crate) struct Admin {
 
 impl Admin {
     pub(crate) fn new(
-        enabled: bool,
+        enabled: Option<Features>,
         dir: PathBuf,
         keeper: Arc<Keeper>,
         reader: Arc<LocalReader>,
@@ -147,11 +148,11 @@ impl Admin {
 
     /// What the answer has as its data, if it has any.
     async fn answer(self: Arc<Self>, operation: Operation, request: Request) -> Result<Option<Value>, Refusal> {
-        if !self.enabled {
+        let Some(features) = self.enabled else {
             return Err(Refusal::unavailable("admin APIs disabled"));
-        }
+        };
         let form = Form::read(request, FORM_BYTES_MAX).await.map_err(|e| Refusal::bad_data(e.to_string()))?;
-        let work = Work::read(operation, &form)?;
+        let work = Work::read(operation, &form, &features)?;
         let count = |outcome| self.keeper.metrics.admin.with_label_values(&[operation.name(), outcome]).inc();
         let Ok(_turn) = self.turns[operation as usize].try_acquire() else {
             count("refused");

@@ -93,6 +93,10 @@ pub struct Args {
     )]
     pub enable_admin_api: bool,
 
+    /// What was switched on in the language; set by the program that starts it.
+    #[arg(skip)]
+    pub features: promql::Features,
+
     /// Number of this replica, from 0
     #[arg(long, env = "WEIR_STORAGE_REPLICA", default_value_t = 0, value_name = "N")]
     pub storage_replica: u32,
@@ -286,7 +290,8 @@ async fn start_on(
     let ends: Vec<i64> = places.iter().map(|place| place.end).collect();
     reader.wait_until(&ends, &shutdown, &failure).await?;
     metrics.replay_seconds.set(began.elapsed().as_secs_f64());
-    let admin = Admin::new(args.enable_admin_api, args.dir, keeper.clone(), reader.clone(), shutdown.clone());
+    let enabled = args.enable_admin_api.then_some(args.features);
+    let admin = Admin::new(enabled, args.dir, keeper.clone(), reader.clone(), shutdown.clone());
     let drained = Box::pin(drain(writers, shutdown, failure));
     let component = Component { name: "storage", router: admin.router(), drained };
     Ok(Started { component, reader, replica, partitions, reads })

@@ -37,7 +37,7 @@ fn parse_rule(text: &str) -> Result<DownsampleRule, String> {
     if words.is_empty() {
         return Err("an AGE:RESOLUTION must follow the selector, such as 7d:5m".to_owned());
     }
-    let matchers = promql::parse_selector(rest.trim_end_matches(':').trim(), &promql::Features::default())
+    let matchers = promql::parse_selector(rest.trim_end_matches(':').trim(), &promql::Features::of_flags())
         .map_err(|e| e.to_string())?;
     let levels = words.into_iter().rev().map(parse_level).collect::<Result<Vec<Level>, _>>()?;
     for pair in levels.windows(2) {

@@ -30,6 +30,10 @@ struct Command {
 
     #[command(flatten, next_help_heading = "Storage")]
     storage: storage::Args,
+
+    /// Experimental features of Prometheus to switch on, by its names, separated by commas
+    #[arg(long, env = "WEIR_ENABLE_FEATURE", value_name = "A,B", default_value = "", hide_default_value = true)]
+    enable_feature: String,
 }
 
 /// Among which the memory of the process is shared.
@@ -38,12 +42,13 @@ const PARTS: [Part; 5] = [Part::Head, Part::Writing, Part::Index, Part::Log, Par
 fn main() -> ExitCode {
     let args = Command::parse();
     process::run("storage", env!("CARGO_PKG_VERSION"), args.process, async |starting| {
+        let features = promql::Features::from_names(&args.enable_feature)?;
         let (registry, token) = (starting.registry.clone(), starting.token.clone());
         let config = kafka::Config::new(args.queue, token.clone());
         let log = Arc::new(kafka::Client::connect(config, &registry).await?);
         let shares = starting.memory.shares(&storage::memory_parts(&PARTS, &args.storage));
         let memory = storage::Memory::of(&Budget::new("the process", shares.all()), &shares);
-        let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
+        let storage_args = storage::Args { dir: args.data.join("storage"), features, memory, ..args.storage };
         let storage = storage::start(storage_args, storage::Deps { log }, &registry, starting.shutdown()).await?;
         starting.push(storage.serve(token, &registry)?);
         Ok(())

@@ -49,7 +49,7 @@ pub(crate) fn parse_rules(text: &str) -> Result<Rules, String> {
 
 fn parse_rule(text: &str) -> Result<RetentionRule, String> {
     let (selector, age) = text.rsplit_once(':').ok_or("must be SELECTOR: DURATION, such as {env=\"dev\"}: 3d")?;
-    let matchers = promql::parse_selector(selector.trim(), &promql::Features::default()).map_err(|e| e.to_string())?;
+    let matchers = promql::parse_selector(selector.trim(), &promql::Features::of_flags()).map_err(|e| e.to_string())?;
     Ok(RetentionRule { matchers, age_ms: parse(age.trim())?.0 })
 }
 
@@ -107,6 +107,7 @@ mod tests {
     #[test]
     fn rules_are_parted_by_commas_outside_of_selectors() {
         assert_eq!(shown(""), []);
+        assert_eq!(shown("http.größe: 1d"), [("__name__=\"http.größe\"".to_owned(), Some(DAY))]);
         assert_eq!(shown(" {env=\"dev\"}: 3d,"), [("env=\"dev\"".to_owned(), Some(3 * DAY))]);
         let expect = [
             (r#"env="a,}:",job=~"x|y""#.to_owned(), Some(DAY)),

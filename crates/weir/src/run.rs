@@ -98,7 +98,7 @@ async fn start(args: RunArgs, stages: &mut Stages) -> anyhow::Result<()> {
     }
     let about = about(&args.storage, &limit);
     let sample_age_max_ms = args.storage.retention_rules.longest(args.storage.retention);
-    let storage_args = storage::Args { dir: args.data.join("storage"), memory, ..args.storage };
+    let storage_args = storage::Args { dir: args.data.join("storage"), features, memory, ..args.storage };
     let deps = storage::Deps { log: log.clone() };
     let storage = storage::start(storage_args, deps, &registries.storage, stages.shutdown()).await;
     let storage = storage.context("starting storage")?;

@@ -75,6 +75,19 @@ async fn each_selector_is_a_deletion_and_times_are_those_of_prometheus() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn selectors_are_in_the_language_that_is_switched_on() {
+    let dir = tempfile::tempdir().expect("directory");
+    let running = start(dir.path(), ADMIN).await;
+    let (status, json) = post(&running, "delete_series", "match[]=http.größe").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{json}");
+    running.stop().await;
+    let flags = [ADMIN, &["--enable-feature", "promql-unquoted-utf8-names"]].concat();
+    let running = start(dir.path(), &flags).await;
+    assert_eq!(post(&running, "delete_series", "match[]=http.größe").await, DONE);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_is_refused_as_prometheus_does_and_deletes_nothing() {
     let dir = tempfile::tempdir().expect("directory");
     let running = start(dir.path(), ADMIN).await;

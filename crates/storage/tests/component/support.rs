@@ -27,6 +27,8 @@ struct Cli {
     queue: queue::Args,
     #[command(flatten)]
     storage: storage::Args,
+    #[arg(long = "enable-feature", default_value = "")]
+    features: String,
 }
 
 pub(crate) struct Running {
@@ -53,10 +55,11 @@ pub(crate) async fn try_start(
     token: Option<Token>,
     keys: Option<storage::objects::Keys>,
 ) -> Result<Running, storage::Error> {
-    let Cli { mut queue, mut storage } = Cli::parse_from(["test"].iter().chain(flags));
+    let Cli { mut queue, mut storage, features } = Cli::parse_from(["test"].iter().chain(flags));
     queue.dir = dir.join("queue");
     storage.dir = dir.join("storage");
     storage.objects.keys = keys;
+    storage.features = promql::Features::from_names(&features).expect("known features");
     let (queue_trigger, shutdown) = Shutdown::new();
     let registry = Registry::new();
     let log = queue::start(queue, queue::Deps::default(), &Registry::new(), shutdown).await.expect("log opens");

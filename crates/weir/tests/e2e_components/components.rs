@@ -24,7 +24,7 @@ fn takers(flag: &str) -> &'static [&'static str] {
     match flag {
         "--token-file" | "--self-monitoring-interval" => &PROCESSES,
         "--retention" => &["storage", "ingest"],
-        "--enable-feature" => &["alerting", "query"],
+        "--enable-feature" => &["alerting", "query", "storage"],
         "--rules" => &["alerting"],
         _ => {
             let component = flag.trim_start_matches('-').split('-').next();

@@ -211,6 +211,7 @@ impl Cluster {
             webhook_service: None,
             webhook_url: Some("https://127.0.0.1:0/validate".to_owned()),
             owner_cluster_role: Some("weir-controller".to_owned()),
+            features: rules::Features::default(),
         }
     }
 

@@ -77,7 +77,8 @@ pub(super) fn export(dir: &Path, args: &ExportArgs) -> anyhow::Result<ExitCode> 
         bail!("--start is after --end");
     }
     let matcher_sets = args.matches.iter().map(|text| {
-        promql::parse_selector(text, &promql::Features::default()).map_err(|error| anyhow!("--match {text:?}: {error}"))
+        promql::parse_selector(text, &promql::Features::of_flags())
+            .map_err(|error| anyhow!("--match {text:?}: {error}"))
     });
     let options = export::Options {
         range,
