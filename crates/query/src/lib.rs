@@ -249,7 +249,9 @@ async fn federate_endpoint(State(api): Api_, request: Request) -> Response<Body>
     let is_exposition = answer.is_ok();
     let mut answer = reply(answer);
     if is_exposition {
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::try_from(format.content_type()).expect("a text of ASCII"));
     }
     answer
 }

@@ -7,13 +7,13 @@ mod format;
 mod histogram;
 mod message;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::labels::is_legacy_metric_name;
 use model::{Columns, Histogram, Labels, METRIC_NAME, ResetHint, SelectRequest, TimeRange, Want, is_stale};
 
+use self::format::Escaping;
 pub(crate) use self::format::Format;
 use self::histogram::Floats;
 use crate::api::Api;
@@ -131,10 +131,10 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, format: Format) -> Resu
         Ok(match format.protobuf {
             true => {
                 let write =
-                    move |out: &mut Vec<u8>, family: Vec<Newest>| message::write_family(out, &family, format.utf8);
+                    move |out: &mut Vec<u8>, family: Vec<Newest>| message::write_family(out, &family, format.escaping);
                 Text::new(Vec::new(), Lines::new(families(found), write), Vec::new(), size)
             }
-            false => Text::new(Vec::new(), Lines::new(found, text(format.utf8)), Vec::new(), size),
+            false => Text::new(Vec::new(), Lines::new(found, text(format.escaping)), Vec::new(), size),
         })
     };
     stream::answer(shared, subject, None, form.accepted, work).await
@@ -172,39 +172,40 @@ fn families(found: Vec<Newest>) -> impl Iterator<Item = Vec<Newest>> + Send + 's
 }
 
 /// Writes a series in the text format, after the head of its family where it is the first.
-fn text(utf8: bool) -> impl FnMut(&mut Vec<u8>, Newest) + Send + 'static {
+fn text(escaping: Escaping) -> impl FnMut(&mut Vec<u8>, Newest) + Send + 'static {
     let mut before: Option<Newest> = None;
     move |out, one| {
         if !before.as_ref().is_some_and(|before| one.is_of_family(before)) {
             out.extend_from_slice(b"# TYPE ");
-            write_name(out, one.labels.metric_name(), utf8);
+            write_name(out, one.labels.metric_name(), escaping);
             // The format does not know of gauges among histograms.
             out.extend_from_slice(if one.kind() == Kind::Untyped { b" untyped\n" } else { b" histogram\n" });
         }
         match &one.value {
-            Value::Float(v) => write_line(out, &one, "", None, *v, utf8),
+            Value::Float(v) => write_line(out, &one, "", None, *v, escaping),
             Value::Histogram(h) => {
                 let floats = Floats::of(h);
                 let buckets = floats.classic().unwrap_or_default();
                 for (bound, count) in &buckets {
-                    write_line(out, &one, "_bucket", Some(*bound), *count, utf8);
+                    write_line(out, &one, "_bucket", Some(*bound), *count, escaping);
                 }
                 if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
-                    write_line(out, &one, "_bucket", Some(f64::INFINITY), floats.count, utf8);
+                    write_line(out, &one, "_bucket", Some(f64::INFINITY), floats.count, escaping);
                 }
-                write_line(out, &one, "_sum", None, floats.sum, utf8);
-                write_line(out, &one, "_count", None, floats.count, utf8);
+                write_line(out, &one, "_sum", None, floats.sum, escaping);
+                write_line(out, &one, "_count", None, floats.count, escaping);
             }
         }
         before = Some(one);
     }
 }
 
-fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>, v: f64, utf8: bool) {
-    let name = format!("{}{suffix}", one.labels.metric_name());
-    let outside = !utf8 || is_legacy_metric_name(&name);
+fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>, v: f64, escaping: Escaping) {
+    // What is behind the name is not escaped with it.
+    let name = format!("{}{suffix}", escaping.of(one.labels.metric_name()));
+    let outside = escaping != Escaping::None || is_legacy_metric_name(&name);
     if outside {
-        write_name(out, &name, utf8);
+        out.extend_from_slice(name.as_bytes());
     }
     out.push(b'{');
     if !outside {
@@ -212,7 +213,7 @@ fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>,
         out.push(b',');
     }
     for (label, value) in one.labels.iter().filter(|(label, _)| *label != METRIC_NAME) {
-        write_name(out, label, utf8);
+        write_name(out, label, escaping);
         out.push(b'=');
         write_quoted(out, value);
         out.push(b',');
@@ -230,30 +231,13 @@ fn write_line(out: &mut Vec<u8>, one: &Newest, suffix: &str, bound: Option<f64>,
     out.extend_from_slice(format!(" {}\n", one.t).as_bytes());
 }
 
-/// A name as it is, in quotes where it needs them, or with `_` for what it may not have.
-fn write_name(out: &mut Vec<u8>, name: &str, utf8: bool) {
-    if utf8 && !is_legacy_metric_name(name) {
+/// A name, in quotes where it needs them.
+fn write_name(out: &mut Vec<u8>, name: &str, escaping: Escaping) {
+    if escaping == Escaping::None && !is_legacy_metric_name(name) {
         write_quoted(out, name);
     } else {
-        out.extend_from_slice(clean_name(name, utf8).as_bytes());
+        out.extend_from_slice(escaping.of(name).as_bytes());
     }
-}
-
-/// A name as it is, or with `_` for what it may not have.
-fn clean_name(name: &str, utf8: bool) -> Cow<'_, str> {
-    // As Prometheus does it, a label too may have what the name of a metric may have.
-    if utf8 || is_legacy_metric_name(name) {
-        return Cow::Borrowed(name);
-    }
-    let mut escaped = String::with_capacity(name.len());
-    for c in name.chars() {
-        escaped.push(c);
-        if !is_legacy_metric_name(&escaped) {
-            escaped.pop();
-            escaped.push('_');
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 fn write_quoted(out: &mut Vec<u8>, text: &str) {

@@ -104,6 +104,32 @@ n{z=\"float\",instance=\"\"} 1.5 1699999999999
 }
 
 #[tokio::test]
+async fn names_are_escaped_as_is_asked_for() {
+    let server = Server::new();
+    let labels = [("__name__", "http.time_s"), ("k8s.pod_name", "a.b"), ("plain_one", "c.d")];
+    server.memory.add_histogram_of(&labels, NOW_MS - 1, custom());
+    // The answers of Prometheus: names of old stay as they are, and what stands behind a name is not escaped.
+    for (escaping, name, label) in [
+        ("underscores", "http_time_s", "k8s_pod_name"),
+        ("dots", "http_dot_time__s", "k8s_dot_pod__name"),
+        ("values", "U__http_2e_time__s", "U__k8s_2e_pod__name"),
+    ] {
+        let (kind, bytes) = ask(&server, "http.*", &format!("text/plain;escaping={escaping}")).await;
+        assert_eq!(kind, format!("text/plain; version=0.0.4; charset=utf-8; escaping={escaping}"));
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        let count = format!("\n{name}_count{{{label}=\"a.b\",plain_one=\"c.d\",instance=\"\"}} 5 1699999999999\n");
+        assert!(text.starts_with(&format!("# TYPE {name} histogram\n")) && text.ends_with(&count), "{text}");
+        let (kind, bytes) = ask(&server, "http.*", &format!("{PROTOBUF};escaping={escaping}")).await;
+        assert!(kind.ends_with(&format!("escaping={escaping}")), "{kind}");
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(has(name) && has(label) && has("plain_one"), "{escaping}");
+    }
+    let (_, bytes) = ask(&server, "http.*", "text/plain;escaping=allow-utf-8").await;
+    let count = "\n{\"http.time_s_count\",\"k8s.pod_name\"=\"a.b\",plain_one=\"c.d\",instance=\"\"} 5 1699999999999\n";
+    assert!(String::from_utf8(bytes).expect("UTF-8").ends_with(count));
+}
+
+#[tokio::test]
 async fn what_is_newest_counts_and_what_has_ended_is_not_there() {
     let server = server();
     assert_eq!(ask(&server, "ended", PROTOBUF).await.1, b"");

@@ -2,7 +2,10 @@
 //!
 //! Of the formats of Prometheus two are missing: messages as text, which are for people. Who takes nothing else gets the text format.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderMap, header};
+use model::labels::is_legacy_metric_name;
 
 const PROTOBUF: &str = "application/vnd.google.protobuf";
 const FAMILY: &str = "io.prometheus.client.MetricFamily";
@@ -12,8 +15,59 @@ const FAMILY: &str = "io.prometheus.client.MetricFamily";
 pub(crate) struct Format {
     /// Delimited messages, and not lines of text.
     pub(crate) protobuf: bool,
-    /// Whether names may have any characters; else others than those of old are written as `_`.
-    pub(crate) utf8: bool,
+    /// How names are written that have characters which names of old have not.
+    pub(crate) escaping: Escaping,
+}
+
+/// How names are written that have other characters than those of old, as a client can read them. Names of old are written as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Escaping {
+    /// `_` for each.
+    #[default]
+    Underscores,
+    /// `_dot_` for a dot, and `__` for any other and for `_`.
+    Dots,
+    /// The number of each between two `_`, in base 16; `__` for `_`, and `U__` before the name.
+    Values,
+    /// As they are.
+    None,
+}
+
+impl Escaping {
+    /// That of a name in `Accept`.
+    fn named(name: &str) -> Option<Escaping> {
+        let all = [Escaping::Underscores, Escaping::Dots, Escaping::Values, Escaping::None];
+        all.into_iter().find(|one| one.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Escaping::Underscores => "underscores",
+            Escaping::Dots => "dots",
+            Escaping::Values => "values",
+            Escaping::None => "allow-utf-8",
+        }
+    }
+
+    /// A name as it is written. As Prometheus does it, a label too may have what the name of a metric may have.
+    pub(super) fn of(self, name: &str) -> Cow<'_, str> {
+        if self == Escaping::None || is_legacy_metric_name(name) {
+            return Cow::Borrowed(name);
+        }
+        let mut out = String::from(if self == Escaping::Values { "U__" } else { "" });
+        for (at, c) in name.char_indices() {
+            let is_legacy = matches!(c, 'a'..='z' | 'A'..='Z' | '_' | ':') || (c.is_ascii_digit() && at > 0);
+            match (self, c) {
+                (Escaping::Dots | Escaping::Values, '_') => out.push_str("__"),
+                (_, c) if is_legacy => out.push(c),
+                (Escaping::Dots, '.') => out.push_str("_dot_"),
+                (Escaping::Dots, _) => out.push_str("__"),
+                (Escaping::Values, c) => out.push_str(&format!("_{:x}_", c as u32)),
+                (Escaping::Underscores | Escaping::None, _) => out.push('_'),
+            }
+        }
+        Cow::Owned(out)
+    }
 }
 
 /// One of the formats that a client takes.
@@ -53,32 +107,23 @@ impl Format {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
         let mut clauses: Vec<Clause> = accept.split(',').map(Clause::read).collect();
         clauses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-        let mut utf8 = false;
+        let mut escaping = Escaping::default();
         for clause in clauses {
-            utf8 = match clause.get("escaping") {
-                Some("allow-utf-8") => true,
-                Some("underscores" | "dots" | "values") => false,
-                _ => utf8,
-            };
+            escaping = clause.get("escaping").and_then(Escaping::named).unwrap_or(escaping);
             if clause.is_protobuf() || clause.is_text() {
-                return Format { protobuf: clause.is_protobuf(), utf8 };
+                return Format { protobuf: clause.is_protobuf(), escaping };
             }
         }
-        Format { protobuf: false, utf8 }
+        Format { protobuf: false, escaping }
     }
 
     /// As `Content-Type` names it.
-    pub(crate) fn content_type(self) -> &'static str {
-        match (self.protobuf, self.utf8) {
-            (false, false) => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-            (false, true) => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-            (true, false) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores"
-            }
-            (true, true) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8"
-            }
-        }
+    pub(crate) fn content_type(self) -> String {
+        let kind = match self.protobuf {
+            false => "text/plain; version=0.0.4; charset=utf-8".to_owned(),
+            true => format!("{PROTOBUF}; proto={FAMILY}; encoding=delimited"),
+        };
+        format!("{kind}; escaping={}", self.escaping.name())
     }
 }
 
@@ -88,26 +133,43 @@ mod tests {
 
     #[test]
     fn the_best_that_is_asked_for_is_chosen() {
+        use Escaping::{Dots, None, Underscores, Values};
         let delimited = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
         let compact = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=compact-text";
-        for (accept, protobuf, utf8) in [
-            ("", false, false),
-            ("*/*", false, false),
-            ("text/plain;version=0.0.4;escaping=allow-utf-8", false, true),
-            ("application/json, text/plain; escaping=dots", false, false),
-            (delimited, true, false),
-            (&format!("text/plain;q=0.3, {delimited};escaping=allow-utf-8;q=0.6, */*;q=0.2"), true, true),
-            (&format!("{delimited};q=0.3, text/plain;version=0.0.4;q=0.5"), false, false),
-            (&format!("{delimited};q=0.3, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, true),
-            (&format!("{delimited};q=0.6, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, false),
-            ("application/vnd.google.protobuf", false, false),
-            (compact, false, false),
-            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8, text/plain;q=0.1", false, true),
+        for (accept, protobuf, escaping) in [
+            ("", false, Underscores),
+            ("*/*", false, Underscores),
+            ("text/plain;version=0.0.4;escaping=allow-utf-8", false, None),
+            ("application/json, text/plain; escaping=dots", false, Dots),
+            (delimited, true, Underscores),
+            (&format!("text/plain;q=0.3, {delimited};escaping=allow-utf-8;q=0.6, */*;q=0.2"), true, None),
+            (&format!("{delimited};q=0.3, text/plain;version=0.0.4;q=0.5"), false, Underscores),
+            (&format!("{delimited};q=0.3, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, None),
+            (&format!("{delimited};q=0.6, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, Underscores),
+            ("application/vnd.google.protobuf;escaping=values", false, Values),
+            ("text/plain;escaping=none", false, Underscores),
+            (compact, false, Underscores),
+            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8, text/plain;q=0.1", false, None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().expect("a value"));
-            assert_eq!(Format::of(&headers), Format { protobuf, utf8 }, "{accept}");
+            assert_eq!(Format::of(&headers), Format { protobuf, escaping }, "{accept}");
         }
-        assert_eq!(Format::of(&HeaderMap::new()), Format { protobuf: false, utf8: false });
+        assert_eq!(Format::of(&HeaderMap::new()), Format { protobuf: false, escaping: Underscores });
+    }
+
+    #[test]
+    fn names_are_escaped_as_a_client_can_read_them() {
+        for (name, underscores, dots, values) in [
+            ("plain_name:x", "plain_name:x", "plain_name:x", "plain_name:x"),
+            ("http.status_code", "http_status_code", "http_dot_status__code", "U__http_2e_status__code"),
+            ("1a.größe😀", "_a_gr__e_", "__a_dot_gr____e__", "U___31_a_2e_gr_f6__df_e_1f600_"),
+            ("\u{fffd}", "_", "__", "U___fffd_"),
+        ] {
+            assert_eq!(Escaping::Underscores.of(name), underscores);
+            assert_eq!(Escaping::Dots.of(name), dots);
+            assert_eq!(Escaping::Values.of(name), values);
+            assert_eq!(Escaping::None.of(name), name);
+        }
     }
 }

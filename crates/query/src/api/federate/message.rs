@@ -6,17 +6,17 @@
 use model::METRIC_NAME;
 
 use super::histogram::Floats;
-use super::{Kind, Newest, Value, clean_name};
+use super::{Escaping, Kind, Newest, Value};
 use crate::protobuf::{put_bytes, put_message, put_varint};
 
 /// Series in a message: some hundred kilobytes.
 pub(super) const SERIES_MAX: usize = 1000;
 
 /// Writes series of one name and kind as a message.
-pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], utf8: bool) {
+pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], escaping: Escaping) {
     let Some(first) = series.first() else { return };
     let mut message = Vec::new();
-    put_bytes(&mut message, 1, clean_name(first.labels.metric_name(), utf8).as_bytes());
+    put_bytes(&mut message, 1, escaping.of(first.labels.metric_name()).as_bytes());
     // `MetricType` of the messages.
     number(
         &mut message,
@@ -28,15 +28,15 @@ pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], utf8: bool) {
         },
     );
     for one in series {
-        put_message(&mut message, 4, |out| write_series(out, one, utf8));
+        put_message(&mut message, 4, |out| write_series(out, one, escaping));
     }
     put_varint(out, message.len() as u64);
     out.extend_from_slice(&message);
 }
 
-fn write_series(out: &mut Vec<u8>, one: &Newest, utf8: bool) {
+fn write_series(out: &mut Vec<u8>, one: &Newest, escaping: Escaping) {
     for (name, value) in one.labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
-        write_label(out, &clean_name(name, utf8), value);
+        write_label(out, &escaping.of(name), value);
     }
     // Else the scrape would give it the instance of Weir.
     if one.labels.get("instance").is_none() {
