@@ -180,6 +180,8 @@ pub struct Consumed {
     pub total: Vec<u64>,
     /// The same without what the step before had looked at.
     pub read: Vec<u64>,
+    /// Series that selectors find: one that two selectors find counts twice, also where they are the same.
+    pub series: u64,
 }
 
 /// Counts what a query consumes. Reads the samples, beside an evaluation.
@@ -188,7 +190,7 @@ pub fn consumed(expr: &Expr, params: &Params, source: &dyn SeriesSource) -> Resu
     let plan = plan::Planner::new(params).plan(expr)?;
     let context = Context::new(params, source, None);
     let consumed::Counts { total, read } = consumed::count(&context, &plan, grid)?;
-    Ok(Consumed { times: grid.times().collect(), total, read })
+    Ok(Consumed { times: grid.times().collect(), total, read, series: context.series.into_inner() })
 }
 
 type Run = (Evaluation, plan::Plan, Vec<Option<measure::Part>>);

@@ -3,6 +3,8 @@
 //! It is a walk of its own, which reads the samples once more, beside an evaluation that skips most of them where it can. So who does not ask pays nothing;
 //! who asks pays as much again as for reading all samples.
 
+use std::sync::atomic::Ordering;
+
 use model::{Columns, HistogramSample, Series};
 use rayon::prelude::*;
 
@@ -81,7 +83,11 @@ fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Counts, EvalEr
         },
         Kind::Instant(InstantFn::Info, args) => {
             let mut counts = count(context, &args[0], grid)?;
-            for selector in call::info::selectors(&vector(context, &args[0], grid)?, args)?.0 {
+            // What is evaluated to know what is looked for has been counted.
+            let series = context.series.load(Ordering::Relaxed);
+            let described = vector(context, &args[0], grid)?;
+            context.series.store(series, Ordering::Relaxed);
+            for selector in call::info::selectors(&described, args)?.0 {
                 counts = counts.plus(&instants(context, &selector, grid, true)?);
             }
             Ok(counts)
@@ -95,13 +101,13 @@ fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Counts, EvalEr
 
 /// The newest samples of a selector; `as_one` counts a histogram as one, where none of it is looked at.
 fn instants(context: &Context, selector: &Selector, grid: Grid, as_one: bool) -> Result<Counts, EvalError> {
+    let lookback = context.params.lookback_ms.max(1);
+    let range = reach(selector.when, grid, lookback);
+    let series = select(context, &selector.matchers, range)?;
     if selector.smoothed {
         // Prometheus counts none of these.
         return Ok(Counts::zero(grid.n));
     }
-    let lookback = context.params.lookback_ms.max(1);
-    let range = reach(selector.when, grid, lookback);
-    let series = select(context, &selector.matchers, range)?;
     each(context, &series, grid, |series, columns, held, counts| {
         read(context, series, range, columns, held)?;
         let (mut floats, mut after) = (Edge::default(), Edge::default());

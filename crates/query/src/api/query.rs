@@ -244,7 +244,7 @@ fn write_stats(out: &mut Vec<u8>, evaluation: &Evaluation, (consumed, steps): (&
     let counts = [
         ("totalQueryableSamples", sum(&consumed.total), consumed.total.as_slice()),
         ("samplesRead", sum(&consumed.read), &consumed.read),
-        ("seriesTouched", stats.series, &[]),
+        ("seriesTouched", consumed.series, &[]),
         ("peakSamples", stats.samples_peak, &[]),
     ];
     for (at, (name, count, of_steps)) in counts.into_iter().enumerate() {
