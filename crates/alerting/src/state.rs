@@ -115,20 +115,18 @@ pub(crate) fn advance(alerts: &mut Alerts, rule: &Alerting, at_ms: i64, active: 
     changes
 }
 
-/// As [`advance`], of a rule with a limit. Over it nothing begins, as in Prometheus: what waits is forgotten. But what fires stays until its condition ends, since
-/// somebody was told of it and is owed the end; the error says how many there would be.
+/// As [`advance`], of a rule with a limit. Over it there is no alert any more, as in Prometheus, and who was told of one is told its end, as by an Alertmanager that
+/// hears no more of it. The error says how many there would be.
 pub(crate) fn advance_within(
     alerts: &mut Alerts,
     rule: &Alerting,
     at_ms: i64,
-    mut active: Vec<Active>,
+    active: Vec<Active>,
     limit: usize,
 ) -> (Vec<Change>, Result<(), String>) {
     let within = check_limit(alerts, rule, at_ms, &active, limit);
-    if within.is_err() {
-        active.retain(|one| alerts.get(&one.series).is_some_and(|alert| alert.state != State::Pending));
-    }
-    (advance(alerts, rule, at_ms, active), within)
+    let changes = if within.is_ok() { advance(alerts, rule, at_ms, active) } else { end(alerts, at_ms) };
+    (changes, within)
 }
 
 /// Whether an evaluation at a time leaves more alerts than a limit, of which 0 is none; the error says how many. Those that are kept firing count too.
@@ -157,7 +155,7 @@ fn is_kept_firing(alert: &Alert, rule: &Alerting, at_ms: i64) -> bool {
     }
 }
 
-/// Ends every alert, because its rule is deleted or paused.
+/// Ends every alert, because its rule is deleted or paused, or has too many.
 pub(crate) fn end(alerts: &mut Alerts, at_ms: i64) -> Vec<Change> {
     let mut ended: Vec<(Labels, Alert)> = alerts.drain().collect();
     ended.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -292,11 +292,15 @@ impl<'a> Loader<'a> {
     }
 
     fn prometheus_file(&self, text: &str) -> Result<RuleFile, Error> {
-        if !self.lenient {
+        // What is wrong in a tree is told without its line.
+        if !self.lenient && !text.contains("<<") {
             return yaml::from_str(text);
         }
         let mut tree: Value = yaml::from_str(text)?;
-        prometheus::drop_unknown(&mut tree);
+        yaml::merge(&mut tree)?;
+        if self.lenient {
+            prometheus::drop_unknown(&mut tree);
+        }
         yaml::from_value(tree, "")
     }
 

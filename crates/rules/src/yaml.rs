@@ -4,7 +4,11 @@
 //! duplicate keys at every depth, and once as what is wanted, which has the positions. The price is twice the time of some
 //! milliseconds a file. JSON is YAML for this purpose.
 
+mod tree;
+
 use serde::de::DeserializeOwned;
+
+use self::tree::Tree;
 
 use crate::Error;
 
@@ -58,20 +62,21 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     wanted.map_err(error)
 }
 
-/// As [`from_str`], with merge keys: `<<` takes the keys of a map, or of several, that are not there. A text with such keys is read as a tree, so an error has no
-/// line, and what is not in quotes is a text too wherever `is_text` says so of its key.
+/// As [`from_str`], with merge keys: `<<` takes the keys of a map, or of several, that are not there; of several such keys in a map, as `promtool` has it in files of
+/// tests, the later come first. A text with such keys is read as a tree, so an error has no line, and what is not in quotes is a text too wherever `is_text` says so of
+/// its key.
 pub fn from_str_with_merges<T: DeserializeOwned>(text: &str, is_text: &dyn Fn(&str) -> bool) -> Result<T, Error> {
     if !text.contains("<<") {
         return from_str(text);
     }
-    let mut tree: Value = serde_yaml::from_str(text).map_err(error)?;
+    let Tree(mut tree) = serde_yaml::from_str(text).map_err(error)?;
     merge(&mut tree)?;
     as_texts(&mut tree, is_text);
     from_value(tree, "")
 }
 
 /// Takes the keys of merged maps, which are whole before they are merged themselves.
-fn merge(tree: &mut Value) -> Result<(), Error> {
+pub(crate) fn merge(tree: &mut Value) -> Result<(), Error> {
     match tree {
         Value::Mapping(map) => {
             map.values_mut().try_for_each(merge)?;
@@ -280,8 +285,11 @@ mod tests {
         let lists: BTreeMap<String, Vec<String>> =
             from_str_with_merges("<<: {a: [1, true, x]}", &|_| true).expect("reads");
         assert_eq!(lists["a"], ["1", "true", "x"]);
+        let several =
+            read("a: {<<: {x: '1', y: '1'}, y: '2', <<: [{x: '3', z: '3'}, {z: '4', v: '4'}]}").expect("reads");
+        assert_eq!(several["a"], map(&[("v", "4"), ("x", "3"), ("y", "2"), ("z", "3")]));
         assert!(read("a: {<<: {n: 1}}").is_err(), "a number where a text is wanted");
-        for bad in ["a: {<<: 5}", "a: {<<: [{x: '1'}, 3]}", "a: {x: '1', x: '2', <<: {}}"] {
+        for bad in ["a: {<<: 5}", "a: {<<: [{x: '1'}, 3]}", "a: {x: '1', x: '2', <<: {}}", "a: {<<: {}, <<: 5}"] {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(from_str::<Maps>(text).is_err(), "elsewhere it is a key like others");
@@ -289,6 +297,20 @@ mod tests {
 
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_tree_with_several_merge_keys_is_otherwise_that_of_the_library() {
+        for text in [
+            "[1, -2, 3.5, true, ~, x, '4', 0x10, .inf, 18446744073709551615]",
+            "{1: a, true: b, [c]: !t d, e: !u {f: g}}",
+            "",
+        ] {
+            let Tree(tree) = serde_yaml::from_str(text).expect(text);
+            assert_eq!(tree, serde_yaml::from_str::<Value>(text).expect(text), "{text}");
+        }
+        let refused = serde_yaml::from_str::<Tree>("a:\n  b: 1\n  b: 2\n").map(|_| ()).expect_err("a duplicate");
+        assert!(refused.to_string().contains("duplicate entry with key \"b\""), "{refused}");
+    }
 
     #[test]
     fn a_stream_is_cut_into_documents_with_their_lines() {

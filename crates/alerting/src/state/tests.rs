@@ -128,7 +128,7 @@ fn what_is_kept_firing_counts_for_the_limit() {
 }
 
 #[test]
-fn over_the_limit_nothing_begins_and_what_fires_ends_when_its_time_is_over() {
+fn over_the_limit_what_fires_ends_and_begins_anew_within_it() {
     let (rule, mut alerts) = (rule(0, 100), Alerts::new());
     let mut at = |at_ms, series: &[&str]| {
         let active = series.iter().map(|s| active(s, 1.0)).collect();
@@ -136,12 +136,12 @@ fn over_the_limit_nothing_begins_and_what_fires_ends_when_its_time_is_over() {
         (shown(&changes).join(" "), within.is_ok())
     };
     assert_eq!(at(0, &["x"]), ("firing+".to_owned(), true));
-    // One ends as another begins: both are one too many as long as the first is kept.
-    assert_eq!(at(10, &["y"]), ("recovering".to_owned(), false));
-    assert_eq!(at(50, &["y"]), (String::new(), false));
-    assert_eq!(at(60, &["x", "y"]), ("firing".to_owned(), false), "it fires on without another word");
-    assert_eq!(at(70, &["y"]), ("recovering".to_owned(), false));
-    assert_eq!(at(170, &["y"]), ("firing+ resolved-".to_owned(), true));
+    // One ends as another begins: both are one too many, since the first would be kept.
+    assert_eq!(at(10, &["y"]), ("resolved-".to_owned(), false));
+    assert_eq!(at(50, &["y"]), ("firing+".to_owned(), true));
+    assert_eq!(at(60, &["x", "y"]), ("resolved-".to_owned(), false));
+    assert_eq!(at(70, &["x", "y"]), (String::new(), false));
+    assert_eq!(at(170, &["x"]), ("firing+".to_owned(), true));
 }
 
 #[test]

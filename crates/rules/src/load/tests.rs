@@ -34,6 +34,37 @@ fn problems(text: &str) -> Vec<String> {
     read(text).problems.iter().map(ToString::to_string).collect()
 }
 
+#[test]
+fn rule_files_may_have_merge_keys() {
+    let text = |also: &str| {
+        format!(
+            "groups:
+- name: g
+  rules:
+  - &a
+    alert: A
+    expr: up
+    for: 5m
+    labels: &l {{severity: page, n: 1}}
+  - <<: *a
+    alert: B
+    labels:
+      n: 2
+      <<: *l
+{also}"
+        )
+    };
+    let loaded = read(&text(""));
+    assert_eq!(loaded.problems.len(), 0, "{:?}", loaded.problems);
+    let [_, b] = &loaded.rules[..] else { panic!("{:?}", loaded.rules) };
+    let labels: Vec<_> = b.labels.iter().map(|(name, value)| (name.as_str(), value.text())).collect();
+    assert_eq!(labels, [("n", "2"), ("severity", "page")]);
+    assert_eq!(b.alerting().expect("an alert").for_ms, 300_000);
+    // Two in one map are refused here, as by Prometheus, and what is merged into a rule is checked as if it stood there.
+    check(&text("      <<: *l\n"), "rules/a.yaml:12", "duplicate entry with key \"<<\"");
+    check(&text("  - <<: {alert: C, expr: up, fro: 5m}\n"), "rules/a.yaml:14", "unknown field `fro`");
+}
+
 /// The only problem of a text begins and goes on so.
 fn check(text: &str, place: &str, reason: &str) {
     let problems = problems(text);
