@@ -4,7 +4,7 @@
 //! them. It hands out samples all the same, so that whoever evaluates does the same with them as with all; each stands for samples
 //! between which no window begins or ends. The price is that a number of samples is no longer that of what is in the columns.
 
-use crate::{Columns, TimeRange};
+use crate::{Columns, TimeRange, is_stale};
 
 /// What is asked of the floats of windows, where the samples themselves are not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +79,29 @@ impl Outline {
         self.columns.push(t, v);
     }
 
+    /// Whether evaluation yields the same bits from it as from all samples: a sum does so only where all that is added up are whole numbers and stay exact, and
+    /// beside histograms it matters between which of them each sample lies.
+    pub fn is_enough(&self, aspect: Aspect) -> bool {
+        let is_exact = || aspect != Aspect::Sum || adds_up(&self.columns);
+        self.left_out.is_empty() || self.columns.histograms.is_empty() && is_exact()
+    }
+
     /// Makes the numbers of those left out as many as floats, where there are any; for who appended floats to the columns themselves.
     pub fn pad(&mut self) {
         if !self.left_out.is_empty() {
             self.left_out.resize(self.columns.len(), 0);
         }
     }
+}
+
+/// Below this whole numbers are exact, and so are their sums; a sum that is not exact is not below it.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// Whether the sum of these, and of what whole numbers of one sign they stand for, is exact in any order.
+fn adds_up(columns: &Columns) -> bool {
+    let of_windows = columns.aggregates.iter().map(|aggregate| aggregate.sum);
+    let all = || columns.v.iter().copied().filter(|v| !is_stale(*v)).chain(of_windows.clone());
+    all().all(|v| v.trunc() == v) && all().map(f64::abs).sum::<f64>() < EXACT_MAX
 }
 
 #[cfg(test)]
@@ -112,6 +129,36 @@ mod tests {
         check(3, 121, 500, false);
         let all = Edges { first_ms: i64::MAX - 1, step_ms: i64::MAX, number: usize::MAX };
         assert!(all.part(TimeRange::ALL));
+    }
+
+    #[test]
+    fn an_outline_is_enough_unless_something_left_out_could_be_told_from_it() {
+        let check = |samples: &[(f64, u64)], of_sums: bool, of_others: bool| {
+            let mut outline = Outline::default();
+            samples.iter().zip(0..).for_each(|((v, left_out), t)| outline.push(t, *v, *left_out));
+            assert_eq!(outline.is_enough(Aspect::Sum), of_sums, "{samples:?}");
+            assert_eq!(outline.is_enough(Aspect::Max), of_others, "{samples:?}");
+            let counts = crate::Counts::Integer(crate::Buckets::default());
+            let histogram = crate::Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
+            outline.columns.histograms.push(crate::HistogramSample { t: 9, start: 0, histogram });
+            let is_all = samples.iter().all(|(_, left_out)| *left_out == 0);
+            assert_eq!(
+                (outline.is_enough(Aspect::Sum), outline.is_enough(Aspect::Max)),
+                (is_all, is_all),
+                "{samples:?}"
+            );
+        };
+        check(&[(1.0, 5), (2.0, 0)], true, true);
+        check(&[(1.0, 5), (crate::stale_nan(), 0)], true, true);
+        check(&[(1.0, 5), (0.5, 0)], false, true);
+        check(&[(1.0, 5), (-EXACT_MAX, 0)], false, true);
+        check(&[(1.0, 5), (f64::NAN, 0)], false, true);
+        check(&[(0.5, 0), (EXACT_MAX, 0)], true, true);
+        check(&[], true, true);
+        let mut windows = Outline::default();
+        windows.push(0, 1.0, 3);
+        windows.columns.set_last_aggregate(crate::Aggregate { count: 2, resolution_ms: 10, sum: 0.5 });
+        assert!(!windows.is_enough(Aspect::Sum) && windows.is_enough(Aspect::Min));
     }
 
     #[test]

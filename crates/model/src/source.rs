@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::{Claim, Columns, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
+use crate::{Aspect, Claim, Columns, Edges, Kind, Labels, Matcher, Metadata, Outline, OutlineRequest, TimeRange};
 
 /// Tells work in progress that nobody waits for it any more, and what memory it may hold, and is told how much it has read: all of it has to reach whatever
 /// works for it. Clones share it.
@@ -57,10 +57,18 @@ impl Cancel {
 }
 
 /// What the asker will read of each series; a source may save itself the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Want {
     /// The samples in the range.
     Samples,
+    /// What [`SeriesData::outline`] yields for this aspect, these edges or some of them, and the whole range. All samples can be read as well, and other
+    /// outlines; but a source that is far away may have to be asked once more for them.
+    Outline {
+        /// What has to be the same as of the samples.
+        aspect: Aspect,
+        /// Samples between which one of these is have no sample that stands for both.
+        edges: Vec<Edges>,
+    },
     /// Only the labels: [`SeriesData::read`] is not called, and may yield nothing.
     LabelsOnly,
 }

@@ -147,7 +147,7 @@ fn select(api: &Api, context: &Context, query: Query, warnings: &mut Vec<String>
     let set = api.reader.select(&SelectRequest {
         matchers: query.matchers.clone(),
         range: query.range,
-        want: query.want,
+        want: query.want.clone(),
         series_max: api.args.query_series_max,
         cancel: context.cancel.clone(),
     })?;

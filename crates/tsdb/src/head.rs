@@ -200,7 +200,7 @@ impl Head {
                 }
                 let Some(labels) = shard.labels(id, &mut text) else { continue };
                 let current = current.map(|buffer| match request.want {
-                    Want::Samples => buffer.snapshot(request.range),
+                    Want::Samples | Want::Outline { .. } => buffer.snapshot(request.range),
                     Want::LabelsOnly => Snapshot::default(),
                 });
                 if !add(Found { labels, frozen: frozen.map(|g| (g.clone(), id)), current })? {

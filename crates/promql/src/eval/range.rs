@@ -23,7 +23,7 @@ use super::kahan::Prefixes;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::scalar;
 use super::plan::{Kind, Plan, Range, RangeOf, When};
-use super::select::{each_of, select};
+use super::select::{each_of, select_as};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
@@ -207,23 +207,19 @@ pub(super) fn eval<'p>(context: &Context<'p>, job: Job<'p>, grid: Grid) -> Resul
 fn of_selector(context: &Context, jobs: &[Job<'_>], grid: Grid) -> Result<Vec<Result<Matrix, EvalError>>, EvalError> {
     let (job, params) = (&jobs[0], context.params);
     let RangeOf::Matchers { matchers, stats, mode } = &job.range.of else { return Ok(Vec::new()) };
-    let reach = |jobs: &[Job<'_>]| {
-        let beyond = Reach { mode: *mode, lookback: params.lookback_ms };
-        let mut reach = wider(reach_of(jobs, grid), beyond);
-        if *stats {
-            // Whether the first histogram of a window is reset is found out by comparing it with the one before.
-            reach.start_ms = reach.start_ms.saturating_sub(params.lookback_ms);
-        }
-        reach
-    };
-    let series = context.measured(job.plan, || select(context, matchers, reach(jobs)))?;
+    let mut reach = wider(reach_of(jobs, grid), Reach { mode: *mode, lookback: params.lookback_ms });
+    if *stats {
+        // Whether the first histogram of a window is reset is found out by comparing it with the one before.
+        reach.start_ms = reach.start_ms.saturating_sub(params.lookback_ms);
+    }
+    let reader = Reader::new(context, enough_for(params, jobs, grid), reach);
+    let series = context.measured(job.plan, || select_as(context, matchers, reach, reader.want()))?;
     let has_room = context.together.has_room(context, series.len(), grid.n, jobs.len() - 1);
     let jobs = if has_room { jobs } else { &jobs[..1] };
     let numbers = jobs.iter().map(|job| numbers(context, job, grid)).collect::<Result<Vec<_>, _>>()?;
     let reductions = jobs.iter().zip(&numbers).map(|(job, numbers)| Reduction::new(context, job, grid, numbers));
     let reductions: Vec<Reduction<'_>> = reductions.collect();
     let before = context.counters();
-    let reader = Reader::new(context, enough_for(params, jobs, grid), reach(jobs));
     let parts = each_of(
         context,
         &series,

@@ -215,7 +215,17 @@ pub(super) fn reach(when: When, grid: Grid, range: i64) -> TimeRange {
 
 /// Asks the source, and puts the series into an order that does not depend on it.
 pub(super) fn select(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Series>, EvalError> {
-    let set = select_set(context, matchers, range)?;
+    select_as(context, matchers, range, Want::Samples)
+}
+
+/// As [`select`], where this will be read of each series.
+pub(super) fn select_as(
+    context: &Context,
+    matchers: &[Matcher],
+    range: TimeRange,
+    want: Want,
+) -> Result<Vec<Series>, EvalError> {
+    let set = select_set(context, matchers, range, want)?;
     context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);
     Ok(set.series)
 }
@@ -228,7 +238,7 @@ fn select_newest(
     lookback: i64,
 ) -> Result<(Vec<Series>, TimeRange), EvalError> {
     let range = reach(selector.when, grid, lookback);
-    let set = select_set(context, &selector.matchers, range)?;
+    let set = select_set(context, &selector.matchers, range, Want::Samples)?;
     if set.resolution_ms > lookback {
         // What was left out stands with a sample that may be so far back.
         let range = reach(selector.when, grid, set.resolution_ms);
@@ -238,12 +248,12 @@ fn select_newest(
     Ok((set.series, range))
 }
 
-fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange) -> Result<SeriesSet, EvalError> {
+fn select_set(context: &Context, matchers: &[Matcher], range: TimeRange, want: Want) -> Result<SeriesSet, EvalError> {
     context.check_cancelled()?;
     let request = SelectRequest {
         matchers: matchers.to_vec(),
         range,
-        want: Want::Samples,
+        want,
         series_max: context.params.series_max,
         cancel: context.params.cancel.clone(),
     };

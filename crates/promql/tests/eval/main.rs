@@ -3,6 +3,7 @@
 
 mod aggregates;
 mod explain;
+mod outlines;
 mod properties;
 mod run;
 mod script;

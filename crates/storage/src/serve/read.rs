@@ -61,7 +61,7 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             server.pool.install(|| {
                 set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
             });
-            let range = (want == Want::Samples).then_some(range);
+            let range = (want != Want::LabelsOnly).then_some(range);
             series(server, &set.series, range, cancel, sink)?
         }
         Reply::Texts(listing) => {

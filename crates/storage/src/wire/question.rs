@@ -79,7 +79,7 @@ impl Question<'_> {
         match self {
             Question::Select(request) => {
                 put_range(&mut out, request.range);
-                out.push(u8::from(request.want == Want::Samples));
+                out.push(u8::from(request.want != Want::LabelsOnly));
                 put_number(&mut out, request.series_max as u64);
                 put_matchers(&mut out, &request.matchers);
             }

@@ -1,17 +1,14 @@
 //! What a function needs of its windows, asked of the source as an outline where that is less than all samples.
 //!
-//! Every function yields the same bits from an outline as from the samples. A sum does so only where all it adds up are whole numbers and stay exact, which is
-//! looked at here; where it is not so the samples are read after all.
+//! Every function yields the same bits from an outline as from the samples. A sum does so only where all it adds up are whole numbers and stay exact; where an
+//! outline is not enough the samples are read after all.
 
-use model::{Aspect, Columns, Edges, Held, Outline, OutlineRequest, Series, TimeRange, is_stale};
+use model::{Aspect, Columns, Edges, Held, Outline, OutlineRequest, Series, TimeRange, Want, is_stale};
 
 use super::{RangeFn, Windows};
 use crate::ast::RangeMode;
 use crate::eval::select::{drop_stale, read, read_outline};
 use crate::eval::{Context, EvalError, Params};
-
-/// Below this whole numbers are exact, and so are their sums; a sum that is not exact is not below it.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The samples of a series, or some that stand for them.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +59,12 @@ impl<'a> Reader<'a> {
         Reader { context, range, less }
     }
 
+    /// What will be read of each series.
+    pub(super) fn want(&self) -> Want {
+        let outline = |(aspect, edges): &(Aspect, Vec<Edges>)| Want::Outline { aspect: *aspect, edges: edges.clone() };
+        self.less.as_ref().map_or(Want::Samples, outline)
+    }
+
     /// Reads a series, without staleness markers.
     pub(super) fn read<'m>(
         &self,
@@ -77,9 +80,7 @@ impl<'a> Reader<'a> {
             Some((aspect, edges)) => {
                 let request = OutlineRequest { range: self.range, aspect: *aspect, edges };
                 read_outline(self.context, series, &request, outline, held)?;
-                let inexact = *aspect == Aspect::Sum && !adds_up(&outline.columns);
-                // Beside histograms it matters between which of them each sample lies.
-                if !outline.left_out.is_empty() && (inexact || !outline.columns.histograms.is_empty()) {
+                if !outline.is_enough(*aspect) {
                     outline.clear();
                     read(self.context, series, self.range, &mut outline.columns, held)?;
                 }
@@ -143,11 +144,4 @@ fn edges(windows: &Windows) -> Option<[Edges; 2]> {
     }
     let edges = |first_ms| Edges { first_ms, step_ms: grid.step, number };
     Some([edges(first), edges(first.checked_sub(windows.range)?)])
-}
-
-/// Whether the sum of these, and of what whole numbers of one sign they stand for, is exact in any order.
-fn adds_up(columns: &Columns) -> bool {
-    let of_windows = columns.aggregates.iter().map(|aggregate| aggregate.sum);
-    let all = || columns.v.iter().copied().filter(|v| !is_stale(*v)).chain(of_windows.clone());
-    all().all(|v| v.trunc() == v) && all().map(f64::abs).sum::<f64>() < EXACT_MAX
 }
