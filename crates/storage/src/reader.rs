@@ -3,6 +3,7 @@
 mod changes;
 mod fan_out;
 mod freshness;
+mod gather;
 mod merge;
 mod metrics;
 mod node;
