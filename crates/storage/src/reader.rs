@@ -7,6 +7,7 @@ mod gather;
 mod merge;
 mod metrics;
 mod node;
+mod outlined;
 mod poll;
 mod remote;
 

@@ -17,7 +17,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::routing::post;
-use model::{Budget, Cancel, Kind, SourceError};
+use model::{Budget, Cancel, Kind, SelectRequest, SourceError};
 use prometheus::Registry;
 use runtime::{Token, token};
 use tokio::sync::Semaphore;
@@ -71,6 +71,7 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
     });
     let routes = Router::new()
         .route("/select", post(select))
+        .route("/outlines", post(outlines))
         .route("/label-names", post(label_names))
         .route("/label-values", post(label_values))
         .route("/metadata", post(metadata))
@@ -85,8 +86,20 @@ pub fn router(node: Node, token: Option<Token>, registry: &Registry) -> Result<R
 }
 
 async fn select(State(server): Shared, body: Bytes) -> Response<Body> {
+    series(server, question::select, &body).await
+}
+
+async fn outlines(State(server): Shared, body: Bytes) -> Response<Body> {
+    series(server, question::outlines, &body).await
+}
+
+async fn series(
+    server: Arc<Server>,
+    read: impl Fn(&[u8], Cancel) -> Result<SelectRequest, String>,
+    body: &[u8],
+) -> Response<Body> {
     let cancel = Cancel::with(server.node.memory.claim());
-    match question::select(&body, cancel.clone()) {
+    match read(body, cancel.clone()) {
         Ok(request) => {
             let work = move |reader: &dyn Reader| {
                 let (set, mark) = reader.select_marked(&request)?;

@@ -9,6 +9,7 @@ pub(crate) mod answer;
 pub(crate) mod fields;
 pub(crate) mod frame;
 pub(crate) mod question;
+pub(crate) mod series;
 #[cfg(test)]
 mod tests;
 

@@ -1,180 +1,13 @@
 //! Functions over windows, evaluated over an engine that answers from what it knows of chunks and over the same engine that decodes them all.
 
 mod decoded;
+mod walks;
 
-use std::collections::BTreeMap;
-
-use model::{
-    Buckets, Cancel, Counts, Histogram, HistogramSample, Labels, MatchOp, Matcher, Sample, Samples, SeriesSource,
-    TimeRange, stale_nan,
-};
-use promql::{Element, Features, Params, Value};
-use tsdb::{Db, DownsampleRule, Level, Options};
+use model::{Cancel, Sample, SeriesSource};
+use tsdb::{Db, Options};
 
 use decoded::Decoded;
-
-const FUNCTIONS: [&str; 20] = [
-    "max_over_time",
-    "min_over_time",
-    "count_over_time",
-    "present_over_time",
-    "absent_over_time",
-    "last_over_time",
-    "first_over_time",
-    "ts_of_first_over_time",
-    "ts_of_last_over_time",
-    "sum_over_time",
-    "avg_over_time",
-    "rate",
-    "increase",
-    "delta",
-    "resets",
-    "changes",
-    // These ask for all samples.
-    "irate",
-    "deriv",
-    "stddev_over_time",
-    "ts_of_max_over_time",
-];
-
-const STEP: i64 = 15_000;
-
-/// Series and time to the bits of the value.
-type Bits = BTreeMap<(Labels, i64), u64>;
-
-/// What an expression is worth from `start_ms` on, and how many samples were looked at.
-fn evaluate(text: &str, times: [i64; 3], source: &dyn SeriesSource) -> (Bits, Vec<String>, u64) {
-    evaluate_of(text, times, false, source)
-}
-
-/// As [`evaluate`], which takes what is known of chunks; or from all samples.
-fn evaluate_of(
-    text: &str,
-    times: [i64; 3],
-    reads_all_samples: bool,
-    source: &dyn SeriesSource,
-) -> (Bits, Vec<String>, u64) {
-    let [start_ms, end_ms, step_ms] = times;
-    let params = Params {
-        start_ms,
-        end_ms,
-        step_ms,
-        lookback_ms: 300_000,
-        samples_max: usize::MAX,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-        // Where it is looked at when counting began, all samples are read.
-        features: Features { use_start_timestamps: false, ..Features::all() },
-        default_subquery_step_ms: 60_000,
-        reads_all_samples,
-    };
-    let expr = promql::parse(text, &Features::all()).expect("parses");
-    let evaluation = promql::evaluate(&expr, &params, source).expect("evaluates");
-    let mut bits = Bits::new();
-    match evaluation.value {
-        Value::Vector(all) => bits.extend(all.into_iter().map(|(labels, point)| match point.v {
-            Element::Float(v) => ((labels, point.t), v.to_bits()),
-            Element::Histogram(histogram) => panic!("{labels} {histogram}"),
-        })),
-        Value::Matrix(all) => {
-            for (labels, columns) in all {
-                let values = columns.t.iter().zip(&columns.v);
-                bits.extend(values.map(|(t, v)| ((labels.clone(), *t), v.to_bits())));
-            }
-        }
-        other => panic!("{other:?}"),
-    }
-    let notes = evaluation.warnings.into_iter().chain(evaluation.infos).collect();
-    (bits, notes, evaluation.stats.samples_read)
-}
-
-fn labels(n: usize) -> Labels {
-    Labels::new(&[("__name__", "m_total"), ("n", &n.to_string())]).expect("valid")
-}
-
-/// Values of one kind, with something odd now and then.
-struct Walk {
-    kind: u8,
-    state: f64,
-    odd: u32,
-}
-
-impl Walk {
-    fn next(&mut self, random: &mut fastrand::Rng) -> f64 {
-        if random.u32(..10_000) < self.odd {
-            return [stale_nan(), f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, 1e300][random.usize(..7)];
-        }
-        let step = f64::from(random.u32(0..50));
-        match self.kind {
-            // A counter, whole or not, that is reset now and then.
-            0 | 1 if random.u32(..2000) == 0 => self.state = 0.0,
-            0 => self.state += step,
-            1 => self.state = ((self.state + step / 3.0) * 100.0).round() / 100.0,
-            2 => self.state = step - 25.0,
-            3 => self.state = step,
-            4 => self.state = random.f64() - 0.5,
-            _ => {}
-        }
-        self.state
-    }
-}
-
-/// Does a hundred things to an engine: appends in and out of order, over what is there, flushes, merges, deletions.
-fn fill(db: &Db, random: &mut fastrand::Rng) -> i64 {
-    let odd = [0, 0, 3, 30][random.usize(..4)];
-    let mut walks: Vec<Walk> = (0..5).map(|kind| Walk { kind, state: f64::from(kind), odd }).collect();
-    walks.push(Walk { kind: 9, state: 2.0, odd: 0 });
-    let (mut now, mut offset) = (0, 0);
-    for _ in 0..random.usize(4..16) {
-        match random.u8(..12) {
-            0..=5 => {
-                let n = random.i64(1..1200);
-                append(db, &mut walks, now..now + n, &mut offset, random);
-                now += n;
-            }
-            6 if now > 0 => {
-                let from = random.i64(0..now);
-                append(db, &mut walks, from..from + random.i64(1..100), &mut offset, random);
-            }
-            7 if now > 0 => {
-                let start_ms = random.i64(0..now) * STEP;
-                let range = TimeRange { start_ms, end_ms: start_ms + random.i64(0..50) * STEP };
-                let n = random.usize(..6).to_string();
-                db.delete(&[Matcher::equal("n", &n)], range).expect("deletes");
-            }
-            8 => while db.compact(&Cancel::default()).expect("merges") {},
-            _ => drop(db.flush().expect("flushes")),
-        }
-    }
-    now * STEP
-}
-
-fn append(db: &Db, walks: &mut [Walk], times: std::ops::Range<i64>, offset: &mut i64, random: &mut fastrand::Rng) {
-    let mut batch = db.begin();
-    let jitter = if random.bool() { 0 } else { 5 };
-    let times: Vec<i64> = times.map(|i| i * STEP + random.i64(-jitter..=jitter)).collect();
-    for (n, walk) in walks.iter_mut().enumerate() {
-        if random.u8(..4) == 0 {
-            continue;
-        }
-        let floats: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v: walk.next(random) }).collect();
-        let counts = Counts::Integer(Buckets::default());
-        let histogram = Histogram { layout: Default::default(), hint: Default::default(), sum: 0.0, counts };
-        let some = times.iter().filter(|_| walk.odd > 0 && random.u8(..) == 0);
-        let histograms: Vec<_> =
-            some.map(|t| HistogramSample { t: *t, start: 0, histogram: histogram.clone() }).collect();
-        batch.append(labels(n).as_ref(), Samples { floats: &floats, starts: &[], histograms: &histograms });
-    }
-    *offset += 1;
-    batch.finish(0, *offset);
-}
-
-/// Leaves samples out of some series at once.
-fn rule(random: &mut fastrand::Rng) -> DownsampleRule {
-    let resolution_ms = u32::try_from(random.i64(3..100) * STEP).expect("fits");
-    let matcher = Matcher::new(MatchOp::Regex, "n", "0|2|5").expect("valid");
-    DownsampleRule { matchers: vec![matcher], levels: vec![Level { age_ms: 1, resolution_ms }] }
-}
+use walks::{Bits, FUNCTIONS, STEP, Walk, append, evaluate, evaluate_of, fill, labels, rule};
 
 #[test]
 fn every_function_yields_the_same_bits_with_and_without_decoding() {
@@ -187,14 +20,14 @@ fn every_function_yields_the_same_bits_with_and_without_decoding() {
         let downsample = if random.bool() { vec![rule(random)] } else { Vec::new() };
         let options = Options { block_span_ms, retention_ms, downsample, ..Options::default() };
         let db = Db::open(dir.path(), options).expect("opens");
-        let end = fill(&db, random);
+        let end = fill(&db, 0, random);
         db.expire(end).expect("expires");
         while db.downsample(&Cancel::default()).expect("downsamples") {}
         thinned += db.stats().downsampled.blocks;
         if end > 0 && random.bool() {
             // Late ones beside what was left out.
             let (mut walks, from) =
-                ([3, 2, 3].map(|kind| Walk { kind, state: 1.0, odd: 0 }), random.i64(0..end / STEP));
+                ([(0, 3), (1, 2), (2, 3)].map(|(n, kind)| Walk::new(n, kind, 1.0, 0)), random.i64(0..end / STEP));
             append(&db, &mut walks, from..from + random.i64(1..200), &mut (1 << 40), random);
         }
         for function in FUNCTIONS {
@@ -225,7 +58,7 @@ fn functions_that_read_a_selector_together_yield_the_bits_that_each_yields_alone
         let downsample = if random.bool() { vec![rule(random)] } else { Vec::new() };
         let block_span_ms = random.i64(500..5000) * STEP;
         let db = Db::open(dir.path(), Options { block_span_ms, downsample, ..Options::default() }).expect("opens");
-        let end = fill(&db, random);
+        let end = fill(&db, 0, random);
         while db.downsample(&Cancel::default()).expect("downsamples") {}
         for _ in 0..10 {
             let times = match random.u8(..4) {

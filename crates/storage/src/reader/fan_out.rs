@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use super::gather::{Gathered, Nodes};
 use super::metrics::Metrics;
 use super::node::{CHANGES_TIMEOUT, Node, block};
+use super::outlined::Asked;
 use super::poll::Poll;
 use super::{Changes, ChangesRequest, Mark, Reader, merge, nodes};
 use crate::Error;
@@ -67,10 +68,10 @@ impl FanOut {
 }
 
 /// The series of all answers.
-fn set(gathered: Gathered, series_max: usize) -> Result<SeriesSet, SourceError> {
+fn set(gathered: Gathered, series_max: usize, asked: Option<&Arc<Asked>>) -> Result<SeriesSet, SourceError> {
     let Gathered { answers, warnings } = gathered;
     let resolution_ms = answers.iter().map(|(_, answer)| answer.resolution_ms).max().unwrap_or(0);
-    let series = merge::series(answers.into_iter().map(|(_, answer)| answer.series).collect());
+    let series = merge::series(answers.into_iter().map(|(_, answer)| answer.series).collect(), asked);
     if series.len() > series_max {
         return Err(too_many(series_max, series.len() as u64));
     }
@@ -177,9 +178,17 @@ impl Reader for FanOut {
     }
 
     fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
-        let gathered = self.call(Question::Select(request), &request.cancel)?;
+        // Of nodes that share partitions with several others more than one has most series, and all samples of these would be needed.
+        let shares = 1 < self.copies && self.copies < self.nodes.all.len() as u32;
+        let question = if shares { Question::Select(request) } else { Question::of(request) };
+        let gathered = self.call(question, &request.cancel)?;
         let mark = if self.marks_reads() { self.mark(&gathered) } else { None };
-        Ok((set(gathered, request.series_max)?, mark))
+        let (nodes, handle) = (self.nodes.clone(), self.handle.clone());
+        let asked = Asked::new(request, &gathered.warnings, move |request| {
+            let gathered = block(&handle, &request.cancel, nodes.answer(Question::of(request)))?;
+            set(gathered, request.series_max, None)
+        });
+        Ok((set(gathered, request.series_max, asked.as_ref())?, mark))
     }
 
     /// Where there are copies, not all of them are waited for.

@@ -1,11 +1,13 @@
 //! From the answers of several nodes to one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use model::{Cancel, Columns, Exemplar, Labels, Series, SeriesData, SeriesExemplars, SourceError, TimeRange};
 use tsdb::{Newest, merge_newer};
 
-use crate::wire::answer::Encoded;
+use super::outlined::{Asked, Outlined};
+use crate::wire::series::Encoded;
 
 /// A series of which copies differ: one is behind, or was written anew from a part of the log.
 struct Copies(Vec<Encoded>);
@@ -23,11 +25,11 @@ impl SeriesData for Copies {
     }
 }
 
-/// Each label set once, ascending by canonical text, as each answer is. Of answers in which a series differs, the later one counts more.
-pub(super) fn series(mut answers: Vec<Vec<(Labels, Encoded)>>) -> Vec<Series> {
+/// Each label set once, ascending by canonical text, as each answer is. Of answers in which a series differs, the later one counts more. `asked` is there where
+/// some of them may be outlines.
+pub(super) fn series(mut answers: Vec<Vec<(Labels, Encoded)>>, asked: Option<&Arc<Asked>>) -> Vec<Series> {
     if answers.len() == 1 {
-        let only = answers.remove(0).into_iter();
-        return only.map(|(labels, data)| Series { labels, data: Box::new(data) }).collect();
+        return answers.remove(0).into_iter().map(|(labels, data)| one(labels, data, asked)).collect();
     }
     let mut all: Vec<(Labels, Encoded)> = answers.into_iter().flatten().collect();
     // Stable, so that copies stay in the order of the answers; and it finds the runs that are sorted already.
@@ -37,15 +39,29 @@ pub(super) fn series(mut answers: Vec<Vec<(Labels, Encoded)>>) -> Vec<Series> {
     while let Some((labels, data)) = all.next() {
         let mut copies = vec![data];
         while let Some((_, copy)) = all.next_if(|(next, _)| *next == labels) {
-            // The same samples are the same bytes, of which one is enough.
-            copies.retain(|other| *other != copy);
+            // The same samples are the same bytes, of which one is enough. The same outlines may be of different samples.
+            copies.retain(|other| *other != copy || copy.leaves_out());
             copies.push(copy);
         }
-        let data: Box<dyn SeriesData> =
-            if copies.len() == 1 { Box::new(copies.remove(0)) } else { Box::new(Copies(copies)) };
-        merged.push(Series { labels, data });
+        merged.push(match asked {
+            _ if copies.len() == 1 => one(labels, copies.remove(0), asked),
+            // What one has and not the other may be among what either left out.
+            Some(asked) if copies.iter().any(Encoded::leaves_out) => {
+                Series { data: Box::new(Outlined::new(labels.clone(), None, asked.clone())), labels }
+            }
+            _ => Series { labels, data: Box::new(Copies(copies)) },
+        });
     }
     merged
+}
+
+/// A series of which there is one copy.
+fn one(labels: Labels, data: Encoded, asked: Option<&Arc<Asked>>) -> Series {
+    let data: Box<dyn SeriesData> = match asked {
+        Some(asked) if data.leaves_out() => Box::new(Outlined::new(labels.clone(), Some(data), asked.clone())),
+        _ => Box::new(data),
+    };
+    Series { labels, data }
 }
 
 /// Each element once, ascending.
@@ -115,8 +131,9 @@ mod tests {
     use model::Aggregate;
 
     use super::*;
-    use crate::wire::answer::{Answer, Begin, SeriesWriter};
+    use crate::wire::answer::{Answer, Begin};
     use crate::wire::frame::Assembler;
+    use crate::wire::series::SeriesWriter;
 
     fn encoded(samples: &[(i64, u32)]) -> Vec<(Labels, Encoded)> {
         let mut columns = Columns::default();
@@ -127,7 +144,7 @@ mod tests {
             columns.set_last_aggregate(Aggregate { count: *count, resolution_ms, sum: f64::from(*count) });
         }
         let mut writer = SeriesWriter::default();
-        writer.push(&Labels::new(&[("a", "b")]).expect("valid"), &columns);
+        writer.push(&Labels::new(&[("a", "b")]).expect("valid"), &columns, &[]);
         let mut answer = Answer::default();
         let begin = Begin { replica: crate::Replica::ALONE, partitions: 1 }.encode();
         let mut frames = Assembler::default();
@@ -142,7 +159,7 @@ mod tests {
     fn raw_samples_of_one_copy_win_over_what_another_has_left_out() {
         let thinned = || encoded(&[(1, 3), (5, 0), (9, 0)]);
         let check = |copies: Vec<Vec<(Labels, Encoded)>>, t: &[i64], counts: &[u32]| {
-            let merged = series(copies);
+            let merged = series(copies, None);
             let mut out = Columns::default();
             merged[0].data.read(TimeRange::ALL, &mut out).expect("reads");
             let found: Vec<u32> = out.aggregates.iter().map(|aggregate| aggregate.count).collect();

@@ -104,13 +104,21 @@ impl Node {
         Ok(Node { name, replica, base, client, token, down, changes_timeout, changes_paused_until, up, failures })
     }
 
-    /// Asks, once more where the connection breaks: no question changes anything.
+    /// Asks, once more where the connection breaks: no question changes anything. One that knows nothing of outlines is asked for samples.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Fault> {
         let timeout = match question {
             Question::CaughtUp(timeout, _) => timeout.saturating_add(KEEP_ALIVE),
             _ => ANSWER_TIMEOUT,
         };
-        let asked = tokio::time::timeout(timeout, self.attempts(question)).await;
+        let asked = tokio::time::timeout(timeout, async {
+            match (self.attempts(question).await, question) {
+                (Err(Fault::Unknown(_)), Question::Outlines(request, ..)) => {
+                    self.attempts(&Question::Select(request)).await
+                }
+                (answer, _) => answer,
+            }
+        });
+        let asked = asked.await;
         let answer = asked.unwrap_or_else(|_| Err(Fault::Unreachable(format!("no answer within {timeout:?}"))));
         let answer = match answer {
             Err(Fault::Unknown(reason)) if !matches!(question, Question::Count(..)) => Err(Fault::Unreachable(reason)),

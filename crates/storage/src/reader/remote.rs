@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{
     Cancel, Cardinality, CardinalityRequest, CountRequest, ExemplarsRequest, Kind, LabelsRequest, Listing, Metadata,
-    Positions, SelectRequest, Series, SeriesCounts, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
+    Positions, SelectRequest, SeriesCounts, SeriesExemplars, SeriesSet, SeriesSource, SourceError,
 };
 use prometheus::Registry;
 use queue::BoxFuture;
@@ -14,8 +14,9 @@ use tokio::runtime::Handle;
 
 use super::metrics::Metrics;
 use super::node::{CHANGES_TIMEOUT, Fault, Node, block};
+use super::outlined::Asked;
 use super::poll::Poll;
-use super::{Changes, ChangesRequest, Mark, Reader, nodes};
+use super::{Changes, ChangesRequest, Mark, Reader, merge, nodes};
 use crate::Error;
 use crate::wire::answer::Answer;
 use crate::wire::question::{Counted, Question};
@@ -48,22 +49,33 @@ impl Remote {
     }
 
     async fn ask(&self, question: Question<'_>) -> Result<Answer, SourceError> {
-        self.answered(self.node.ask(&question).await)
-    }
-
-    fn answered(&self, answer: Result<Answer, Fault>) -> Result<Answer, SourceError> {
-        answer.map_err(|fault| match fault {
-            Fault::Failed(error) => error,
-            Fault::Unreachable(reason) | Fault::Unknown(reason) => {
-                let message = format!("storage node {} is unreachable: {reason}", self.node.name);
-                SourceError { kind: Kind::Unavailable, message }
-            }
-        })
+        ask(&self.node, &question).await
     }
 
     fn call(&self, question: Question<'_>, cancel: &Cancel) -> Result<Answer, SourceError> {
         block(&self.handle, cancel, self.ask(question))
     }
+}
+
+/// The series of an answer, and how far the node was before it.
+fn set(answer: Answer, asked: Option<&Arc<Asked>>) -> (SeriesSet, Option<Mark>) {
+    let Answer { series, warnings, resolution_ms, changes, .. } = answer;
+    let series = merge::series(vec![series], asked);
+    (SeriesSet { series, warnings, resolution_ms }, changes.and_then(|changes| changes.mark))
+}
+
+async fn ask(node: &Node, question: &Question<'_>) -> Result<Answer, SourceError> {
+    answered(node, node.ask(question).await)
+}
+
+fn answered(node: &Node, answer: Result<Answer, Fault>) -> Result<Answer, SourceError> {
+    answer.map_err(|fault| match fault {
+        Fault::Failed(error) => error,
+        Fault::Unreachable(reason) | Fault::Unknown(reason) => {
+            let message = format!("storage node {} is unreachable: {reason}", node.name);
+            SourceError { kind: Kind::Unavailable, message }
+        }
+    })
 }
 
 impl SeriesSource for Remote {
@@ -75,7 +87,7 @@ impl SeriesSource for Remote {
         let answer = block(&self.handle, &request.cancel, async {
             match self.node.ask(&Question::Count(request, Counted::Numbers)).await {
                 Err(Fault::Unknown(_)) => Ok(Answer::default()),
-                answer => self.answered(answer),
+                answer => answered(&self.node, answer),
             }
         })?;
         Ok(answer.counts.map(|groups| SeriesCounts { groups, warnings: answer.warnings }))
@@ -121,10 +133,13 @@ impl Reader for Remote {
     }
 
     fn select_marked(&self, request: &SelectRequest) -> Result<(SeriesSet, Option<Mark>), SourceError> {
-        let Answer { series, warnings, resolution_ms, changes, .. } =
-            self.call(Question::Select(request), &request.cancel)?;
-        let series = series.into_iter().map(|(labels, data)| Series { labels, data: Box::new(data) }).collect();
-        Ok((SeriesSet { series, warnings, resolution_ms }, changes.and_then(|changes| changes.mark)))
+        let answer = self.call(Question::of(request), &request.cancel)?;
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        let asked = Asked::new(request, &answer.warnings, move |request| {
+            let answer = block(&handle, &request.cancel, ask(&node, &Question::of(request)))?;
+            Ok(set(answer, None).0)
+        });
+        Ok(set(answer, asked.as_ref()))
     }
 
     fn marks_reads(&self) -> bool {

@@ -4,15 +4,16 @@
 //! nanoseconds a sample; what it buys is one encoding on the wire whatever the head and the blocks have of a series, with each time once.
 
 use model::{
-    Cancel, Cardinality, Columns, Kind, Listing, Metadata, Series, SeriesCounts, SeriesExemplars, SeriesSet,
-    SourceError, TimeRange, Want,
+    Cancel, Cardinality, Kind, Listing, Metadata, Outline, OutlineRequest, Series, SeriesCounts, SeriesExemplars,
+    SeriesSet, SourceError, TimeRange, Want,
 };
 use rayon::prelude::*;
 use tsdb::NewestSamples;
 
 use super::Server;
 use super::stream::{HungUp, Sink};
-use crate::wire::answer::{self, SeriesWriter};
+use crate::wire::answer;
+use crate::wire::series::{Form, SeriesWriter};
 use crate::{Changes, Mark};
 
 /// Series of one task: enough to make up for starting it.
@@ -61,8 +62,7 @@ pub(super) fn send(server: &Server, reply: Reply, cancel: &Cancel, sink: &mut Si
             server.pool.install(|| {
                 set.series.par_sort_unstable_by(|a, b| a.labels.canonical().cmp(b.labels.canonical()));
             });
-            let range = (want != Want::LabelsOnly).then_some(range);
-            series(server, &set.series, range, cancel, sink)?
+            series(server, &set.series, &Wanted { range, want }, cancel, sink)?
         }
         Reply::Texts(listing) => {
             push_all(sink, answer::warnings(&listing.warnings))?;
@@ -126,20 +126,14 @@ fn push_all(sink: &mut Sink, frames: impl IntoIterator<Item = axum::body::Bytes>
 /// Series and samples that were sent, or why not all were.
 type Sent = Result<(u64, u64), SourceError>;
 
-fn series(
-    server: &Server,
-    all: &[Series],
-    range: Option<TimeRange>,
-    cancel: &Cancel,
-    sink: &mut Sink,
-) -> Result<Sent, HungUp> {
+fn series(server: &Server, all: &[Series], wanted: &Wanted, cancel: &Cancel, sink: &mut Sink) -> Result<Sent, HungUp> {
     let threads = server.pool.current_num_threads();
     let each = all.len().div_ceil(threads).clamp(1, SERIES_A_TASK);
     let mut samples = 0;
     for round in all.chunks(each * threads) {
         let tasks: Vec<&[Series]> = round.chunks(each).collect();
         let encoded: Vec<Result<Encoded, SourceError>> =
-            server.pool.install(|| tasks.par_iter().map(|task| encode(task, range, cancel)).collect());
+            server.pool.install(|| tasks.par_iter().map(|task| encode(task, wanted, cancel)).collect());
         for (task, encoded) in tasks.into_iter().zip(encoded) {
             let (mut rest, mut encoded) = (task, encoded);
             loop {
@@ -153,33 +147,61 @@ fn series(
                 if rest.is_empty() {
                     break;
                 }
-                encoded = encode(rest, range, cancel);
+                encoded = encode(rest, wanted, cancel);
             }
         }
     }
     Ok(Ok((all.len() as u64, samples)))
 }
 
+/// What is sent of each series.
+struct Wanted {
+    range: TimeRange,
+    want: Want,
+}
+
+impl Wanted {
+    fn form(&self) -> Form {
+        if matches!(self.want, Want::Outline { .. }) { Form::Outline } else { Form::Samples }
+    }
+
+    /// Reads it. An outline that whoever evaluates would find not to be enough is not sent, since all samples would be asked for after it.
+    fn read(&self, series: &Series, out: &mut Outline) -> Result<(), SourceError> {
+        out.clear();
+        match &self.want {
+            Want::LabelsOnly => return Ok(()),
+            Want::Samples => {}
+            Want::Outline { aspect, edges } => {
+                series.data.outline(&OutlineRequest { range: self.range, aspect: *aspect, edges }, out)?;
+                if out.is_enough(*aspect) {
+                    return Ok(());
+                }
+                out.clear();
+            }
+        }
+        series.data.read(self.range, &mut out.columns)
+    }
+}
+
 /// Encodes the first of these series, at least one; all of them unless they are large.
-fn encode(series: &[Series], range: Option<TimeRange>, cancel: &Cancel) -> Result<Encoded, SourceError> {
-    let (mut writer, mut columns, mut encoded) = (SeriesWriter::default(), Columns::default(), Encoded::default());
+fn encode(series: &[Series], wanted: &Wanted, cancel: &Cancel) -> Result<Encoded, SourceError> {
+    let mut writer = SeriesWriter::new(wanted.form());
+    let (mut outline, mut encoded) = (Outline::default(), Encoded::default());
     let mut held = cancel.claim().hold();
     for one in series {
         if cancel.is_cancelled() {
             return Err(SourceError::cancelled());
         }
-        columns.clear();
-        if let Some(range) = range {
-            one.data.read(range, &mut columns)?;
-            held.grow_to(columns.memory())?;
-        }
+        wanted.read(one, &mut outline)?;
+        let columns = &outline.columns;
+        held.grow_to(columns.memory())?;
         // The chunks of the engine hold times that ascend, and the seam promises them; a source that breaks it must not end as wrong samples.
         let ascend = columns.t.is_sorted_by(|a, b| a < b) && columns.histograms.is_sorted_by(|a, b| a.t < b.t);
         if !ascend {
             let message = format!("the samples of {} do not ascend", one.labels);
             return Err(SourceError { kind: Kind::Internal, message });
         }
-        writer.push(&one.labels, &columns);
+        writer.push(&one.labels, columns, &outline.left_out);
         encoded.series += 1;
         encoded.samples += columns.samples() as u64;
         if writer.bytes >= TASK_BYTES {

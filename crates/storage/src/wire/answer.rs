@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use model::{
-    Cardinality, Columns, Exemplar, Kind, Labels, LabelsRef, Metadata, MetricType, SeriesData, SeriesExemplars,
-    SourceError, Tally, TimeRange,
+    Cardinality, Exemplar, Labels, LabelsRef, Metadata, MetricType, SeriesExemplars, SourceError, Tally, TimeRange,
 };
-use tsdb::{Newest, chunk};
+use tsdb::Newest;
 
 use super::fields::{Fields, Malformed, put_bytes, put_number, put_signed};
 use super::frame::{Frame, FrameKind, TARGET, begin, finish, frame, payload_bytes};
 use super::question::{marks, put_marks};
+use super::series::{self, Encoded, Form};
 use super::{KINDS, kind_code};
 use crate::replica::Replica;
 use crate::{Changes, Mark};
@@ -35,67 +35,6 @@ impl Begin {
     fn read(fields: &mut Fields<'_>) -> Result<Begin, Malformed> {
         let replica = Replica { number: fields.small()?, of: fields.small()?, copies: fields.small()? };
         Ok(Begin { replica, partitions: fields.small()? })
-    }
-}
-
-/// Writes series into frames. A series that is larger than a frame goes on in the next.
-#[derive(Default)]
-pub(crate) struct SeriesWriter {
-    frames: Vec<Bytes>,
-    open: Option<Vec<u8>>,
-    /// Labels of the series before in the open frame.
-    before: String,
-    scratch: chunk::Scratch,
-    chunks: Vec<u8>,
-    pub(crate) bytes: usize,
-}
-
-impl SeriesWriter {
-    /// Appends a series with its samples, ascending.
-    pub(crate) fn push(&mut self, labels: &Labels, samples: &Columns) {
-        let mut pieces = chunk::pieces(samples).peekable();
-        loop {
-            self.chunks.clear();
-            let mut number = 0;
-            while self.chunks.len() < TARGET {
-                let Some(piece) = pieces.next() else { break };
-                piece.encode(&mut self.scratch, &mut self.chunks);
-                number += piece.samples();
-            }
-            self.entry(labels.canonical(), number);
-            if pieces.peek().is_none() {
-                break;
-            }
-        }
-    }
-
-    fn entry(&mut self, labels: &str, samples: usize) {
-        let out = self.open.get_or_insert_with(|| begin(FrameKind::Series));
-        let shared = self.before.bytes().zip(labels.bytes()).take_while(|(a, b)| a == b).count();
-        put_number(out, shared as u64);
-        put_bytes(out, &labels.as_bytes()[shared..]);
-        put_number(out, samples as u64);
-        put_bytes(out, &self.chunks);
-        self.before.clear();
-        self.before.push_str(labels);
-        if payload_bytes(out) >= TARGET {
-            self.end_frame();
-        }
-    }
-
-    fn end_frame(&mut self) {
-        if let Some(frame) = self.open.take() {
-            self.bytes += frame.len();
-            self.frames.push(finish(frame));
-            // Each frame can be read without those before it.
-            self.before.clear();
-        }
-    }
-
-    /// The frames.
-    pub(crate) fn finish(mut self) -> Vec<Bytes> {
-        self.end_frame();
-        self.frames
     }
 }
 
@@ -252,32 +191,6 @@ pub(crate) fn error(error: &SourceError) -> Bytes {
     })
 }
 
-/// Samples of one series as they came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    first: Bytes,
-    /// Of a series that was larger than a frame.
-    more: Vec<Bytes>,
-}
-
-impl SeriesData for Encoded {
-    fn read(&self, range: TimeRange, out: &mut Columns) -> Result<(), SourceError> {
-        let start = out.mark();
-        for bytes in std::iter::once(&self.first).chain(&self.more) {
-            let mut at = 0;
-            while at < bytes.len() {
-                at += chunk::decode(&bytes[at..], out).map_err(corrupt)?;
-            }
-        }
-        out.clip(start, range);
-        Ok(())
-    }
-}
-
-fn corrupt(reason: &str) -> SourceError {
-    SourceError { kind: Kind::Corrupt, message: format!("samples that a storage node sent cannot be read: {reason}") }
-}
-
 /// What was read of an answer so far.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
@@ -330,7 +243,8 @@ impl Answer {
         }
         match frame.kind {
             FrameKind::Begin => self.begin = Some(Begin::read(&mut fields)?),
-            FrameKind::Series => self.read_series(&frame.payload)?,
+            FrameKind::Series => self.samples += series::read(&frame.payload, Form::Samples, &mut self.series)?,
+            FrameKind::Outlines => self.samples += series::read(&frame.payload, Form::Outline, &mut self.series)?,
             FrameKind::Texts => each(&mut fields, &frame, |fields| {
                 self.texts.push(fields.text()?.to_owned());
                 Ok(())
@@ -432,29 +346,6 @@ impl Answer {
             self.counted += 1;
             Ok(())
         })
-    }
-
-    fn read_series(&mut self, payload: &Bytes) -> Result<(), Malformed> {
-        let mut fields = Fields::new(payload);
-        let mut labels: Vec<u8> = Vec::new();
-        while fields.at() < payload.len() {
-            let shared = fields.number()?;
-            let shared = usize::try_from(shared).ok().filter(|n| *n <= labels.len()).ok_or("shared labels")?;
-            labels.truncate(shared);
-            labels.extend_from_slice(fields.bytes()?);
-            self.samples += fields.number()?;
-            let chunks = payload.slice_ref(fields.bytes()?);
-            let text = std::str::from_utf8(&labels).map_err(|_| "labels are not UTF-8")?;
-            match self.series.last_mut() {
-                Some((before, encoded)) if before.canonical() == text => encoded.more.push(chunks),
-                Some((before, _)) if before.canonical() > text => return Err("series do not ascend"),
-                _ => {
-                    let labels = LabelsRef::from_canonical(text).to_labels();
-                    self.series.push((labels, Encoded { first: chunks, more: Vec::new() }));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

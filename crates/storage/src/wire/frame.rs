@@ -45,9 +45,11 @@ pub(crate) enum FrameKind {
     Counts,
     /// The newest samples of series.
     Newest,
+    /// Series with outlines of their samples.
+    Outlines,
 }
 
-const KINDS: [FrameKind; 15] = [
+const KINDS: [FrameKind; 16] = [
     FrameKind::Begin,
     FrameKind::Series,
     FrameKind::Texts,
@@ -63,6 +65,7 @@ const KINDS: [FrameKind; 15] = [
     FrameKind::Changes,
     FrameKind::Counts,
     FrameKind::Newest,
+    FrameKind::Outlines,
 ];
 
 /// A frame that was read.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    Cancel, CardinalityRequest, Claim, Classes, CountRequest, ExemplarsRequest, LabelsRequest, MatchOp, Matcher,
-    Positions, SelectRequest, TimeRange, Want,
+    Aspect, Cancel, CardinalityRequest, Claim, Classes, CountRequest, Edges, ExemplarsRequest, LabelsRequest, MatchOp,
+    Matcher, Positions, SelectRequest, TimeRange, Want,
 };
 
 use crate::{ChangesRequest, Mark};
@@ -17,7 +17,10 @@ pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// What is asked. [`Question::path`] says where.
 #[derive(Debug, Clone)]
 pub(crate) enum Question<'a> {
+    /// All samples, also where an outline is wanted.
     Select(&'a SelectRequest),
+    /// Outlines of this aspect, with these edges.
+    Outlines(&'a SelectRequest, Aspect, &'a [Edges]),
     LabelNames(&'a LabelsRequest),
     LabelValues(&'a str, &'a LabelsRequest),
     Metadata(Option<&'a str>),
@@ -42,11 +45,35 @@ pub(crate) enum Counted {
 /// A question that cannot be read or met; the text says why.
 pub(crate) type Refused = String;
 
-impl Question<'_> {
+/// All aspects, in the order of their numbers.
+const ASPECTS: [Aspect; 6] = [Aspect::Ends, Aspect::Falls, Aspect::Changes, Aspect::Min, Aspect::Max, Aspect::Sum];
+
+/// The number that an aspect travels as.
+fn aspect_code(aspect: Aspect) -> u8 {
+    match aspect {
+        Aspect::Ends => 0,
+        Aspect::Falls => 1,
+        Aspect::Changes => 2,
+        Aspect::Min => 3,
+        Aspect::Max => 4,
+        Aspect::Sum => 5,
+    }
+}
+
+impl<'a> Question<'a> {
+    /// The question that a select is.
+    pub(crate) fn of(request: &'a SelectRequest) -> Self {
+        match &request.want {
+            Want::Outline { aspect, edges } => Question::Outlines(request, *aspect, edges),
+            Want::Samples | Want::LabelsOnly => Question::Select(request),
+        }
+    }
+
     /// Below the prefix.
     pub(crate) fn path(&self) -> &'static str {
         match self {
             Question::Select(_) => "/select",
+            Question::Outlines(..) => "/outlines",
             Question::LabelNames(_) => "/label-names",
             Question::LabelValues(..) => "/label-values",
             Question::Metadata(_) => "/metadata",
@@ -62,7 +89,7 @@ impl Question<'_> {
     /// What holds the memory of the answer.
     pub(crate) fn claim(&self) -> Claim {
         match self {
-            Question::Select(request) => request.cancel.claim().clone(),
+            Question::Select(request) | Question::Outlines(request, ..) => request.cancel.claim().clone(),
             Question::LabelNames(request) | Question::LabelValues(_, request) => request.cancel.claim().clone(),
             Question::Exemplars(request) => request.cancel.claim().clone(),
             Question::Cardinality(request) => request.cancel.claim().clone(),
@@ -80,6 +107,18 @@ impl Question<'_> {
             Question::Select(request) => {
                 put_range(&mut out, request.range);
                 out.push(u8::from(request.want != Want::LabelsOnly));
+                put_number(&mut out, request.series_max as u64);
+                put_matchers(&mut out, &request.matchers);
+            }
+            Question::Outlines(request, aspect, edges) => {
+                out.push(aspect_code(*aspect));
+                put_number(&mut out, edges.len() as u64);
+                for Edges { first_ms, step_ms, number } in *edges {
+                    put_signed(&mut out, *first_ms);
+                    put_signed(&mut out, *step_ms);
+                    put_number(&mut out, *number as u64);
+                }
+                put_range(&mut out, request.range);
                 put_number(&mut out, request.series_max as u64);
                 put_matchers(&mut out, &request.matchers);
             }
@@ -191,6 +230,22 @@ pub(crate) fn select(body: &[u8], cancel: Cancel) -> Result<SelectRequest, Refus
             _ => return Err("what is wanted of the series is not known".into()),
         };
         let series_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        Ok(SelectRequest { matchers: matchers(fields)?, range, want, series_max, cancel })
+    })
+}
+
+/// Reads a question for outlines.
+pub(crate) fn outlines(body: &[u8], cancel: Cancel) -> Result<SelectRequest, Refused> {
+    read(body, |fields| {
+        let aspect = *ASPECTS.get(usize::from(fields.byte()?)).ok_or("what is asked of the samples is not known")?;
+        let edges = fields.list(|fields| {
+            let (first_ms, step_ms, number) = (fields.signed()?, fields.signed()?, fields.number()?);
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
+            if step_ms < 1 { Err("edges do not ascend") } else { Ok(Edges { first_ms, step_ms, number }) }
+        })?;
+        let range = range(fields)?;
+        let series_max = usize::try_from(fields.number()?).unwrap_or(usize::MAX);
+        let want = Want::Outline { aspect, edges };
         Ok(SelectRequest { matchers: matchers(fields)?, range, want, series_max, cancel })
     })
 }

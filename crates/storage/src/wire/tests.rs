@@ -1,5 +1,7 @@
 //! The bytes of the wire, fixed; what is damaged or cut is never read as something else.
 
+mod outlines;
+
 use bytes::Bytes;
 use model::{
     Buckets, Cancel, Cardinality, CardinalityRequest, Classes, Columns, CountRequest, Counts, Exemplar,
@@ -9,9 +11,10 @@ use model::{
 use proptest::prelude::*;
 use tsdb::Newest;
 
-use super::answer::{self, Answer, Begin, SeriesWriter, Step};
+use super::answer::{self, Answer, Begin, Step};
 use super::frame::{Assembler, FrameKind, frame};
 use super::question::{self, Counted, Question};
+use super::series::SeriesWriter;
 use crate::replica::Replica;
 use crate::{Changes, ChangesRequest, Mark};
 
@@ -202,8 +205,8 @@ fn a_question_that_cannot_be_read_is_refused_with_the_place() {
 fn frames_are_golden() {
     assert_eq!(hex(&begin()), "05 00 00 00 7a 03 9b f4 00 01 03 02 ac 02");
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1000, 2000, 3000], vec![1.0, 1.0, 1.0]));
-    writer.push(&labels(&[("a", "c")]), &Columns::default());
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1000, 2000, 3000], vec![1.0, 1.0, 1.0]), &[]);
+    writer.push(&labels(&[("a", "c")]), &Columns::default(), &[]);
     let frames = writer.finish();
     assert_eq!(frames.len(), 1);
     assert_eq!(
@@ -241,8 +244,8 @@ fn frames_are_golden() {
 
 fn whole() -> Vec<u8> {
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1, 2, 3], vec![0.5, -0.0, f64::NAN]));
-    writer.push(&labels(&[("a", "bc")]), &Columns::floats(vec![9], vec![1.0]));
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1, 2, 3], vec![0.5, -0.0, f64::NAN]), &[]);
+    writer.push(&labels(&[("a", "bc")]), &Columns::floats(vec![9], vec![1.0]), &[]);
     let mut frames = vec![begin()];
     frames.extend(answer::warnings(&["w".to_owned()]));
     frames.extend(writer.finish());
@@ -282,7 +285,7 @@ fn a_cut_or_damaged_answer_is_never_taken_for_a_whole_one() {
 #[test]
 fn a_missing_frame_is_noticed() {
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1], vec![1.0]));
+    writer.push(&labels(&[("a", "b")]), &Columns::floats(vec![1], vec![1.0]), &[]);
     let series = writer.finish().concat();
     let check = |frames: &[&[u8]], expect: &str| {
         assert_eq!(read(&frames.concat(), 1000).expect_err("refused"), expect);
@@ -302,8 +305,8 @@ fn a_series_that_is_larger_than_a_frame_goes_on_in_the_next() {
     let v: Vec<f64> = (0..100_000u32).map(|n| f64::from(n).sqrt()).collect();
     let all = Columns::floats((0..100_000).collect(), v);
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &all);
-    writer.push(&labels(&[("a", "c")]), &Columns::floats(vec![1], vec![1.0]));
+    writer.push(&labels(&[("a", "b")]), &all, &[]);
+    writer.push(&labels(&[("a", "c")]), &Columns::floats(vec![1], vec![1.0]), &[]);
     let frames = writer.finish();
     assert!(frames.len() >= 5, "{} frames", frames.len());
     assert!(frames.iter().all(|frame| frame.len() < 200 << 10), "frames are bounded");
@@ -328,8 +331,8 @@ fn histograms_and_starts_travel_with_the_floats() {
     (0..3).for_each(|t| all.push_with_start(2 * t, 0.5, t));
     all.histograms = vec![histogram(1, 3), histogram(5, 3), histogram(6, 4)];
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &all);
-    writer.push(&labels(&[("a", "c")]), &Columns { histograms: all.histograms.clone(), ..Columns::default() });
+    writer.push(&labels(&[("a", "b")]), &all, &[]);
+    writer.push(&labels(&[("a", "c")]), &Columns { histograms: all.histograms.clone(), ..Columns::default() }, &[]);
     let frames = [vec![begin()], writer.finish(), vec![answer::end(2, 9)]].concat();
     let answer = read(&frames.concat(), 100).expect("whole");
     let mut out = Columns::default();
@@ -348,7 +351,7 @@ fn what_floats_stand_for_travels_with_them() {
         all.set_last_aggregate(model::Aggregate { count, resolution_ms, sum: f64::from(count) });
     }
     let mut writer = SeriesWriter::default();
-    writer.push(&labels(&[("a", "b")]), &all);
+    writer.push(&labels(&[("a", "b")]), &all, &[]);
     let frames = [vec![begin(), answer::resolution(10)], writer.finish(), vec![answer::end(1, 3)]].concat();
     let mut out = Columns::default();
     let answer = read(&frames.concat(), 100).expect("whole");
@@ -432,7 +435,7 @@ proptest! {
         let (mut writer, mut number) = (SeriesWriter::default(), 0);
         for (labels, samples) in &expect {
             let (t, v) = samples.iter().map(|(t, bits)| (*t, f64::from_bits(*bits))).unzip();
-            writer.push(labels, &Columns::floats(t, v));
+            writer.push(labels, &Columns::floats(t, v), &[]);
             number += samples.len() as u64;
         }
         let frames = [vec![begin()], writer.finish(), vec![answer::end(expect.len() as u64, number)]].concat();
@@ -446,9 +449,16 @@ proptest! {
         let _ = read(&bytes, 50);
         let _ = question::select(&bytes, Cancel::default());
         let _ = question::label_values(&bytes, Cancel::default());
+        let _ = question::outlines(&bytes, Cancel::default());
         for kind in [FrameKind::Begin, FrameKind::Series, FrameKind::Texts, FrameKind::Metadata, FrameKind::End, FrameKind::Error] {
             let _ = read(&[begin(), frame(kind, |out| out.extend_from_slice(&bytes))].concat(), 50);
         }
+        let entry = frame(FrameKind::Outlines, |out| {
+            out.extend_from_slice(&[0, 0, 1]);
+            super::fields::put_bytes(out, &bytes);
+        });
+        let answer = read(&[begin(), entry, answer::end(1, 1)].concat(), 50).expect("whole");
+        let _ = answer.series[0].1.outline(&mut model::Outline::default());
     }
 }
 

@@ -172,10 +172,20 @@ pub(crate) async fn serve(node: Node, token: Option<Token>) -> Served {
 }
 
 pub(crate) async fn serve_at(address: &str, node: Node, token: Option<Token>) -> Served {
+    serve_as(address, node, token, |routes| routes).await
+}
+
+/// Serves a node with other routes than it has.
+pub(crate) async fn serve_as(
+    address: &str,
+    node: Node,
+    token: Option<Token>,
+    change: impl FnOnce(axum::Router) -> axum::Router,
+) -> Served {
     let mut page = Page::default();
     let registry = page.add("storage");
     let routes = Routes::starting(&page);
-    let router = serve::router(node, token, &registry).expect("serves");
+    let router = change(serve::router(node, token, &registry).expect("serves"));
     routes.ready(&page, router, &registry).expect("ready");
     let (trigger, shutdown) = Shutdown::new();
     let (socket, address) = listener::bind(address).await.expect("bound");

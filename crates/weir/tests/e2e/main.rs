@@ -22,6 +22,7 @@ mod objects;
 mod offsets;
 mod one_address;
 mod one_process;
+mod outlines;
 mod power_loss;
 mod process;
 mod prometheus;

@@ -36,6 +36,8 @@ mod offsets;
 #[path = "../e2e/one_address.rs"]
 mod one_address;
 mod one_disk;
+#[path = "../e2e/outlines.rs"]
+mod outlines;
 #[path = "../e2e/power_loss.rs"]
 mod power_loss;
 #[path = "../e2e/process.rs"]
