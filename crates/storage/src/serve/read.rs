@@ -174,6 +174,7 @@ impl Wanted {
             Want::Outline { aspect, edges } => {
                 series.data.outline(&OutlineRequest { range: self.range, aspect: *aspect, edges }, out)?;
                 if out.is_enough(*aspect) {
+                    out.condense(*aspect, edges);
                     return Ok(());
                 }
                 out.clear();
