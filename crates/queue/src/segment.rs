@@ -221,7 +221,19 @@ impl Segment {
 
     /// Makes what was found on opening durable: the process that wrote it may have been killed before it did, and what
     /// consumers are shown must not vanish with the power.
+    ///
+    /// After an fsync that failed the system takes what it was to save for written, so that a later one says yes and saves nothing. Each batch is written once
+    /// the one before it is durable, so this can have become of the last one alone, and that is written again.
     pub(crate) fn sync(&self) -> Result<(), Error> {
+        let mut at = self.index.last().map_or(0, |(_, at)| *at);
+        while at < self.bytes {
+            let bytes = self.header_at(at, self.bytes)?.bytes;
+            if at + bytes as u64 == self.bytes {
+                let batch = self.bytes_at(at, bytes)?;
+                self.file.write_all_at(&batch, at).map_err(io(format!("writing to {}", self.path.display())))?;
+            }
+            at += bytes as u64;
+        }
         self.file.sync_all().map_err(io(format!("fsync of {}", self.path.display())))
     }
 

@@ -15,8 +15,9 @@ const STORAGE: &str = "storage";
 /// What is not whole yet.
 const UNFINISHED: &str = "new";
 
-/// Writes a snapshot of what is in blocks, which appears under its name when it is whole and durable.
-pub(crate) fn make(db: &Db, dir: &Path, now_ms: i64) -> Result<String, Error> {
+/// Writes a snapshot of what is in the blocks of a storage in `dir`, which appears under the name that is returned when it is whole and durable. Where that fails what was
+/// begun is removed, or by the next start.
+pub fn make(db: &Db, dir: &Path, now_ms: i64) -> Result<String, Error> {
     let snapshots = folder(dir);
     let name = name(now_ms);
     let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
@@ -34,12 +35,12 @@ pub(crate) fn make(db: &Db, dir: &Path, now_ms: i64) -> Result<String, Error> {
 }
 
 /// Where snapshots of a storage are: beside it.
-pub(crate) fn folder(storage: &Path) -> PathBuf {
+pub fn folder(storage: &Path) -> PathBuf {
     storage.with_file_name("snapshots")
 }
 
 /// Removes what a crash left half made.
-pub(crate) fn remove_left_over(snapshots: &Path) -> Result<(), Error> {
+pub fn remove_left_over(snapshots: &Path) -> Result<(), Error> {
     let context = |e| failed("reading", snapshots, &e);
     let entries = match fs::read_dir(snapshots) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -47,7 +48,7 @@ pub(crate) fn remove_left_over(snapshots: &Path) -> Result<(), Error> {
     };
     for entry in entries {
         let path = entry.map_err(context)?.path();
-        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+        if is_unfinished(&path) {
             fs::remove_dir_all(&path).map_err(|e| failed("removing", &path, &e))?;
         }
     }
@@ -57,6 +58,9 @@ pub(crate) fn remove_left_over(snapshots: &Path) -> Result<(), Error> {
 /// Lays a snapshot out as the storage of a data directory, which has none yet; durable when this returns. The storage reads its log from
 /// the start.
 pub fn restore(snapshot: &Path, data: &Path) -> Result<(), Error> {
+    if is_unfinished(snapshot) {
+        return Err(Error::Directory(format!("{} is not whole: it was being made", snapshot.display())));
+    }
     let (from, to) = (snapshot.join(STORAGE), data.join(STORAGE));
     if !from.is_dir() {
         return Err(Error::Directory(format!("{} is no snapshot: it has no folder {STORAGE}", snapshot.display())));
@@ -72,6 +76,11 @@ pub fn restore(snapshot: &Path, data: &Path) -> Result<(), Error> {
     tsdb::offline::layout::copy(&from, &unfinished)?;
     copy_replica(&from, &unfinished)?;
     publish(&unfinished, &to)
+}
+
+/// Whether a folder has the name of a snapshot that is being made.
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == UNFINISHED)
 }
 
 /// Whose partitions a storage has.

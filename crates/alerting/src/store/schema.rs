@@ -83,22 +83,25 @@ pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Makes a folder and those above it, each with its entry on stable storage.
+/// Makes a folder and those above it, each with its entry on stable storage: that of a folder which is there too, since whoever made it may have been ended
+/// before that. Those above it need no such care.
 fn create_dir(dir: &Path) -> Result<(), Error> {
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !dir.is_dir() {
-        if parent != dir {
-            create_dir(parent)?;
-        }
-        match fs::create_dir(dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::io(format!("creating {}", dir.display()), e));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        sync_dir(parent)?;
+    if dir.is_dir() {
+        return match sync_dir(parent) {
+            // A folder above that cannot even be read was not made by this program.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
     }
-    Ok(())
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::io(format!("creating {}", dir.display()), e));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    sync_dir(parent)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), Error> {

@@ -128,11 +128,18 @@ impl Input for Readable {
 }
 
 /// Creates a directory and those above it, and makes each entry durable.
+///
+/// The entry of one that exists is made durable too: whoever created it may have been ended before it did. Those above it need no such care, since each entry
+/// is durable before anything is created below it.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        return match sync_dir(parent) {
+            // A directory above that cannot even be read was not made by this program.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {

@@ -81,6 +81,8 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
     // Refuses what is no directory of an engine before a lock is created in it.
     drop(Directory::open(dir)?);
     let disk = Local::open(dir)?;
+    // What is found to be in order is durable too, though a repair before this one may have failed where it made that so.
+    disk::sync(&disk)?;
     let mut report = Report::default();
     let mut manifest = match Manifest::read(&disk, Some(block_span_ms)) {
         Ok(Some(manifest)) => manifest,
@@ -95,7 +97,7 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
         Err(error) => return Err(error),
     };
     for entry in manifest.blocks.clone() {
-        let faults = check_block(&disk, &entry.name).faults;
+        let faults = found_twice(|| check_block(&disk, &entry.name).faults);
         if faults.is_empty() {
             continue;
         }
@@ -110,7 +112,7 @@ pub fn repair(dir: &Path, block_span_ms: i64, each: &mut dyn FnMut(&Repaired)) -
 /// Sets a file of exemplars aside that cannot be read.
 fn repair_exemplars(disk: &Local, manifest: &mut Manifest) -> Result<Option<RepairedExemplars>, Error> {
     let Some(name) = manifest.exemplars.clone() else { return Ok(None) };
-    let faults = check_exemplars(disk, &name).faults;
+    let faults = found_twice(|| check_exemplars(disk, &name).faults);
     if faults.is_empty() {
         return Ok(None);
     }
@@ -118,6 +120,12 @@ fn repair_exemplars(disk: &Local, manifest: &mut Manifest) -> Result<Option<Repa
     manifest.exemplars = None;
     replace(disk, manifest, &name)?;
     Ok(Some(RepairedExemplars { name, kept_as, faults }))
+}
+
+/// What is wrong with a file; nothing where a second look finds nothing, since a call that failed once is no damage.
+fn found_twice(check: impl Fn() -> Faults) -> Faults {
+    let faults = check();
+    if faults.is_empty() { faults } else { check() }
 }
 
 /// Makes a manifest of all blocks that lie here; durable when this returns.
@@ -146,7 +154,7 @@ fn make_manifest(disk: &Local, block_span_ms: i64) -> Result<Manifest, Error> {
     for name in files_in(disk, SUFFIX)? {
         manifest.next_block = manifest.next_block.max(crate::manifest::number(&name) + 1);
         // Each has all that there were when it was written, so the last counts.
-        if check_exemplars(disk, &name).faults.is_empty() {
+        if found_twice(|| check_exemplars(disk, &name).faults).is_empty() {
             manifest.exemplars = Some(name);
         }
     }
@@ -159,11 +167,10 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
     let name = entry.name.as_str();
     let new = format!("{:010}.block", manifest.next_block);
     manifest.next_block += 1;
-    let mut repaired =
-        Repaired { name: name.to_owned(), new: None, kept_as: None, faults, samples: 0, lost: Vec::new() };
+    let mut repaired = Repaired::new(name, faults);
     // The new block is younger than the deletions, so they have to be done now.
     let cuts = |labels: &Labels| ranges_of(&manifest.deletes, entry.number(), labels.as_ref());
-    let salvaged = salvage(disk, &new, cuts, &mut repaired);
+    let salvaged = salvage_twice(disk, &new, &cuts, &mut repaired);
     match salvaged {
         Ok(true) => repaired.new = Some(new),
         other => {
@@ -187,6 +194,37 @@ fn repair_block(disk: &Local, manifest: &mut Manifest, entry: &BlockEntry, fault
     });
     replace(disk, manifest, name)?;
     Ok(repaired)
+}
+
+impl Repaired {
+    /// A block of which nothing was read yet.
+    fn new(name: &str, faults: Faults) -> Self {
+        Repaired { name: name.to_owned(), new: None, kept_as: None, faults, samples: 0, lost: Vec::new() }
+    }
+}
+
+/// As [`salvage`], a second time where something was lost: a call that failed is no damage, and what it kept from being read may be read the next time.
+fn salvage_twice(
+    disk: &dyn Disk,
+    to: &str,
+    cuts: &dyn Fn(&Labels) -> Vec<TimeRange>,
+    repaired: &mut Repaired,
+) -> Result<bool, Error> {
+    let mut first = repaired.clone();
+    let any = salvage(disk, to, cuts, &mut first)?;
+    let (is_same, any) = if first.lost.is_empty() {
+        (true, any)
+    } else {
+        let mut second = repaired.clone();
+        let again = salvage(disk, to, cuts, &mut second)?;
+        (again == any && second == first, again)
+    };
+    *repaired = first;
+    if is_same {
+        Ok(any)
+    } else {
+        Err(Error::Invalid(format!("{} reads differently each time", disk.path(&repaired.name).display())))
+    }
 }
 
 /// Gives a damaged file the name under which it stays; durable when this returns. `None` where there is no file.
@@ -221,7 +259,7 @@ fn keep(path: &Path, kept: &Path) -> Result<(), Error> {
 fn salvage(
     disk: &dyn Disk,
     to: &str,
-    cuts: impl Fn(&Labels) -> Vec<TimeRange>,
+    cuts: &dyn Fn(&Labels) -> Vec<TimeRange>,
     repaired: &mut Repaired,
 ) -> Result<bool, Error> {
     let Some(raw) = Raw::open(disk, &repaired.name, &mut Faults::default()) else {

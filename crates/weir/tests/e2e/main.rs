@@ -12,6 +12,8 @@ mod cached;
 mod chart;
 mod crash;
 mod differential;
+#[path = "../../../runtime/tests/support/disk.rs"]
+mod disk;
 mod downsampling;
 mod exemplars;
 mod grafana;

@@ -19,6 +19,8 @@ mod components;
 mod crash;
 #[path = "../e2e/differential.rs"]
 mod differential;
+#[path = "../../../runtime/tests/support/disk.rs"]
+mod disk;
 #[path = "../e2e/downsampling.rs"]
 mod downsampling;
 #[path = "../e2e/exemplars.rs"]

@@ -1,14 +1,14 @@
-//! The test of what [`crate::power_loss`] stands on: processes share one disk, and what one of them wrote is durable once another synced it.
+//! The test of what `power_loss` stands on: processes share one disk, and what one of them wrote is durable once another synced it.
 
 use std::fs;
 use std::process::Command;
 
-use crate::power_loss::Disk;
+use crate::disk::Disk;
 use crate::support::run;
 
 #[test]
 fn processes_share_what_is_durable_and_what_is_not() {
-    let mut disk = Disk::new();
+    let mut disk = Disk::of(tempfile::tempdir().expect("directory").path());
     let on = |disk: &Disk, words: &[&str]| {
         run(Command::new(words[0]).args(&words[1..]).current_dir(disk.data()).envs(disk.env()));
     };

@@ -15,6 +15,14 @@
  * POWERLOSS_LIE, when set, names a part of a path: an fsync of a file or directory whose path has it returns 0
  * and makes nothing durable. So the test can show that it would see a missing fsync.
  *
+ * POWERLOSS_FAULT, when set, is "NUMBER KIND": of the calls below the root the one before which NUMBER others were made
+ * goes wrong, and is named in the shadow's file "fault":
+ *   error, full  it fails with EIO or ENOSPC; of a write half was done, and what a sync was to save no later one saves
+ *   short        a read or a write does half of what was asked for, and says so
+ *   killed, died the process is killed before the call, in the middle of a write; or after it
+ * POWERLOSS_FAULT_FROM names the end of a path: calls are counted from the first one of it on.
+ * POWERLOSS_APART, when set, makes two file systems of every two folders: no file has a second name.
+ *
  * Not seen: mmap (of the programs under test only SQLite's wal-index is written that way, and it is rebuilt
  * after a crash), io_uring. copy_file_range and sendfile are refused, so that callers fall back to read and write.
  */
@@ -25,6 +33,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -56,6 +66,12 @@ static struct inode *inodes;
 static int table = -1;
 static const char *root, *shadow, *lie;
 static size_t root_len;
+static const char *fault, *fault_from;
+static long fault_at;
+static atomic_int is_armed;
+static atomic_long calls;
+
+enum fate { GOES_ON = 0, FAILS, IS_SHORT, DIES_AFTER };
 
 #define REAL(ret, name, ...) \
     static ret (*real)(__VA_ARGS__); \
@@ -92,8 +108,16 @@ __attribute__((constructor)) static void begin(void) {
     root = getenv("POWERLOSS_ROOT");
     shadow = getenv("POWERLOSS_SHADOW");
     lie = getenv("POWERLOSS_LIE");
+    fault = getenv("POWERLOSS_FAULT");
+    fault_from = getenv("POWERLOSS_FAULT_FROM");
+    is_armed = !fault_from;
     root_len = root ? strlen(root) : 0;
     if (!root || !shadow) return;
+    if (fault) {
+        char *kind;
+        fault_at = strtol(fault, &kind, 10);
+        fault = *kind ? kind + 1 : "";
+    }
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/inodes", shadow);
     size_t size = INODES * sizeof *inodes;
@@ -148,6 +172,66 @@ static struct inode *slot(ino_t ino) {
     return NULL;
 }
 
+typedef ssize_t (*pwrite_fn)(int, const void *, size_t, off64_t);
+static ssize_t real_pwrite(int fd, const void *data, size_t n, off64_t at) {
+    static pwrite_fn real;
+    if (!real) real = (pwrite_fn)dlsym(RTLD_NEXT, "pwrite64");
+    return real(fd, data, n, at);
+}
+
+static void real_close(int fd) {
+    REAL(int, "close", int);
+    real(fd);
+}
+
+static void die(void) {
+    for (;;) raise(SIGKILL);
+}
+
+/* Counts a call of a path and says what becomes of it. */
+static enum fate fate_of(const char *call, const char *path) {
+    if (!fault || !under_root(path)) return GOES_ON;
+    if (!is_armed) {
+        size_t n = strlen(path), end = strlen(fault_from);
+        if (n >= end && !strcmp(path + n - end, fault_from)) is_armed = 1;
+        return GOES_ON;
+    }
+    if (atomic_fetch_add(&calls, 1) != fault_at) return GOES_ON;
+    char note[PATH_MAX], text[2 * PATH_MAX];
+    snprintf(note, sizeof note, "%s/fault", shadow);
+    int out = real_open(note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int n = snprintf(text, sizeof text, "%s %s", call, path + root_len);
+    if (out < 0 || real_pwrite(out, text, n, 0) != n) fail(note);
+    real_close(out);
+    if (!strcmp(fault, "short")) return IS_SHORT;
+    if (!strcmp(fault, "died")) return DIES_AFTER;
+    int is_write = strstr(call, "write") != NULL;
+    if (!strcmp(fault, "killed") && !is_write) die();
+    errno = strcmp(fault, "full") ? EIO : ENOSPC;
+    return FAILS;
+}
+
+static enum fate fate_at(const char *call, int fd) {
+    char path[PATH_MAX];
+    int keep = errno;
+    if (!fault || kind_of(fd) == FOREIGN || !fd_path(fd, path)) return errno = keep, GOES_ON;
+    return fate_of(call, path);
+}
+
+/* What is left of a call once it was made. */
+static void after(enum fate fate) {
+    if (fate == DIES_AFTER) die();
+}
+
+/* A write of which half was done before it failed. */
+static ssize_t broke_off(void) {
+    if (!strcmp(fault, "killed")) die();
+    errno = strcmp(fault, "full") ? EIO : ENOSPC;
+    return -1;
+}
+
+static size_t part_of(enum fate fate, size_t n) { return fate == FAILS || fate == IS_SHORT ? (n + 1) / 2 : n; }
+
 static void born(const char *path) {
     struct stat st;
     if (lstat(path, &st) != 0) return;
@@ -175,16 +259,9 @@ static void shadow_path(char *out, const char *what, const struct inode *it) {
     snprintf(out, PATH_MAX, "%s/%s/%lu.%u", shadow, what, (unsigned long)it->ino, it->life);
 }
 
-typedef ssize_t (*pwrite_fn)(int, const void *, size_t, off64_t);
-static ssize_t real_pwrite(int fd, const void *data, size_t n, off64_t at) {
-    static pwrite_fn real;
-    if (!real) real = (pwrite_fn)dlsym(RTLD_NEXT, "pwrite64");
+static ssize_t real_pread(int fd, void *data, size_t n, off64_t at) {
+    REAL(ssize_t, "pread64", int, void *, size_t, off64_t);
     return real(fd, data, n, at);
-}
-
-static void real_close(int fd) {
-    REAL(int, "close", int);
-    real(fd);
 }
 
 static void sync_file(int fd) {
@@ -201,7 +278,7 @@ static void sync_file(int fd) {
     for (off_t at = it->lo; at < it->hi && at < st.st_size;) {
         size_t want = sizeof buffer;
         if (it->hi - at < (off_t)want) want = it->hi - at;
-        ssize_t n = pread(from, buffer, want, at);
+        ssize_t n = real_pread(from, buffer, want, at);
         if (n < 0) fail("read");
         if (n == 0) break;
         if (real_pwrite(to, buffer, n, at) != n) fail("write");
@@ -241,21 +318,31 @@ static int lied_to(int fd) {
     return lie && *lie && fd_path(fd, path) && strstr(path, lie);
 }
 
-static int durable(int fd) {
+/* After it failed, what was written is not saved by a later one either: so it is on Linux. */
+static int durable(int fd, int (*real)(int)) {
     int kind = kind_of(fd);
-    if (kind == FOREIGN) return 0;
+    if (kind == FOREIGN) return real(fd);
+    enum fate fate = fate_at("sync", fd);
+    if (fate == FAILS) {
+        enter();
+        struct inode *it = slot(fd_ino[fd]);
+        it->lo = 1, it->hi = 0;
+        leave();
+        return -1;
+    }
     if (!lied_to(fd)) kind == FILE_HERE ? sync_file(fd) : sync_dir(fd);
-    return 1;
+    after(fate);
+    return 0;
 }
 
 int fsync(int fd) {
     REAL(int, "fsync", int);
-    return durable(fd) ? 0 : real(fd);
+    return durable(fd, real);
 }
 
 int fdatasync(int fd) {
     REAL(int, "fdatasync", int);
-    return durable(fd) ? 0 : real(fd);
+    return durable(fd, real);
 }
 
 static void wrote(int fd, ssize_t n) {
@@ -269,22 +356,28 @@ static void wrote(int fd, ssize_t n) {
 
 ssize_t write(int fd, const void *data, size_t n) {
     REAL(ssize_t, "write", int, const void *, size_t);
-    ssize_t done = real(fd, data, n);
+    enum fate fate = fate_at("write", fd);
+    ssize_t done = real(fd, data, part_of(fate, n));
     wrote(fd, done);
-    return done;
+    after(fate);
+    return fate == FAILS ? broke_off() : done;
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     REAL(ssize_t, "writev", int, const struct iovec *, int);
-    ssize_t done = real(fd, parts, count);
+    enum fate fate = fate_at("writev", fd);
+    ssize_t done = real(fd, parts, part_of(fate, count));
     wrote(fd, done);
-    return done;
+    after(fate);
+    return fate == FAILS ? broke_off() : done;
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t n, off64_t at) {
-    ssize_t done = real_pwrite(fd, data, n, at);
+    enum fate fate = fate_at("pwrite", fd);
+    ssize_t done = real_pwrite(fd, data, part_of(fate, n), at);
     if (done > 0 && kind_of(fd) == FILE_HERE) dirty(fd, at, at + done);
-    return done;
+    after(fate);
+    return fate == FAILS ? broke_off() : done;
 }
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t at) { return pwrite64(fd, data, n, at); }
@@ -301,9 +394,12 @@ ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { return
 int ftruncate64(int fd, off64_t size) {
     struct stat st = {0};
     int here = kind_of(fd) == FILE_HERE && fstat(fd, &st) == 0;
+    enum fate fate = fate_at("truncate", fd);
+    if (fate == FAILS) return -1;
     int answer = real_truncate(fd, size);
     /* What lies between both sizes reads as zeros, or is gone, from the next sync on. */
     if (answer == 0 && here) dirty(fd, size < st.st_size ? size : st.st_size, size < st.st_size ? st.st_size : size);
+    after(fate);
     return answer;
 }
 
@@ -353,8 +449,12 @@ int open64(const char *path, int flags, ...) {
         mode = va_arg(rest, mode_t);
         va_end(rest);
     }
+    enum fate fate = fate_of("open", path);
+    if (fate == FAILS) return -1;
     int existed = (flags & O_CREAT) ? access(path, F_OK) == 0 : 1;
-    return opened(path, flags, existed, real_open(path, flags, mode));
+    int fd = opened(path, flags, existed, real_open(path, flags, mode));
+    after(fate);
+    return fd;
 }
 
 int open(const char *path, int flags, ...) {
@@ -387,11 +487,80 @@ int openat64(int dir, const char *path, int flags, ...) {
 
 int mkdir(const char *path, mode_t mode) {
     REAL(int, "mkdir", const char *, mode_t);
+    enum fate fate = fate_of("mkdir", path);
+    if (fate == FAILS) return -1;
     int answer = real(path, mode);
     char full[PATH_MAX];
     if (answer == 0 && realpath(path, full) && under_root(full)) born(full);
+    after(fate);
     return answer;
 }
+
+/* Calls that a shadow need not follow: which names there are is looked at when their directory is synced. */
+int rename(const char *from, const char *to) {
+    REAL(int, "rename", const char *, const char *);
+    enum fate fate = fate_of("rename", to);
+    if (fate == FAILS) return -1;
+    int answer = real(from, to);
+    after(fate);
+    return answer;
+}
+
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) {
+    REAL(int, "linkat", int, const char *, int, const char *, int);
+    enum fate fate = fate_of("link", to);
+    if (fate == FAILS) return -1;
+    if (getenv("POWERLOSS_APART")) return errno = EXDEV, -1;
+    int answer = real(from_dir, from, to_dir, to, flags);
+    after(fate);
+    return answer;
+}
+
+int unlink(const char *path) {
+    REAL(int, "unlink", const char *);
+    enum fate fate = fate_of("unlink", path);
+    if (fate == FAILS) return -1;
+    int answer = real(path);
+    after(fate);
+    return answer;
+}
+
+int unlinkat(int dir, const char *path, int flags) {
+    REAL(int, "unlinkat", int, const char *, int);
+    enum fate fate = dir == AT_FDCWD ? fate_of("unlink", path) : fate_at("unlink", dir);
+    if (fate == FAILS) return -1;
+    int answer = real(dir, path, flags);
+    after(fate);
+    return answer;
+}
+
+int rmdir(const char *path) {
+    REAL(int, "rmdir", const char *);
+    enum fate fate = fate_of("rmdir", path);
+    if (fate == FAILS) return -1;
+    int answer = real(path);
+    after(fate);
+    return answer;
+}
+
+ssize_t read(int fd, void *data, size_t n) {
+    REAL(ssize_t, "read", int, void *, size_t);
+    enum fate fate = fate_at("read", fd);
+    if (fate == FAILS) return -1;
+    ssize_t done = real(fd, data, part_of(fate, n));
+    after(fate);
+    return done;
+}
+
+ssize_t pread64(int fd, void *data, size_t n, off64_t at) {
+    enum fate fate = fate_at("read", fd);
+    if (fate == FAILS) return -1;
+    ssize_t done = real_pread(fd, data, part_of(fate, n), at);
+    after(fate);
+    return done;
+}
+
+ssize_t pread(int fd, void *data, size_t n, off_t at) { return pread64(fd, data, n, at); }
 
 int close(int fd) {
     REAL(int, "close", int);
