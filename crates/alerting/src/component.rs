@@ -22,7 +22,7 @@ use crate::evaluate::Setting;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::rulesets::{self, RuleSets};
-use crate::store::{OUTBOX_MAX, RestoredSet, Store};
+use crate::store::{OUTBOX_MAX, RestoredSet, Store, Stored};
 use crate::view::View;
 use crate::{Args, Error, consume, webhook};
 
@@ -70,8 +70,7 @@ pub(crate) async fn start_paced(
 ) -> Result<Started, Error> {
     let metrics = Metrics::new(registry)?;
     let store = Store::open(&args.dir)?;
-    let (committed, stored) = store.restore().await?;
-    let positions = positions(deps.log.as_ref(), &committed, &metrics).await?;
+    let (positions, stored) = restore(deps.log.as_ref(), &store, &metrics).await?;
     let lag = Arc::new(Lag::new(Arc::clone(&deps.log), positions.clone()));
     register(registry, &args, &lag)?;
     let external_url: Arc<str> = args.alerting_external_url.trim_end_matches('/').into();
@@ -192,18 +191,21 @@ fn register(registry: &Registry, args: &Args, lag: &Arc<Lag>) -> Result<(), Erro
     Ok(())
 }
 
-/// Where each partition is read from.
-async fn positions(
-    log: &dyn Log,
-    committed: &BTreeMap<u32, i64>,
-    metrics: &Metrics,
-) -> Result<BTreeMap<u32, i64>, Error> {
+/// Where each partition is read from, and what was stored.
+async fn restore(log: &dyn Log, store: &Store, metrics: &Metrics) -> Result<(BTreeMap<u32, i64>, Stored), Error> {
+    if let Some(id) = log.id() {
+        let id = format!("{id:032x}");
+        if store.follow(id.clone()).await? {
+            tracing::warn!(log = id, "this is another log than the one that was read before; reading all of it");
+        }
+    }
+    let (committed, stored) = store.restore().await?;
     let mut positions = BTreeMap::new();
     for partition in 0..log.partitions() {
         let committed = committed.get(&partition).copied();
         positions.insert(partition, consume::begin(log, partition, committed, metrics).await?);
     }
-    Ok(positions)
+    Ok((positions, stored))
 }
 
 fn engine(args: &Args, external_url: &str, partitions: u32) -> Engine {

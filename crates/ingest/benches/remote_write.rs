@@ -25,6 +25,10 @@ impl Log for Nowhere {
         4
     }
 
+    fn id(&self) -> Option<u128> {
+        None
+    }
+
     fn append(&self, _: u32, payload: Bytes, _: i64) -> BoxFuture<'_, Result<i64, Error>> {
         divan::black_box(payload);
         Box::pin(async { Ok(0) })

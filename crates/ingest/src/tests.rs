@@ -41,6 +41,10 @@ impl Log for Memory {
         self.partitions
     }
 
+    fn id(&self) -> Option<u128> {
+        None
+    }
+
     fn append(&self, partition: u32, payload: Bytes, _: i64) -> BoxFuture<'_, Result<i64, queue::Error>> {
         Box::pin(async move {
             let _ = self.gate.subscribe().wait_for(|open| *open).await;

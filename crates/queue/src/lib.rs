@@ -10,6 +10,7 @@ mod component;
 pub mod error;
 mod files;
 mod groups;
+mod identity;
 pub mod kafka;
 mod lag;
 mod local;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::component::Args;
 use crate::files::{create_dir, io, replace, sync_dir};
 use crate::groups::Groups;
+use crate::identity;
 use crate::metrics::Metrics;
 use crate::partition::{self, Layout, Partition};
 use crate::producer_ids::ProducerIds;
@@ -27,6 +28,7 @@ pub(crate) struct LocalLog {
     pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) producer_ids: ProducerIds,
+    id: u128,
     metrics: Metrics,
     /// Held open for its lock.
     _lock: File,
@@ -37,6 +39,7 @@ impl LocalLog {
         create_dir(&args.dir)?;
         let lock = lock(&args.dir)?;
         let number = partitions(&args.dir, args.queue_partitions)?;
+        let id = identity::open(&args.dir)?;
         let groups = Arc::new(Groups::open(&args.dir, number, &args.holding_groups, metrics.clone())?);
         let producer_ids = ProducerIds::open(&args.dir)?;
         // What an earlier process created and was killed before it made durable.
@@ -56,7 +59,7 @@ impl LocalLog {
             partitions.push(partition);
             writers.push(writer);
         }
-        let log = LocalLog { partitions, groups, producer_ids, metrics, _lock: lock };
+        let log = LocalLog { partitions, groups, producer_ids, id, metrics, _lock: lock };
         log.gauge();
         Ok((log, writers))
     }
@@ -162,6 +165,10 @@ fn partitions(dir: &Path, wanted: u32) -> Result<u32, Error> {
 impl Log for LocalLog {
     fn partitions(&self) -> u32 {
         self.partitions.len() as u32
+    }
+
+    fn id(&self) -> Option<u128> {
+        Some(self.id)
     }
 
     fn append(&self, partition: u32, payload: Bytes, now_ms: i64) -> BoxFuture<'_, Result<i64, Error>> {

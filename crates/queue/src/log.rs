@@ -37,6 +37,9 @@ pub trait Log: Send + Sync + 'static {
     /// Number of partitions; constant over the life of the log.
     fn partitions(&self) -> u32;
 
+    /// Tells this log from others: offsets of one mean nothing in another. Constant over the life of the log; `None` where a server does not tell.
+    fn id(&self) -> Option<u128>;
+
     /// Appends one record and resolves to its offset once it is durable.
     ///
     /// Fails with [`Error::Full`] (retryable) when the disk or the queue of waiting appends is full, in

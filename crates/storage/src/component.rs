@@ -320,6 +320,14 @@ struct Place {
 
 /// The partitions that this replica reads.
 async fn places(replica: Replica, db: &Db, log: &dyn Log, metrics: &Metrics) -> Result<Vec<Place>, Error> {
+    if let Some(id) = log.id() {
+        let id = format!("{id:032x}");
+        let forgotten = db.follow(&id)?;
+        if forgotten > 0 {
+            metrics.skipped.inc_by(forgotten as u64);
+            tracing::error!(log = id, "this is another log than the one that was read before; reading all of it");
+        }
+    }
     let (positions, mut places) = (db.positions(), Vec::new());
     for partition in (0..log.partitions()).filter(|partition| replica.owns(*partition)) {
         let bounds = log.bounds(partition).await?;

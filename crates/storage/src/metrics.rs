@@ -112,7 +112,7 @@ impl Metrics {
             )?,
             skipped: IntCounter::new(
                 "weir_storage_lost_positions_total",
-                "Times that the log did not have the position that was to be read.",
+                "Times that the log did not have the position that was to be read, or was another log.",
             )?,
             depth_peak: IntGauge::new(
                 "weir_storage_queue_depth_peak_records",

@@ -258,6 +258,32 @@ impl Db {
         lock(&self.committed).manifest.positions.clone()
     }
 
+    /// Says which log is read from now on, before anything of it is. Where what is here was read from another one, its positions and the records that blocks
+    /// name mean nothing any more: they are forgotten, for good when this returns. Returns how many positions were.
+    pub fn follow(&self, log: &str) -> Result<usize, Error> {
+        let (known, positions) = {
+            let manifest = &lock(&self.committed).manifest;
+            (manifest.log.clone(), manifest.positions.len())
+        };
+        if known.as_deref() == Some(log) {
+            return Ok(0);
+        }
+        let is_other = known.is_some();
+        self.commit(|manifest, view| {
+            manifest.log = Some(log.to_owned());
+            if is_other {
+                manifest.positions.clear();
+                manifest.blocks.iter_mut().for_each(|entry| entry.from = Offsets::default());
+                view.blocks.iter_mut().for_each(|(entry, _)| entry.from = Offsets::default());
+                view.quarantined.iter_mut().for_each(|(entry, _)| entry.from = Offsets::default());
+            }
+        })?;
+        if is_other {
+            lock(&self.reached).clear();
+        }
+        Ok(if is_other { positions } else { 0 })
+    }
+
     /// Begins a record. Many may be open at once; a flush waits for them.
     pub fn begin(&self) -> Batch<'_> {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);

@@ -21,6 +21,8 @@ pub(crate) struct Manifest {
     pub(crate) next_block: u64,
     /// Partition to the offset from which it is read after a restart.
     pub(crate) positions: BTreeMap<u32, i64>,
+    /// The log whose offsets these and those of blocks are, where that is known.
+    pub(crate) log: Option<String>,
     /// The blocks, in the order in which they were written: where they overlap, a later one wins.
     pub(crate) blocks: Vec<BlockEntry>,
     /// Deletions of which blocks are not free yet.
@@ -132,6 +134,9 @@ impl Manifest {
 
     fn print(&self) -> String {
         let mut out = format!("{VERSION}\nnext-block {}\n", self.next_block);
+        if let Some(log) = &self.log {
+            let _ = writeln!(out, "log {}", escape(log));
+        }
         for (partition, offset) in &self.positions {
             let _ = writeln!(out, "position {partition} {offset}");
         }
@@ -183,6 +188,7 @@ fn parse(text: &str, block_span_ms: Option<i64>) -> Option<Manifest> {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["next-block", n] => manifest.next_block = n.parse().ok()?,
+            ["log", log] if version > 2 => manifest.log = Some(unescape(log)?),
             ["position", partition, offset] => {
                 manifest.positions.insert(partition.parse().ok()?, offset.parse().ok()?);
             }
@@ -271,6 +277,7 @@ mod tests {
         Manifest {
             next_block: 8,
             positions: BTreeMap::from([(0, 17), (1, 0)]),
+            log: Some("1f".into()),
             blocks: vec![BlockEntry {
                 name: "00000007.block".into(),
                 span: span(-1, 1000),
@@ -293,7 +300,7 @@ mod tests {
 
     #[test]
     fn manifest_is_golden() {
-        let text = "weir-manifest 3\nnext-block 8\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndownsampled 00000007.block 300000 {a=\"b\"}:\\s5m\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
+        let text = "weir-manifest 3\nnext-block 8\nlog 1f\nposition 0 17\nposition 1 0\nblock -1000 -1 00000007.block 0:3..10 0:12..17\ndownsampled 00000007.block 300000 {a=\"b\"}:\\s5m\ndelete 8 -5 7 __name__ = up a\\sb !~ x|y\\sz\nexemplars 7.exemplars\nfamily 1000 gauge up \\e a\\s\\\\\\sb\\n\\sc\n";
         assert_eq!(example().print(), format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert_eq!(parse(&example().print(), None), Some(example()));
     }
@@ -316,7 +323,7 @@ mod tests {
         assert_eq!(read.blocks[0].span, span(-1, 1000));
         let up = Metadata { family: "up".into(), kind: MetricType::Gauge, help: "a b".into(), unit: "s".into() };
         assert_eq!(read.metadata, BTreeMap::from([(up, UNKNOWN)]));
-        for line in ["exemplars 7.exemplars", "family 1 gauge up s h", "downsampled 7.block 1 x"] {
+        for line in ["exemplars 7.exemplars", "family 1 gauge up s h", "downsampled 7.block 1 x", "log 1f"] {
             assert_eq!(parse(&with_checksum(format!("weir-manifest 2\n{line}\n")), None), None, "{line}");
         }
     }

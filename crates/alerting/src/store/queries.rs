@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use model::Labels;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Store;
 use crate::Error;
@@ -146,6 +146,22 @@ pub(crate) struct Summary {
 }
 
 impl Store {
+    /// Says which log is read from now on, before anything of it is. Where the positions are of another one they go to the start; whether they did.
+    pub(crate) async fn follow(&self, log: String) -> Result<bool, Error> {
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            let known: Option<String> = transaction.query_row("SELECT id FROM log", [], |row| row.get(0)).optional()?;
+            let is_other = known.is_some_and(|known| known != log);
+            if is_other {
+                transaction.execute("UPDATE positions SET next_offset = 0", [])?;
+            }
+            transaction.execute("INSERT OR REPLACE INTO log VALUES (1, ?1)", [&log])?;
+            transaction.commit()?;
+            Ok(is_other)
+        })
+        .await
+    }
+
     /// Positions and alerts as the last transaction left them.
     pub(crate) async fn restore(&self) -> Result<(BTreeMap<u32, i64>, Stored), Error> {
         self.run(|connection| {

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::Error;
 
 /// Version of the tables, in `PRAGMA user_version`. A later one is refused.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const FILE: &str = "alerting.db";
 
 const TABLES: &str = "
@@ -47,6 +47,11 @@ CREATE TABLE handed_channels (
 CREATE INDEX ledger_rule ON ledger (rule, id);
 ";
 
+/// What version 3 has more: the log whose offsets the positions are.
+const TABLES_3: &str = "
+CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL);
+";
+
 /// Opens or creates the database.
 ///
 /// SQLite syncs the folder for its journals but not for the database file itself, so the file is made, and its entry and those of the
@@ -74,7 +79,10 @@ pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
         if version < 1 {
             transaction.execute_batch(TABLES)?;
         }
-        transaction.execute_batch(TABLES_2)?;
+        if version < 2 {
+            transaction.execute_batch(TABLES_2)?;
+        }
+        transaction.execute_batch(TABLES_3)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
@@ -113,6 +121,26 @@ fn sync_dir(dir: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn positions_of_another_log_go_to_the_start_and_those_of_the_same_one_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let positions = async |log: &str| {
+            let store = crate::store::Store::open(dir.path()).expect("opened");
+            let is_other = store.follow(log.to_owned()).await.expect("noted");
+            let (positions, _) = store.restore().await.expect("read");
+            store.close().await;
+            (is_other, positions.into_iter().collect::<Vec<_>>())
+        };
+        // Of a database of before logs were told apart, the positions are those of the log that is there.
+        let old = open(dir.path()).expect("opened");
+        old.execute("INSERT INTO positions VALUES (0, 7), (1, 9)", []).expect("written");
+        drop(old);
+        assert_eq!(positions("a").await, (false, vec![(0, 7), (1, 9)]));
+        assert_eq!(positions("a").await, (false, vec![(0, 7), (1, 9)]));
+        assert_eq!(positions("b").await, (true, vec![(0, 0), (1, 0)]));
+        assert_eq!(positions("b").await, (false, vec![(0, 0), (1, 0)]));
+    }
+
     #[test]
     fn a_database_of_version_1_keeps_what_it_has_and_one_of_a_later_version_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -124,10 +152,11 @@ mod tests {
         let new = open(dir.path()).expect("opened");
         let next: i64 = new.query_row("SELECT next_offset FROM positions", [], |r| r.get(0)).expect("kept");
         let sets: i64 = new.query_row("SELECT count(*) FROM rule_sets", [], |r| r.get(0)).expect("there");
-        assert_eq!((next, sets), (7, 0));
+        let logs: i64 = new.query_row("SELECT count(*) FROM log", [], |r| r.get(0)).expect("there");
+        assert_eq!((next, sets, logs), (7, 0, 0));
         new.pragma_update(None, "user_version", VERSION + 1).expect("set");
         drop(new);
         let error = open(dir.path()).expect_err("refused").to_string();
-        assert!(error.ends_with("has version 3, this program knows 2"), "{error}");
+        assert!(error.ends_with("has version 4, this program knows 3"), "{error}");
     }
 }

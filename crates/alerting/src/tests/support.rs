@@ -49,6 +49,10 @@ impl Log for MemoryLog {
         1
     }
 
+    fn id(&self) -> Option<u128> {
+        None
+    }
+
     fn append(&self, _: u32, payload: Bytes, timestamp_ms: i64) -> BoxFuture<'_, Result<i64, Error>> {
         Box::pin(async move {
             let mut records = self.records.lock().expect("not poisoned");

@@ -130,6 +130,10 @@ impl Log for Client {
         self.appends.len() as u32
     }
 
+    fn id(&self) -> Option<u128> {
+        self.cluster.id()
+    }
+
     fn append(&self, partition: u32, payload: Bytes, now_ms: i64) -> BoxFuture<'_, Result<i64, Error>> {
         Box::pin(async move { self.appends[self.check(partition)?].append(payload, now_ms).await })
     }

@@ -14,6 +14,10 @@ impl Log for End {
         2
     }
 
+    fn id(&self) -> Option<u128> {
+        None
+    }
+
     fn append(&self, _: u32, _: Bytes, _: i64) -> BoxFuture<'_, Result<i64, Error>> {
         unreachable!("only its end is asked for")
     }

@@ -70,6 +70,37 @@ async fn a_log_that_lost_its_directory_is_read_from_its_new_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_longer_log_in_the_place_of_another_is_read_from_its_start() {
+    let (dir, other) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+    let running = start(dir.path(), NO_RETENTION).await;
+    for t in 0..20 {
+        running.write(t, t as f64).await;
+    }
+    assert_eq!(running.read().await.len(), 20);
+    running.stop().await;
+    let running = start(other.path(), NO_RETENTION).await;
+    // More records in each partition than the log before it has altogether.
+    for t in 1000..1200 {
+        running.write(t, t as f64).await;
+    }
+    running.stop().await;
+    std::fs::remove_dir_all(dir.path().join("queue")).expect("removed");
+    std::fs::rename(other.path().join("queue"), dir.path().join("queue")).expect("moved");
+    let expect: Vec<(i64, f64)> = (0..20).chain(1000..1200).map(|t| (t, t as f64)).collect();
+    let running = start(dir.path(), NO_RETENTION).await;
+    assert_eq!(running.read().await, expect);
+    let lost = running.metric("weir_storage_lost_positions_total");
+    assert!((1.0..=4.0).contains(&lost), "{lost}: each partition that had a position");
+    running.stop().await;
+    // It is the one that is read now.
+    let running = start(dir.path(), NO_RETENTION).await;
+    assert_eq!(running.read().await, expect);
+    let told = ["weir_storage_lost_positions_total", "weir_storage_applied_records_total"];
+    assert_eq!(told.map(|name| running.metric(name)), [0.0, 0.0]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_small_head_is_flushed_and_merged_while_writing() {
     let dir = tempfile::tempdir().expect("directory");
     let flags = ["--retention", "off", "--storage-head-bytes-max", "2000"];

@@ -86,7 +86,7 @@ pub(crate) fn copy_file(from: &dyn Input, to: &dyn Disk, name: &str) -> Result<(
 pub(crate) fn commit(manifest: &Manifest, to: &Local) -> Result<(), Error> {
     // The names before what names them.
     disk::sync(to)?;
-    let mut copy = Manifest { positions: Default::default(), ..manifest.clone() };
+    let mut copy = Manifest { positions: Default::default(), log: None, ..manifest.clone() };
     copy.blocks.iter_mut().for_each(|entry| entry.from = Offsets::default());
     copy.write(to)?;
     disk::sync(to)

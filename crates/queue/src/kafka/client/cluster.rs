@@ -1,6 +1,6 @@
 //! Which server leads which partition, as far as is known.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
@@ -19,26 +19,45 @@ pub(super) struct Cluster {
     metrics: Metrics,
     /// Addresses by partition; forgotten when they turn out wrong.
     leaders: Mutex<Vec<Option<String>>>,
+    /// Which log was found at first.
+    id: OnceLock<Option<u128>>,
 }
 
 impl Cluster {
     pub(super) fn new(bootstrap: String, token: Option<Token>, metrics: Metrics) -> Self {
-        Cluster { bootstrap, token, metrics, leaders: Mutex::new(Vec::new()) }
+        Cluster { bootstrap, token, metrics, leaders: Mutex::new(Vec::new()), id: OnceLock::new() }
     }
 
     /// Asks who leads what, and gives the number of partitions.
     pub(super) async fn refresh(&self) -> Result<u32, Error> {
-        let topic = MetadataRequestTopic::default().with_name(Some(StrBytes::from_static_str(TOPIC).into()));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
         let mut connection = self.open(&self.bootstrap).await?;
-        let metadata = connection.call(9, &request, REQUEST).await?;
+        let metadata = metadata(&mut connection).await?;
         let leaders = leaders(&metadata).map_err(|code| connection.failed("has no topic weir", code))?;
         let partitions = u32::try_from(leaders.len()).unwrap_or(0);
         if partitions == 0 {
             return Err(remote(&self.bootstrap, &"the topic weir has no partition"));
         }
         *self.leaders() = leaders;
+        self.id.get_or_init(|| id(&metadata));
         Ok(partitions)
+    }
+
+    /// Which log was found at first, where that was told.
+    pub(super) fn id(&self) -> Option<u128> {
+        self.id.get().copied().flatten()
+    }
+
+    /// Fails where a server has another log by now than the one that was found at first: what a consumer knows of offsets is of that.
+    pub(super) async fn check(&self, connection: &mut Connection) -> Result<(), Error> {
+        let Some(known) = self.id() else { return Ok(()) };
+        match id(&metadata(connection).await?) {
+            Some(id) if id != known => Err(Error::Corrupt {
+                file: format!("the log at {}", connection.address()),
+                position: 0,
+                reason: format!("it is another log than at the start of this process: {id:032x}, not {known:032x}"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// A connection to the server that leads a partition.
@@ -86,6 +105,19 @@ impl Cluster {
         // Each change is one step, so that a thread that panicked left it whole.
         self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is known of the topic.
+async fn metadata(connection: &mut Connection) -> Result<MetadataResponse, Error> {
+    let topic = MetadataRequestTopic::default().with_name(Some(StrBytes::from_static_str(TOPIC).into()));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+    // The first version with the ids of topics.
+    connection.call(10, &request, REQUEST).await
+}
+
+/// The id of the topic, if there is one.
+fn id(metadata: &MetadataResponse) -> Option<u128> {
+    metadata.topics.first().map(|topic| topic.topic_id.as_u128()).filter(|id| *id > 0)
 }
 
 /// The leaders' addresses in the order of the partitions, or the code that is told instead.

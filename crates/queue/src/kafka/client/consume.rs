@@ -1,7 +1,8 @@
 //! What consumers ask: records, bounds, and how far they have read.
 //!
 //! A connection on which nothing was asked for a while may have been closed by the server, which shows only at the next call: so a
-//! call on a connection that was used before is made a second time on a new one. All of these may be made twice.
+//! call on a connection that was used before is made a second time on a new one. All of these may be made twice. A new connection may lead to another log, so
+//! each is asked for that first.
 
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ async fn call<Q: Request>(
         return Ok((used, answer));
     }
     let mut connection = cluster.leader(partition).await?;
+    cluster.check(&mut connection).await.inspect_err(|_| cluster.forget(partition))?;
     let called = connection.call(version, request, limit).await;
     let answer = called.inspect_err(|_| cluster.forget(partition))?;
     Ok((connection, answer))
@@ -212,6 +214,7 @@ async fn ask<Q: Request>(
         return Ok((used, answer));
     }
     let mut connection = cluster.coordinator(group).await?;
+    cluster.check(&mut connection).await?;
     let answer = connection.call(version, request, REQUEST).await?;
     Ok((connection, answer))
 }

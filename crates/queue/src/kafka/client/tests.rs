@@ -175,6 +175,37 @@ async fn a_restart_of_the_server_loses_nothing_and_stores_nothing_twice() {
 }
 
 #[tokio::test]
+async fn another_log_at_the_same_address_is_not_read_and_is_told_nothing() {
+    let (dir, other) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+    let (rig, proxy, client, _) = behind_proxy(dir.path()).await;
+    assert_eq!(client.id(), rig.started.log.id());
+    for payload in ["a", "b", "c"] {
+        client.append(0, Bytes::from_static(payload.as_bytes()), 1).await.expect("appended");
+    }
+    assert_eq!(payloads(&client, 0).await.len(), 3);
+    client.commit("storage", 0, 2).await.expect("committed");
+    rig.stop().await;
+    let mut args = args(other.path());
+    args.kafka_advertise = Some(("127.0.0.1".to_owned(), proxy.address.port()));
+    let rig = Rig::with(args).await;
+    for payload in 0..10u8 {
+        rig.started.log.append(0, Bytes::from(vec![payload]), 1).await.expect("appended");
+    }
+    proxy.target.send_replace(Some(rig.address));
+    // It has records at the position: only its number tells that they are others.
+    for _ in 0..2 {
+        let error = client.fetch(0, 3, 1 << 16, Duration::ZERO).await.expect_err("another log");
+        assert!(matches!(&error, Error::Corrupt { reason, .. } if reason.contains("another log")), "{error}");
+        assert!(client.bounds(0).await.is_err() && client.commit("storage", 0, 3).await.is_err());
+        assert!(client.committed("storage", 0).await.is_err());
+    }
+    assert_eq!(rig.started.log.committed("storage", 0).await.expect("told"), None);
+    let anew = Client::connect(config(proxy.address, None), &Registry::new()).await.expect("connects");
+    assert_eq!((anew.id(), payloads(&anew, 0).await.len()), (rig.started.log.id(), 10));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn only_a_client_with_the_token_is_let_in() {
     let dir = tempfile::tempdir().expect("directory");
     let mut args = args(dir.path());

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::Server;
+use crate::Log as _;
 use crate::kafka::request::{APIS, Api};
 use crate::kafka::{TOPIC, error_codes};
 
@@ -43,6 +44,8 @@ impl Server {
         if !known {
             return topic.with_error_code(ResponseError::UnknownTopicOrPartition.code());
         }
+        let id = format!("{:032x}", self.log.id().unwrap_or(0));
+        let topic = topic.with_topic_id(id.parse().unwrap_or_default());
         let partition = |index| {
             MetadataResponsePartition::default()
                 .with_partition_index(index)

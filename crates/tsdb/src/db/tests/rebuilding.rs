@@ -165,6 +165,35 @@ fn a_damaged_block_is_written_again_with_what_is_of_its_span() {
 }
 
 #[test]
+fn positions_and_records_of_another_log_are_forgotten() {
+    let disk = Simulated::new(1);
+    let open = || Db::open_on(Arc::new(disk.clone()), options()).expect("opens");
+    let db = open();
+    flush(&db, 0, &RECORDS);
+    let before = read(&db, TimeRange::ALL);
+    // What was written before it was known which log it came from is of the one that is there.
+    assert_eq!(db.follow("a").expect("is noted"), 0);
+    assert_eq!(db.positions(), BTreeMap::from([(0, 3)]));
+    drop(db);
+    let db = open();
+    assert_eq!((db.follow("a").expect("is noted"), db.positions()), (0, BTreeMap::from([(0, 3)])));
+    drop(damage(&disk, FIRST, options()));
+    let db = open();
+    assert_eq!(lost(&db), [(0, vec![(0, 0..3)])]);
+    assert_eq!((db.follow("b").expect("is noted"), db.positions(), lost(&db)), (1, BTreeMap::new(), vec![]));
+    // More of the other log than the former one had.
+    disk.flip(FIRST, disk.bytes(FIRST) - 1);
+    drop(db);
+    let db = open();
+    assert_eq!((db.follow("b").expect("is noted"), db.positions(), lost(&db)), (0, BTreeMap::new(), vec![]));
+    flush(&db, 0, &[(7, &[1]), (7, &[2]), (7, &[3]), (7, &[4])]);
+    assert_eq!((db.positions(), read(&db, TimeRange::ALL).len()), (BTreeMap::from([(0, 4)]), before.len() + 4));
+    drop(damage(&disk, FIRST, options()));
+    let db = damage(&disk, "0000000002.block", options());
+    assert_eq!(lost(&db), [(2, vec![(0, 0..4)])], "what was read of it can be written again from it");
+}
+
+#[test]
 fn starts_and_histograms_are_written_again_too() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut family = Family::new(&mut random);
