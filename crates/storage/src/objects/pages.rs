@@ -51,6 +51,15 @@ struct State {
     last: HashMap<String, VecDeque<(u64, u64)>>,
 }
 
+impl State {
+    /// Places of other objects that are read on from.
+    fn going_on_beside(&self, key: &str) -> usize {
+        let others = self.last.iter().filter(|(of, _)| *of != key);
+        let is_read = |of: &String, next: u64| self.pages.contains_key(&(of.clone(), next - 1));
+        others.map(|(of, ends)| ends.iter().filter(|(next, pages)| *pages > 1 && is_read(of, *next)).count()).sum()
+    }
+}
+
 /// The pages in memory.
 #[derive(Debug)]
 pub(super) struct Pages {
@@ -181,9 +190,10 @@ impl Pages {
         let mut state = self.lock();
         let mut end = numbers.start;
         let ends = state.last.get(key).into_iter().flatten();
-        // Half of the memory for all places of the object that are read on from, so that none takes what was read for another. A place of a single page is not
-        // one yet.
-        let going_on = ends.clone().filter(|(next, pages)| *pages > 1 || *next == numbers.start).count().max(1);
+        // Half of the memory for all places that are read on from, so that none takes what was read for another: a merge reads many objects side by side. A place
+        // of a single page is not one yet, and one of another object no more when what was read there last has made room.
+        let here = ends.clone().filter(|(next, pages)| *pages > 1 || *next == numbers.start).count().max(1);
+        let going_on = here + state.going_on_beside(key);
         let ahead_max = self.bytes_max as u64 / PAGE_BYTES / (2 * going_on) as u64;
         let ahead = ends.filter(|(next, _)| *next == numbers.start).map(|(_, pages)| 2 * pages).max();
         let ahead = ahead.unwrap_or(0).min(ahead_max);
@@ -201,7 +211,10 @@ impl Pages {
         if ends.len() == ENDS_MAX {
             ends.pop_front();
         }
-        ends.push_back((end, end - numbers.start));
+        // Nobody goes on after the last page.
+        if end < count {
+            ends.push_back((end, end - numbers.start));
+        }
         self.metrics.page_misses.inc_by(end - numbers.start);
         state.coming += ((end - numbers.start) * PAGE_BYTES) as usize;
         self.make_room(&mut state);
@@ -357,6 +370,36 @@ mod tests {
                 read.check(page * P..page * P + 1, &asked);
             }
         }
+    }
+
+    #[test]
+    fn what_is_read_ahead_of_many_objects_side_by_side_is_fetched_once() {
+        let (pages, object) = (pages(64 * P), object(40 * P));
+        let (mut fetched, mut requests) = (0, 0);
+        let keys: Vec<String> = (0..8).map(|n| n.to_string()).collect();
+        // As a merge does: a piece of each in turn.
+        for at in (0..80).map(|half| half * P / 2) {
+            for key in &keys {
+                let fetch = |range: Range<u64>| {
+                    Ok::<_, ()>((
+                        range.clone(),
+                        Bytes::copy_from_slice(&object[range.start as usize..range.end as usize]),
+                    ))
+                };
+                let asked = RefCell::new(Vec::new());
+                let fetch = |range| {
+                    fetch(range).map(|(range, bytes)| {
+                        asked.borrow_mut().push(range);
+                        bytes
+                    })
+                };
+                pages.read((key, object.len() as u64), at, &mut [0; 10], fetch).expect("reads");
+                requests += asked.borrow().len();
+                fetched += asked.take().iter().map(|range| (range.end - range.start) / P).sum::<u64>();
+            }
+        }
+        assert_eq!(fetched, 8 * 40, "each page once");
+        assert!(requests <= 8 * 13, "{requests} requests");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Blocks that are in object storage alone.
 
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+
 use super::proxy::Fault;
 use super::support::{World, until};
 
@@ -102,6 +105,37 @@ async fn a_block_with_a_large_index_is_opened_by_one_request_and_read_by_few() {
     assert_eq!(running.read().await, before);
     let read = gets(&world.proxy.seen());
     assert!((1..=3).contains(&read), "{read} requests for 50,000 series");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_are_in_the_bucket_alone_are_merged_by_few_requests_and_read_once() {
+    let Some(world) = World::new("objects_cold_merge").await else { return };
+    let flags = ["--storage-cache-bytes", "0", "--enable-admin-api"];
+    for series in [400, 401, 402, 403] {
+        let running = world.start(&flags).await;
+        running.write_noise(series, 1000).await;
+        // Which writes a block.
+        running.stop().await;
+    }
+    let bytes = world.object_bytes().await;
+    assert!(bytes.len() == 4 && bytes.iter().all(|bytes| *bytes > 3 << 19), "{bytes:?}: blocks of several pages");
+    let running = world.start(&flags).await;
+    let before = running.read().await;
+    running.stop().await;
+
+    let running = world.start(&flags).await;
+    world.proxy.seen();
+    let received = running.metric("weir_storage_objects_received_bytes_total");
+    let asked = Request::post("/api/v1/admin/tsdb/clean_tombstones").body(Body::empty()).expect("a request");
+    assert_eq!(running.ask(asked).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(running.metric("weir_storage_blocks"), 1.0, "they were merged");
+    let requests = gets(&world.proxy.seen());
+    let received = running.metric("weir_storage_objects_received_bytes_total") - received;
+    let all = bytes.iter().sum::<u64>() as f64;
+    assert!((4..=4 * 5).contains(&requests), "{requests} requests for blocks of {bytes:?}");
+    assert!(received <= all * 1.05, "{received} bytes of {all}: each once");
+    assert_eq!(running.read().await, before);
     running.stop().await;
 }
 
