@@ -76,7 +76,7 @@ pub(crate) type LeaveOut<'a> = dyn FnMut(&Labels, &Columns) -> Result<Option<Col
 
 /// Writes one block with all that these hold, but for what is expired, deleted or to be left out; of samples at the same time that of the later block stays.
 ///
-/// Series by series, so that memory is that of the largest series and of the index of what is written, which is held of `held`: where there is too little
+/// Series by series, so that memory is that of the largest series, of the index of what is written, and of the labels that are looked up ahead in each source, which is held of `held`: where there is too little
 /// it fails with [`Error::Memory`]. The file is durable, its directory entry not.
 pub(crate) fn merge(
     sources: &[(Arc<Block>, Cuts)],
@@ -103,7 +103,8 @@ pub(crate) fn merge(
             return Err(Error::Cancelled);
         }
         if series.is_multiple_of(LOOK_EVERY) {
-            held.grow_to(writer.memory() + samples.memory() + piece.memory())?;
+            let ahead: usize = memos.iter().map(Memo::memory).sum();
+            held.grow_to(writer.memory() + samples.memory() + piece.memory() + ahead)?;
         }
         series += 1;
         samples.clear();
@@ -123,6 +124,7 @@ pub(crate) fn merge(
         is_whole &= thinned.is_none();
         writer.push(next.as_ref(), View::of(thinned.as_ref().unwrap_or(&samples)))?;
     }
+    drop((current, memos, recent));
     held.grow_to(writer.memory())?;
     let is_empty = writer.is_empty();
     let times_forgotten = writer.finish()?;

@@ -28,6 +28,12 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// What it takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let names = self.names.iter().map(|values| values.capacity() * size_of::<(u32, u32, u32)>());
+        self.text.capacity() + names.sum::<usize>()
+    }
+
     /// A value of a name, if it was looked up.
     pub(super) fn get(&self, name: usize, number: u32) -> Option<&str> {
         let values = self.names.get(name)?;
@@ -40,6 +46,12 @@ impl Memo {
     /// For reading all series one after the other.
     pub(crate) fn ahead() -> Memo {
         Memo { ahead: Some(Ahead::default()), ..Memo::default() }
+    }
+
+    /// What it takes beside pages that a cache has too, about, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let pieces = self.values.iter().map(|known| known.piece.capacity()).sum::<usize>();
+        self.text.capacity() + pieces + self.ahead.as_ref().map_or(0, Ahead::memory)
     }
 }
 
