@@ -73,3 +73,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
     let mut connection = Connection::open(&path)?;
     // Another process with the same folder is told at once.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -89,6 +89,18 @@ pub(super) fn open(dir: &Path) -> Result<Connection, Error> {
     // The entry of the journal, whatever the version of SQLite does.
     sync_dir(dir)?;
     Ok(connection)
+}
+
+/// Has the database keep a log. It answers before it has done so, and who looks no further does not hear of an error after that: the database then goes on in
+/// another mode, in which what was committed last may go with the power.
+fn write_ahead(connection: &Connection) -> Result<(), Error> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mut mode = String::new();
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
+    if mode == "wal" { Ok(()) } else { Err(Error::Stopped("the database cannot keep its log")) }
 }
 
 /// Makes a folder and those above it, each with its entry on stable storage: that of a folder which is there too, since whoever made it may have been ended
