@@ -418,9 +418,19 @@ impl Matrix {
         Ok(merged)
     }
 
+    /// As [`Matrix::merge_same_labels`], of what an operator makes step by step. Where names are dropped at the end, Prometheus looks at what has one step only
+    /// at the end too.
+    pub(super) fn merge_of_steps(self, context: &Context) -> Result<Matrix, EvalError> {
+        if self.n == 1 && context.params.features.delayed_name_removal {
+            return Ok(self);
+        }
+        self.merge_same_labels(context)
+    }
+
     /// Drops the names that were to go at the end.
     pub(super) fn drop_delayed_names(mut self, context: &Context) -> Result<Matrix, EvalError> {
-        if !self.drop_name.iter().any(|drop| *drop) {
+        let is_looked_at = self.n > 1 || !context.params.features.delayed_name_removal;
+        if is_looked_at && !self.drop_name.iter().any(|drop| *drop) {
             return Ok(self);
         }
         for (labels, drop) in self.labels.iter_mut().zip(&mut self.drop_name) {

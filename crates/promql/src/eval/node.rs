@@ -78,8 +78,8 @@ pub(super) fn eval(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, Ev
 /// As [`eval`], whether or not the same part was evaluated before.
 pub(super) fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {
     let steps = steps_of(plan, grid);
-    if steps == grid {
-        return step_by_step(context, plan, grid);
+    if steps.n == grid.n {
+        return step_by_step(context, plan, steps);
     }
     Ok(match step_by_step(context, plan, steps)? {
         Val::Scalar(values) => Val::Scalar(vec![values[0]; grid.n]),
@@ -88,10 +88,10 @@ pub(super) fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Val
     })
 }
 
-/// The times at which a part is evaluated: the first alone where its value is the same at all of them.
+/// The times at which a part is evaluated: the first alone where its value is the same at all of them, and then as one that was not asked for as a range.
 pub(super) fn steps_of(plan: &Plan, grid: Grid) -> Grid {
     let constant = matches!(plan.kind, Kind::Number(_) | Kind::Text(_));
-    if !plan.invariant || grid.n == 1 || constant { grid } else { grid.first() }
+    if !plan.invariant || constant { grid } else { grid.first() }
 }
 
 fn step_by_step(context: &Context, plan: &Plan, grid: Grid) -> Result<Val, EvalError> {

@@ -41,8 +41,18 @@ impl Mended {
 
     /// All of some steps. The count is that of Prometheus, which adds what it has to itself at each step after the first: of what two steps mended, a sample
     /// each, it tells four, and after 64 steps no more than what is left of 64 bits.
-    pub(super) fn over(steps: &[Option<Mended>]) -> Option<Mended> {
+    ///
+    /// Where the argument was told of as well (`is_within`), it adds to that at each step what it has so far.
+    fn over(steps: &[Option<Mended>], is_within: bool) -> Option<Mended> {
         let mut all: Option<Mended> = None;
+        if is_within {
+            let mut count = 0u64;
+            for step in steps {
+                all = step.map_or(all, |step| Some(step.joined(all.as_ref())));
+                count = count.wrapping_add(all.map_or(0, |all| all.count));
+            }
+            return all.map(|all| Mended { count, ..all });
+        }
         for step in steps {
             let is_first = all.is_none();
             all = match (all, step) {
@@ -87,11 +97,21 @@ impl Notes {
         self.put(true, text, Note { span, mended: None, times: 0 });
     }
 
-    /// Buckets had to be mended.
-    pub(super) fn mended(&self, metric: &str, mended: Mended, span: Span) {
+    /// Buckets had to be mended, at some steps, of what stands at a place.
+    pub(super) fn mended(&self, metric: &str, steps: &[Option<Mended>], span: Span) {
         let text = "input to histogram_quantile needed to be fixed for monotonicity \
             (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-        self.put(true, for_metric(text.to_owned(), metric), Note { span, mended: Some(mended), times: 0 });
+        let text = for_metric(text.to_owned(), metric);
+        let before = self.place_of(true, &text);
+        let is_within = before.is_some_and(|own| own != span && own.start >= span.start && own.end <= span.end);
+        if let Some(mended) = Mended::over(steps, is_within) {
+            self.put(true, text, Note { span, mended: Some(mended), times: 0 });
+        }
+    }
+
+    fn place_of(&self, info: bool, text: &str) -> Option<Span> {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.get(&(info, text.to_owned())).map(|note| note.span)
     }
 
     /// The counting of a sample began before the sample before it was taken.
@@ -298,12 +318,15 @@ mod tests {
     fn what_was_mended_is_counted_as_prometheus_counts_it() {
         let some =
             |count| Some(Mended { first_ms: 1, last_ms: 1, min_bucket: 1.0, max_bucket: 2.0, max_diff: 0.5, count });
-        let count = |steps: &[Option<Mended>]| Mended::over(steps).map(|mended| mended.count);
+        let count = |steps: &[Option<Mended>]| Mended::over(steps, false).map(|mended| mended.count);
+        let within = |steps: &[Option<Mended>]| Mended::over(steps, true).map(|mended| mended.count);
         assert_eq!(count(&[None, None]), None);
         assert_eq!(count(&[some(3)]), Some(3));
         // 1, then (1 + 1) * 2, then that twice, then (8 + 2) * 2.
         assert_eq!(count(&[None, some(1), some(1), None, some(2)]), Some(20));
         assert_eq!(count(&[&[some(1)][..], &[None; 64]].concat()), Some(0));
+        // Within another, 1, 2, 2 and 4 are added to what that one has.
+        assert_eq!(within(&[None, some(1), some(1), None, some(2)]), Some(9));
     }
 
     #[test]

@@ -93,40 +93,39 @@ fn duration_length(rest: &str, read: usize) -> Result<usize, usize> {
 /// The milliseconds of a duration, with the words of Prometheus for what is none.
 fn duration(text: &str) -> Result<i64, String> {
     const OUT_OF_RANGE: &str = "duration out of range";
-    model::time::parse_duration_ms(text)
-        .map_err(|error| match error {
-            // A number that does not fit into 64 bits is none.
-            model::InvalidDuration::OutOfRange(_) if text.split(|c: char| !c.is_ascii_digit()).all(fits) => {
-                OUT_OF_RANGE.to_owned()
-            }
-            model::InvalidDuration::OutOfRange(_) => format!("not a valid duration string: {text:?}"),
-            model::InvalidDuration::Syntax(_) => match unknown_unit(text) {
-                Some(unit) => format!("unknown unit {unit:?} in duration {text:?}"),
-                None => error.to_string(),
-            },
-        })
-        // What does not fit into 64 bits of nanoseconds.
-        .and_then(|ms| if ms.checked_mul(1_000_000).is_some() { Ok(ms) } else { Err(OUT_OF_RANGE.to_owned()) })
-}
-
-fn fits(digits: &str) -> bool {
-    digits.is_empty() || digits.parse::<u64>().is_ok()
-}
-
-/// The first unit that there is not, if those before it are in order.
-fn unknown_unit(text: &str) -> Option<&str> {
-    const UNITS: [&str; 7] = ["y", "w", "d", "h", "m", "s", "ms"];
-    let (mut rest, mut next) = (text, 0);
-    while rest.starts_with(|c: char| c.is_ascii_digit()) {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        let (unit, after) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
-        let Some(at) = UNITS.iter().position(|known| *known == unit) else { return Some(unit) };
+    // Nanoseconds.
+    const UNITS: [(&str, u64); 7] = [
+        ("y", 31_536_000_000_000_000),
+        ("w", 604_800_000_000_000),
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+    ];
+    let invalid = || format!("not a valid duration string: {text:?}");
+    let (mut rest, mut total, mut next) = (text, 0u64, 0);
+    while !rest.is_empty() {
+        let (count, behind) = rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+        // One that does not fit into 64 bits is no number.
+        let count: u64 = count.parse().map_err(|_| invalid())?;
+        let (unit, behind) = behind.split_at(behind.bytes().take_while(|b| !b.is_ascii_digit()).count());
+        let Some(at) = UNITS.iter().position(|(known, _)| *known == unit) else {
+            return Err(format!("unknown unit {unit:?} in duration {text:?}"));
+        };
         if at < next {
-            return None;
+            return Err(invalid());
         }
-        (rest, next) = (after, at + 1);
+        if count > (1 << 63) / UNITS[at].1 {
+            return Err(OUT_OF_RANGE.to_owned());
+        }
+        total += count * UNITS[at].1;
+        if total > i64::MAX as u64 {
+            return Err(OUT_OF_RANGE.to_owned());
+        }
+        (rest, next) = (behind, at + 1);
     }
-    None
+    Ok((total / 1_000_000) as i64)
 }
 
 fn value(text: &str) -> Result<f64, String> {

@@ -27,10 +27,11 @@ pub(super) fn k(
     if high < 1.0 {
         return Ok(Matrix::new(context, matrix.steps()));
     }
-    for v in [low, high] {
-        if v <= i64::MIN as f64 || v >= i64::MAX as f64 {
-            return Err(super::out_of_int64(v));
-        }
+    if low <= i64::MIN as f64 {
+        return Err(super::out_of_int64(low));
+    }
+    if high >= i64::MAX as f64 {
+        return Err(super::out_of_int64(high));
     }
     let mut kept = vec![false; matrix.len() * matrix.steps()];
     let mut order = Vec::new();

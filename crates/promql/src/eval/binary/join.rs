@@ -64,7 +64,7 @@ pub(super) fn eval(
         }
     }
     matching.told.into_inner().finish(context, span);
-    out.merge_same_labels(context)
+    out.merge_of_steps(context)
 }
 
 /// The series of a key.

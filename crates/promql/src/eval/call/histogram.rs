@@ -42,10 +42,13 @@ struct Group {
 /// `histogram_quantile(q, buckets)`.
 pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let q = scalar(context, &args[0], grid)?;
-    warn_of_bad(context, &q, args[0].span);
     let matrix = vector(context, &args[1], grid)?;
+    // Behind what its arguments tell.
+    warn_of_bad(context, &q, args[0].span);
     let (matrix, native) = split(context, matrix, args[1].span)?;
-    let classic = of_groups(context, &matrix, args[1].span, grid, None, |k, buckets| of_buckets(q[k], buckets))?;
+    let (mut told, span) = (Places::default(), args[1].span);
+    let classic = of_groups(context, &matrix, (span, &mut told), grid, None, |k, buckets| of_buckets(q[k], buckets))?;
+    tell(context, &told, span);
     let native = of_native(context, &native, args[1].span, None, |k, histogram| histogram.quantile(q[k]))?;
     joined(context, classic, native)
 }
@@ -54,7 +57,7 @@ pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<M
 pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (matrix, native) = split(context, vector(context, &args[0], grid)?, args[0].span)?;
     let label = text(&args[1])?;
-    let mut parts = Vec::new();
+    let (mut parts, mut told) = (Vec::new(), Places::default());
     // Where buckets were mended for a quantile, those for the next ones are, so it is told once.
     let mut is_told = vec![false; grid.n];
     for arg in &args[2..] {
@@ -68,7 +71,8 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
             let end = (k..grid.n).find(|end| q[*end].to_bits() != q[k].to_bits()).unwrap_or(grid.n);
             let named = Some((label, open_metrics(q[k])));
             let only = |at: usize| (k..end).contains(&at).then_some(q[k]);
-            let part = of_groups(context, &matrix, args[0].span, grid, named.clone(), |at, buckets| match only(at) {
+            let place = (args[0].span, &mut told);
+            let part = of_groups(context, &matrix, place, grid, named.clone(), |at, buckets| match only(at) {
                 Some(q) if is_told[at] => (of_buckets(q, buckets).0, None),
                 Some(q) => of_buckets(q, buckets),
                 None => (ABSENT, None),
@@ -83,16 +87,18 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
         // What is no quantile looks at no bucket.
         is_told.iter_mut().zip(&q).for_each(|(told, q)| *told |= (0.0..=1.0).contains(q));
     }
-    Matrix::concat(context, grid.n, parts)?.merge_same_labels(context)
+    tell(context, &told, args[0].span);
+    Matrix::concat(context, grid.n, parts)?.merge_of_steps(context)
 }
 
 /// `histogram_fraction(lower, upper, buckets)`.
 pub(super) fn fraction(context: &Context, args: &[Plan], grid: Grid) -> Result<Matrix, EvalError> {
     let (lower, upper) = (scalar(context, &args[0], grid)?, scalar(context, &args[1], grid)?);
     let (matrix, native) = split(context, vector(context, &args[2], grid)?, args[2].span)?;
-    let span = args[2].span;
-    let classic =
-        of_groups(context, &matrix, span, grid, None, |k, buckets| (fraction_of(lower[k], upper[k], buckets), None))?;
+    let (span, mut told) = (args[2].span, Places::default());
+    let classic = of_groups(context, &matrix, (span, &mut told), grid, None, |k, buckets| {
+        (fraction_of(lower[k], upper[k], buckets), None)
+    })?;
     let native = of_native(context, &native, span, None, |k, histogram| histogram.fraction(lower[k], upper[k]))?;
     joined(context, classic, native)
 }
@@ -183,7 +189,7 @@ fn of_native(
 
 fn joined(context: &Context, classic: Matrix, native: Matrix) -> Result<Matrix, EvalError> {
     let steps = classic.steps();
-    Matrix::concat(context, steps, vec![classic, native])?.merge_same_labels(context)
+    Matrix::concat(context, steps, vec![classic, native])?.merge_of_steps(context)
 }
 
 fn warn_of_bad(context: &Context, q: &[f64], span: Span) {
@@ -196,11 +202,20 @@ fn warn_of_bad(context: &Context, q: &[f64], span: Span) {
     }
 }
 
-/// Works something out of the buckets of each histogram at each step.
+/// Where buckets were mended at each step, by metric.
+type Places = BTreeMap<String, Vec<Option<Mended>>>;
+
+fn tell(context: &Context, told: &Places, span: Span) {
+    for (metric, steps) in told {
+        context.notes.mended(metric, steps, span);
+    }
+}
+
+/// Works something out of the buckets of each histogram at each step, and notes where they were mended.
 fn of_groups(
     context: &Context,
     matrix: &Matrix,
-    span: Span,
+    (span, told): (Span, &mut Places),
     grid: Grid,
     label: Option<(&str, String)>,
     work: impl Fn(usize, &mut Vec<Bucket>) -> (f64, Option<Mended>),
@@ -208,7 +223,6 @@ fn of_groups(
     let key = Key::without_only(BUCKET_LABEL);
     let mut out = Matrix::new(context, grid.n);
     let mut buckets = Vec::new();
-    let mut told: BTreeMap<String, Vec<Option<Mended>>> = BTreeMap::new();
     for group in groups(context, matrix, span, &key) {
         context.check_cancelled()?;
         let mut labels = key.labels(matrix.labels(group.first).as_ref());
@@ -235,11 +249,6 @@ fn of_groups(
         }
         if !cells.iter().any(|v| is_present(*v)) {
             out.pop();
-        }
-    }
-    for (metric, steps) in &told {
-        if let Some(mended) = Mended::over(steps) {
-            context.notes.mended(metric, mended, span);
         }
     }
     out.drop_names(context, false)

@@ -55,7 +55,8 @@ pub(super) struct Draw {
 }
 
 const METRICS: [&str; 8] = ["c_total", "g", "i", "h", "hg", "n", "mixed", "b_bucket"];
-const OVER_TIME: [&str; 25] = [
+const OVER_TIME: [&str; 26] = [
+    "absent_over_time",
     "rate",
     "increase",
     "delta",
@@ -126,7 +127,23 @@ const FUNCTIONS: [&str; 41] = [
     "start_timestamp",
 ];
 /// Functions with more than one argument, around a vector.
-const WITH_MORE: [[&str; 2]; 20] = [
+const WITH_MORE: [[&str; 2]; 36] = [
+    ["clamp(", ", 5, -5)"],
+    ["clamp(", ", NaN, 3)"],
+    ["clamp_max(", ", NaN)"],
+    ["clamp_min(", ", -Inf)"],
+    ["round(", ", 0)"],
+    ["round(", ", -0.7)"],
+    ["round(", ", NaN)"],
+    ["label_replace(", ", \"__name__\", \"renamed\", \"job\", \"api\")"],
+    ["label_replace(", ", \"x.y\", \"${1}-$2-$name-$$\", \"instance\", \"(?P<name>.)(x?)\")"],
+    ["label_replace(", ", \"job\", \"\", \"job\", \"a.*|()\")"],
+    ["label_join(", ", \"job\", \"\", \"instance\", \"instance\", \"job\")"],
+    ["label_join(", ", \"__name__\", \"_\", \"__name__\", \"job\")"],
+    ["vector(scalar(", "))"],
+    ["label_replace(", ", \"instance\", \"same\", \"\", \"\")"],
+    ["sort_by_label(", ")"],
+    ["-(", ")"],
     ["label_replace(", ", \"job\", \"$1\\xff\", \"job\", \"(..).*\")"],
     [
         "label_replace(label_join(",
@@ -294,15 +311,18 @@ impl Draw {
             }
             1 => {
                 let range = self.range(depth);
-                self.tree(Kind::Vector, &["quantile_over_time(0.3, ", ")"], vec![range])
+                let q = self.one(&["0.3", "0.3", "0", "1", "-0.1", "2", "NaN", "scalar(sum(i)) / 20"]);
+                self.tree(Kind::Vector, &[&format!("quantile_over_time({q}, "), ")"], vec![range])
             }
             2 => {
                 let range = self.range(depth);
-                self.tree(Kind::Vector, &["predict_linear(", ", 60)"], vec![range])
+                let ahead = self.one(&["60", "60", "-60", "0", "1e9", "NaN", "time()", "scalar(sum(i))"]);
+                self.tree(Kind::Vector, &["predict_linear(", &format!(", {ahead})")], vec![range])
             }
             3 => {
                 let range = self.range(depth);
-                self.tree(Kind::Vector, &["double_exponential_smoothing(", ", 0.4, 0.2)"], vec![range])
+                let factors = self.one(&["0.4, 0.2", "0.4, 0.2", "0.01, 0.99"]);
+                self.tree(Kind::Vector, &["double_exponential_smoothing(", &format!(", {factors})")], vec![range])
             }
             _ => {
                 let (function, range) = (self.one(&OVER_TIME), self.range(depth));
@@ -347,12 +367,23 @@ impl Draw {
             _ => format!(" without ({labels}) "),
         };
         let param = match operator {
-            "quantile" => "0.7, ",
-            "topk" | "bottomk" | "limitk" => {
-                self.one(&["1, ", "2, ", "5, ", "scalar(i{job=\"api\",instance=\"0\"}), "])
+            "quantile" => {
+                self.one(&["0.7, ", "0.7, ", "0, ", "1, ", "-1, ", "1.5, ", "NaN, ", "scalar(sum(i)) / 20, "])
             }
-            "limit_ratio" => self.one(&["0.5, ", "-0.4, ", "0.9, "]),
-            "count_values" => self.one(&["\"v\", ", "\"job\", "]),
+            "topk" | "bottomk" | "limitk" => self.one(&[
+                "1, ",
+                "2, ",
+                "5, ",
+                "1.9, ",
+                "0, ",
+                "-1, ",
+                "NaN, ",
+                "Inf, ",
+                "1e300, ",
+                "scalar(i{job=\"api\",instance=\"0\"}), ",
+            ]),
+            "limit_ratio" => self.one(&["0.5, ", "-0.4, ", "0.9, ", "0, ", "1, ", "-1, ", "1.5, ", "-2, ", "NaN, "]),
+            "count_values" => self.one(&["\"v\", ", "\"job\", ", "\"__name__\", ", "\"x.y\", ", "\"\", "]),
             _ => "",
         };
         self.tree(Kind::Vector, &[&format!("{operator}{grouping}({param}"), ")"], vec![inner])
@@ -375,19 +406,43 @@ impl Draw {
             _ => self.vector(depth),
         };
         match self.random.u8(..5) {
-            0 | 1 => self.tree(Kind::Vector, &["histogram_quantile(0.83, ", ")"], vec![inner]),
-            2 => self.tree(Kind::Vector, &["histogram_quantiles(", ", \"q\", 0.1, 0.5, 0.99)"], vec![inner]),
-            _ => self.tree(Kind::Vector, &["histogram_fraction(0.2, 3, ", ")"], vec![inner]),
+            0 | 1 => {
+                let q = self.one(&["0.83", "0.83", "0.83", "0", "1", "-1", "1.01", "NaN", "scalar(sum(i)) / 20"]);
+                self.tree(Kind::Vector, &[&format!("histogram_quantile({q}, "), ")"], vec![inner])
+            }
+            2 => {
+                let q = self.one(&["0.1, 0.5, 0.99", "0.5", "0.5, 0.5", "-1, 2, NaN", "scalar(sum(i)) / 20, 0"]);
+                let label = self.one(&["q", "q", "job", "le", "x.y"]);
+                self.tree(Kind::Vector, &["histogram_quantiles(", &format!(", \"{label}\", {q})")], vec![inner])
+            }
+            _ => {
+                let bounds =
+                    self.one(&["0.2, 3", "0.2, 3", "3, 0.2", "-Inf, 1", "0, Inf", "NaN, 1", "-5, 0.001", "1, 1"]);
+                self.tree(Kind::Vector, &[&format!("histogram_fraction({bounds}, "), ")"], vec![inner])
+            }
         }
     }
 
     fn scalar(&mut self) -> Tree {
-        let text = match self.random.u8(..6) {
-            0 => "time()",
-            1 => "scalar(sum(i))",
-            2 => "0",
-            3 => "-2.5",
-            4 => "3",
+        let text = match self.random.u8(..16) {
+            0 | 1 => "time()",
+            2 | 3 => "scalar(sum(i))",
+            4 | 5 => "0",
+            6 | 7 => "-2.5",
+            8 | 9 => "3",
+            10 => self.one(&["NaN", "Inf", "-Inf", "pi()", "0x1F", "1e300", "5m", "-0"]),
+            11 => {
+                self.one(&["scalar(g)", "scalar(h)", "scalar(nothing)", "scalar(c_total{instance=\"0\",job=\"db\"})"])
+            }
+            12 => self.one(&[
+                "(1 < bool 2)",
+                "(2 ^ -1)",
+                "(5 % -3)",
+                "(time() > bool NaN)",
+                "(-7 / 0)",
+                "-time()",
+                "(3 atan2 2)",
+            ]),
             _ => "0.1",
         };
         self.tree(Kind::Scalar, &[text], Vec::new())
