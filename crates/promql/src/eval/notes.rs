@@ -1,7 +1,7 @@
-//! Warnings and infos. The same text counts once, told at the last of the places that raise it: Prometheus evaluates parts in the order of their ends, and here some
-//! are evaluated sooner, with others.
+//! Warnings and infos. The same text counts once, told at the place that raised it last. A part that is evaluated sooner, with another, raises its own again when it
+//! is its turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -84,6 +84,25 @@ pub(super) struct Notes {
     /// Of the samples that were read, the longest window out of which some were left, and the last time of the newest one.
     aggregates: Mutex<Option<(u32, i64)>>,
     raised: AtomicU64,
+    /// While parts are evaluated together, what is raised.
+    together: Mutex<Option<BTreeSet<Early>>>,
+}
+
+/// A note of a part that was evaluated before its turn.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Early {
+    info: bool,
+    text: String,
+    start: usize,
+    end: usize,
+    is_counted: bool,
+}
+
+impl Early {
+    /// Whether its place is in a part.
+    pub(super) fn is_of(&self, part: Span) -> bool {
+        part.start <= self.start && self.end <= part.end
+    }
 }
 
 impl Notes {
@@ -138,9 +157,24 @@ impl Notes {
         *all = Some((longest.max(resolution_ms), newest.max(end_ms)));
     }
 
-    /// Counts as raised what was raised before its part was evaluated, together with another.
-    pub(super) fn raised_before(&self) {
-        self.raised.fetch_add(1, Ordering::Relaxed);
+    /// Remembers what is raised from now on.
+    pub(super) fn begin_together(&self) {
+        *self.together.lock().unwrap_or_else(PoisonError::into_inner) = Some(BTreeSet::new());
+    }
+
+    /// What was raised since [`Notes::begin_together`].
+    pub(super) fn end_together(&self) -> BTreeSet<Early> {
+        self.together.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    /// Raises a note again when it is the turn of its part. What is counted was counted.
+    pub(super) fn raise_again(&self, early: Early) {
+        let Early { info, text, start, end, is_counted } = early;
+        if is_counted {
+            self.raised.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.put(info, text, Note { span: Span { start, end }, mended: None, times: 0 });
+        }
     }
 
     /// How many notes of places were raised, each time one was.
@@ -150,16 +184,20 @@ impl Notes {
 
     fn put(&self, info: bool, text: String, mut note: Note) {
         self.raised.fetch_add(1, Ordering::Relaxed);
+        if let Some(early) = &mut *self.together.lock().unwrap_or_else(PoisonError::into_inner)
+            && early.len() < NOTES_MAX
+        {
+            let is_counted = note.mended.is_some() || note.times > 0;
+            early.insert(Early { info, text: text.clone(), start: note.span.start, end: note.span.end, is_counted });
+        }
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (info, text);
         if let Some(before) = notes.get_mut(&key) {
             if let (Some(mended), Some(old)) = (&mut note.mended, &before.mended) {
                 mended.join(old);
             }
-            // Of what is counted Prometheus tells the first place.
-            let first = note.mended.is_some() || note.times > 0;
-            let is_before = if first { before.span.end <= note.span.end } else { before.span.end > note.span.end };
-            if is_before {
+            if note.mended.is_some() || note.times > 0 {
+                // Of what is counted Prometheus tells the first place.
                 note.span = before.span;
             }
             note.times += before.times;

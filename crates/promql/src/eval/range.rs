@@ -27,6 +27,7 @@ use super::select::{each_of, select_as};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
 use crate::eval::call::absent_labels;
+use crate::printer::quote;
 use counters::Of;
 use extended::Reach;
 use inputs::subquery;
@@ -190,14 +191,18 @@ pub(super) fn eval<'p>(context: &Context<'p>, job: Job<'p>, grid: Grid) -> Resul
         return finish(context, &job, out, &numbers, grid);
     }
     let jobs = context.together.begin(job, grid);
-    let raised = context.notes.raised();
-    let mut values = of_selector(context, &jobs, grid)?.into_iter();
-    let own = values.next().unwrap_or_else(|| Err(EvalError::Execution("a function without a value".to_owned())))?;
-    let is_silent = context.notes.raised() == raised;
+    if let [_] = jobs[..] {
+        return of_selector(context, &jobs, grid)?.pop().unwrap_or_else(|| Ok(Matrix::new(context, grid.n)));
+    }
+    context.notes.begin_together();
+    let values = of_selector(context, &jobs, grid);
+    let early = context.notes.end_together();
+    let mut values = values?.into_iter();
+    let own = values.next().unwrap_or_else(|| Ok(Matrix::new(context, grid.n)))?;
     for (job, value) in jobs[1..].iter().zip(values) {
         // What is wrong with another one is told where that stands.
         if let Ok(value) = value {
-            context.together.keep(job, value, is_silent);
+            context.together.keep(job, value, early.iter().filter(|note| note.is_of(job.span)).cloned().collect());
         }
     }
     Ok(own)
@@ -283,7 +288,7 @@ impl<'a> Reduction<'a> {
         let span = match (&job.range.of, job.function, job.args) {
             // Of a subquery Prometheus tells no place, which it writes as the first; of a quantile, that of the number.
             (_, RangeFn::Quantile, [number]) => number.span,
-            (RangeOf::Subquery { .. }, ..) => Span { start: 0, end: job.plan.span.end },
+            (RangeOf::Subquery { .. }, ..) => Span { start: 0, end: 0 },
             _ => job.plan.span,
         };
         Reduction {
@@ -411,14 +416,14 @@ fn tell_non_counter(context: &Context, labels: &Labels, span: Span) {
         let kind = labels.get("__type__").unwrap_or("");
         if !name.is_empty() && !matches!(kind, "counter" | "histogram") {
             let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-            context.notes.inform(format!("{text}, got {kind:?}: {name:?}"), span);
+            context.notes.inform(format!("{text}, got {}: {}", quote(kind), quote(name)), span);
         }
         return;
     }
     let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
     if !name.is_empty() && !counter {
-        let text = format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
-        context.notes.inform(text, span);
+        let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
+        context.notes.inform(format!("{text}: {}", quote(name)), span);
     }
 }
 

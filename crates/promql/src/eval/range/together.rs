@@ -12,11 +12,12 @@ use model::{Aspect, Edges, TimeRange};
 use super::outline::enough;
 use super::{RangeFn, Windows, looks_at_starts};
 use crate::Params;
-use crate::ast::RangeMode;
+use crate::ast::{RangeMode, Span};
 use crate::eval::Context;
 use crate::eval::grid::Grid;
 use crate::eval::matrix::Matrix;
 use crate::eval::node::steps_of;
+use crate::eval::notes::Early;
 use crate::eval::plan::{Kind, Plan, Range, RangeOf};
 use crate::eval::select::reach;
 use crate::eval::shared::{Shared, each};
@@ -33,8 +34,9 @@ const GROUPS_MAX: usize = 64;
 /// A function over windows, as it stands in the expression.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::eval) struct Job<'p> {
-    /// The number of the part.
+    /// The number of the part, and its place.
     pub(super) id: usize,
+    pub(super) span: Span,
     pub(super) function: RangeFn,
     /// The part that is its range vector, which that is.
     pub(super) plan: &'p Plan,
@@ -48,7 +50,7 @@ impl<'p> Job<'p> {
     pub(in crate::eval) fn of(part: &'p Plan) -> Option<Self> {
         let Kind::Window { function, range: plan, args } = &part.kind else { return None };
         let Kind::Range(range) = &plan.kind else { return None };
-        Some(Job { id: part.id, function: *function, plan, range, args })
+        Some(Job { id: part.id, span: part.span, function: *function, plan, range, args })
     }
 
     /// Its windows at the steps of a grid; `numbers` are the values of its arguments there.
@@ -122,8 +124,8 @@ pub(in crate::eval) struct Together<'p> {
 struct State {
     /// Groups of which the first was evaluated.
     begun: HashSet<usize>,
-    /// By the number of the part, with whether no note was raised meanwhile.
-    kept: HashMap<usize, (Matrix, bool)>,
+    /// By the number of the part, with the notes that it raised.
+    kept: HashMap<usize, (Matrix, Vec<Early>)>,
     /// What these count as together, in samples.
     samples: usize,
 }
@@ -167,11 +169,9 @@ impl<'p> Together<'p> {
     pub(super) fn take(&self, context: &Context, job: &Job<'_>, grid: Grid) -> Option<Matrix> {
         self.groups_of.get(&job.id).filter(|group| self.groups[**group].0 == grid)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (matrix, is_silent) = state.kept.remove(&job.id)?;
+        let (matrix, early) = state.kept.remove(&job.id)?;
         state.samples -= matrix.samples();
-        if !is_silent {
-            context.notes.raised_before();
-        }
+        early.into_iter().for_each(|note| context.notes.raise_again(note));
         Some(matrix)
     }
 
@@ -198,10 +198,10 @@ impl<'p> Together<'p> {
     }
 
     /// Keeps a value until it is asked for.
-    pub(super) fn keep(&self, job: &Job<'_>, matrix: Matrix, is_silent: bool) {
+    pub(super) fn keep(&self, job: &Job<'_>, matrix: Matrix, early: Vec<Early>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.samples += matrix.samples();
-        state.kept.insert(job.id, (matrix, is_silent));
+        state.kept.insert(job.id, (matrix, early));
     }
 }
 
