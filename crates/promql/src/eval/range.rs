@@ -264,7 +264,7 @@ fn finish(
     grid: Grid,
 ) -> Result<Matrix, EvalError> {
     if matrix.len() > 0 {
-        check_args(context, job.function, job.args, numbers)?;
+        check_args(context, job, numbers, &matrix)?;
     }
     match job.function {
         RangeFn::Absent => absent(context, job.plan, matrix, grid),
@@ -380,17 +380,22 @@ fn reduce(
     }
 }
 
-fn check_args(context: &Context, function: RangeFn, args: &[Plan], numbers: &[Vec<f64>]) -> Result<(), EvalError> {
-    match (function, numbers) {
+fn check_args(context: &Context, job: &Job<'_>, numbers: &[Vec<f64>], matrix: &Matrix) -> Result<(), EvalError> {
+    // At a step without a sample nobody asks for the number.
+    let asked = |column: &[f64], is_right: &dyn Fn(f64) -> bool| -> Vec<f64> {
+        let wrong = column.iter().enumerate().filter(|(_, v)| !is_right(**v));
+        wrong.filter(|(step, _)| matrix.rows().any(|row| is_present(row[*step]))).map(|(_, v)| *v).collect()
+    };
+    match (job.function, numbers) {
         (RangeFn::Quantile, [q]) => {
-            for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-                context.notes.warn(notes::bad_quantile(*q), args[0].span);
+            for q in asked(q, &|q| (0.0..=1.0).contains(&q)) {
+                context.notes.warn(notes::bad_quantile(q), job.args[0].span);
             }
             Ok(())
         }
         (RangeFn::Integral, [strategy]) => {
-            for v in strategy.iter().filter(|v| ![0.0, 1.0, 2.0].contains(*v)) {
-                context.notes.warn(notes::bad_strategy(*v), args[0].span);
+            for v in asked(strategy, &|v| [0.0, 1.0, 2.0].contains(&v)) {
+                context.notes.warn(notes::bad_strategy(v), job.args[0].span);
             }
             Ok(())
         }

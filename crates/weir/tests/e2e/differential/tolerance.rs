@@ -50,13 +50,16 @@ const DIFFERENCES: [&str; 11] = [
     "mad_over_time",
 ];
 
+/// Functions that are steep somewhere, so that much comes of a last bit: an arc of what is nearly 1, a logarithm of it.
+const STEEP: [&str; 7] = ["acos", "acosh", "asin", "atanh", "ln", "log2", "log10"];
+
 /// How much numbers of an expression may differ.
 pub(super) fn of(expr: &Expr) -> f64 {
     let mut most = 0.0f64;
     expr.walk(&mut |part| {
         let own = if has_free_bits(part) { RELATIVE } else { 0.0 };
         let magnified = match &part.node {
-            Node::Call(call) if DIFFERENCES.contains(&call.function.name) => {
+            Node::Call(call) if DIFFERENCES.contains(&call.function.name) || STEEP.contains(&call.function.name) => {
                 call.args.iter().any(|arg| of(arg) > 0.0).then_some(MAGNIFIED)
             }
             _ => None,
@@ -94,9 +97,16 @@ fn only_what_an_expression_does_makes_its_bits_free() {
     }
     check("abs(rate(sum(a)[5m:1m]))", MAGNIFIED);
     check("max(idelta((a atan2 2)[5m:])) + 1", MAGNIFIED);
-    for text in
-        ["max_over_time(sum(a)[5m:1m])", "abs(exp(a))", "a ^ 2", "a atan2 b", "topk(1, avg by (x) (a))", "a </ 2"]
-    {
+    check("acos(tanh(a))", MAGNIFIED);
+    for text in [
+        "max_over_time(sum(a)[5m:1m])",
+        "abs(exp(a))",
+        "ln(a)",
+        "a ^ 2",
+        "a atan2 b",
+        "topk(1, avg by (x) (a))",
+        "a </ 2",
+    ] {
         check(text, RELATIVE);
     }
 }
