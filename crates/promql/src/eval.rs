@@ -31,6 +31,8 @@ mod quantile;
 mod range;
 mod select;
 mod shared;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

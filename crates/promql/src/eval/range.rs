@@ -264,7 +264,7 @@ fn finish(
     grid: Grid,
 ) -> Result<Matrix, EvalError> {
     if matrix.len() > 0 {
-        check_args(context, job, numbers, &matrix)?;
+        check_args(context, job, numbers, &matrix);
     }
     match job.function {
         RangeFn::Absent => absent(context, job.plan, matrix, grid),
@@ -310,6 +310,9 @@ impl<'a> Reduction<'a> {
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         let Reduction { context, function, windows, beyond, span } = self;
+        if *function == RangeFn::Smooth {
+            trend::check_factors(windows, samples.columns)?;
+        }
         let cells = out.add(labels.clone(), drop_name)?;
         let named = (labels, *span);
         if beyond.mode != RangeMode::Normal {
@@ -380,7 +383,8 @@ fn reduce(
     }
 }
 
-fn check_args(context: &Context, job: &Job<'_>, numbers: &[Vec<f64>], matrix: &Matrix) -> Result<(), EvalError> {
+/// Warns of numbers that are none of those which the function takes.
+fn check_args(context: &Context, job: &Job<'_>, numbers: &[Vec<f64>], matrix: &Matrix) {
     // At a step without a sample nobody asks for the number.
     let asked = |column: &[f64], is_right: &dyn Fn(f64) -> bool| -> Vec<f64> {
         let wrong = column.iter().enumerate().filter(|(_, v)| !is_right(**v));
@@ -391,27 +395,13 @@ fn check_args(context: &Context, job: &Job<'_>, numbers: &[Vec<f64>], matrix: &M
             for q in asked(q, &|q| (0.0..=1.0).contains(&q)) {
                 context.notes.warn(notes::bad_quantile(q), job.args[0].span);
             }
-            Ok(())
         }
         (RangeFn::Integral, [strategy]) => {
             for v in asked(strategy, &|v| [0.0, 1.0, 2.0].contains(&v)) {
                 context.notes.warn(notes::bad_strategy(v), job.args[0].span);
             }
-            Ok(())
         }
-        (RangeFn::Smooth, [smoothing, trend]) => {
-            let outside = |values: &[f64]| values.iter().copied().find(|v| *v <= 0.0 || *v >= 1.0);
-            let refuse = |what: &str, short: &str, v: f64| {
-                let reason = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v:.6}");
-                Err(EvalError::Execution(reason))
-            };
-            match (outside(smoothing), outside(trend)) {
-                (Some(v), _) => refuse("smoothing", "sf", v),
-                (None, Some(v)) => refuse("trend", "tf", v),
-                (None, None) => Ok(()),
-            }
-        }
-        _ => Ok(()),
+        _ => {}
     }
 }
 

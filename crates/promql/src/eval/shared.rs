@@ -19,8 +19,8 @@ use crate::ast::ValueType;
 
 /// Longer texts are not looked at: that would take the square of their length.
 const TEXT_BYTES_MAX: usize = 4096;
-/// All that is kept together has at most this part of the samples that a query may hold.
-const SHARE: usize = 16;
+/// All that is kept of one kind, of parts that are the same or of functions that are evaluated together, has at most this part of the samples that a query may hold.
+pub(super) const SHARE: usize = 16;
 
 /// Which parts are the same, and the values that are kept.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ impl Shared {
         self.class_of(plan).is_some()
     }
 
-    /// The number of the parts that are the same as one, itself included.
+    /// Of which of those parts one is, if it is one.
     pub(super) fn class_of(&self, plan: &Plan) -> Option<usize> {
         self.classes.get(&plan.id).copied()
     }
@@ -191,8 +191,7 @@ fn copy(context: &Context, matrix: &Matrix) -> Result<Matrix, EvalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::plan::Planner;
-    use crate::{Features, Params, parse};
+    use crate::eval::testing::{params, plan};
 
     /// The texts of the parts that are the same as another one, in their order.
     fn same(text: &str) -> Vec<String> {
@@ -201,20 +200,7 @@ mod tests {
 
     /// As [`same`], at the steps up to a time.
     fn same_up_to(text: &str, end_ms: i64) -> Vec<String> {
-        let params = Params {
-            start_ms: 0,
-            end_ms,
-            step_ms: 1000,
-            lookback_ms: 300_000,
-            samples_max: 1000,
-            series_max: 1000,
-            cancel: Default::default(),
-            features: Features::all(),
-            default_subquery_step_ms: 60_000,
-            reads_all_samples: false,
-        };
-        let plan = Planner::new(&params).plan(&parse(text, &Features::all()).expect("valid")).expect("a plan");
-        let grid = Grid::of(&params).expect("a grid");
+        let (plan, grid) = plan(text, &params(end_ms, 1000));
         let shared = Shared::of(&plan, text, grid);
         let mut found = Vec::new();
         each(&plan, grid, &mut |part, _| {

@@ -117,16 +117,11 @@ pub(super) fn mean<'a>(rows: impl Iterator<Item = &'a [f64]>, cells: &mut [f64])
 mod tests {
     use super::*;
     use crate::eval::kahan::{Mean, Sum};
+    use crate::eval::testing::draws;
 
     #[test]
     fn sums_and_means_are_to_the_last_bit_those_of_one_value_after_the_other() {
-        let mut state = 3u64;
-        let mut draw = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut draw = draws();
         let (mut absent, mut overflown, mut lost) = (0, 0, 0);
         for turn in 0..4000 {
             let (steps, series) = (1 + draw(11) as usize, draw(9));

@@ -210,6 +210,7 @@ mod tests {
     use crate::eval::grid::Grid;
     use crate::eval::matrix::ABSENT;
     use crate::eval::plan::When;
+    use crate::eval::testing::draws;
 
     /// One window by its definition: its samples, one after the other.
     fn alone(window: (i64, i64), columns: &Columns, of: Of) -> (Option<f64>, bool) {
@@ -240,13 +241,8 @@ mod tests {
 
     #[test]
     fn windows_with_starts_are_what_each_is_by_itself() {
-        let mut state = 1u64;
-        let mut draw = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % below) as i64
-        };
+        let mut drawn = draws();
+        let mut draw = |below: u64| drawn(below) as i64;
         let (mut resets, mut overlaps) = (0, 0);
         for turn in 0..400 {
             let (mut columns, mut t, mut v, mut start) = (Columns::default(), 0, 0.0, 0);

@@ -140,16 +140,11 @@ mod tests {
     use crate::eval::grid::Grid;
     use crate::eval::plan::When;
     use crate::eval::range::counters::extrapolated_since;
+    use crate::eval::testing::draws;
 
     #[test]
     fn many_windows_at_once_are_what_each_is_by_itself() {
-        let mut state = 1u64;
-        let mut draw = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut draw = draws();
         let (mut resets, mut absent) = (0, 0);
         let (mut grid, mut range, mut scratch) = (Grid::between(0, 1, 1), 1, super::Columns::default());
         let mut t: Vec<i64> = Vec::new();

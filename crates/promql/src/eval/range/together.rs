@@ -20,12 +20,10 @@ use crate::eval::node::steps_of;
 use crate::eval::notes::Early;
 use crate::eval::plan::{Kind, Plan, Range, RangeOf};
 use crate::eval::select::reach;
-use crate::eval::shared::{Shared, each};
+use crate::eval::shared::{SHARE, Shared, each};
 
 /// Steps that are no further apart, in milliseconds, leave next to no chunk whole.
 const FINE_STEP_MS: i64 = 15 * 60 * 1000;
-/// All that is kept together has at most this part of the samples that a query may hold.
-const SHARE: usize = 16;
 /// So many are evaluated together at most.
 const TOGETHER_MAX: usize = 16;
 /// So many selectors are told apart: each is compared with those before.
@@ -208,25 +206,12 @@ impl<'p> Together<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::plan::Planner;
-    use crate::{Features, parse};
+    use crate::eval::testing::{params, plan};
 
     /// The groups of an expression at 61 steps, as the texts of their parts.
     fn groups(text: &str, step_ms: i64) -> Vec<Vec<String>> {
-        let params = Params {
-            start_ms: 0,
-            end_ms: 60 * step_ms,
-            step_ms,
-            lookback_ms: 300_000,
-            samples_max: 1_000_000,
-            series_max: 1000,
-            cancel: Default::default(),
-            features: Features::all(),
-            default_subquery_step_ms: 60_000,
-            reads_all_samples: false,
-        };
-        let plan = Planner::new(&params).plan(&parse(text, &Features::all()).expect("valid")).expect("a plan");
-        let grid = Grid::of(&params).expect("a grid");
+        let params = params(60 * step_ms, step_ms);
+        let (plan, grid) = plan(text, &params);
         let together = Together::of(&plan, &Shared::of(&plan, text, grid), grid, &params);
         let mut spans = HashMap::new();
         each(&plan, grid, &mut |part, _| {

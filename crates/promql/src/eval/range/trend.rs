@@ -3,6 +3,8 @@
 use model::Columns;
 
 use super::Windows;
+use crate::eval::EvalError;
+use crate::eval::format::general;
 use crate::eval::kahan::Sum;
 
 /// `deriv`: the slope, a second.
@@ -43,6 +45,32 @@ fn line(t: &[i64], v: &[f64], at: i64) -> Option<(f64, f64)> {
     let (x, y, xy, x2) = (sum_x.total(), sum_y.total(), sum_xy.total(), sum_x2.total());
     let slope = (xy - x * y / n) / (x2 - x * x / n);
     Some((slope, y / n - slope * x / n))
+}
+
+/// Refuses factors of `double_exponential_smoothing` that are none, at the first step at which a series has a sample: also where these are too few or histograms.
+pub(super) fn check_factors(windows: &Windows, columns: &Columns) -> Result<(), EvalError> {
+    let [smoothing, trend] = windows.args else { return Ok(()) };
+    let is_wrong = |v: f64| v <= 0.0 || v >= 1.0;
+    if !smoothing.iter().chain(trend).any(|v| is_wrong(*v)) {
+        return Ok(());
+    }
+    let mut first = None;
+    let times = columns.histograms.iter().map(|sample| sample.t).collect::<Vec<_>>();
+    for t in [&columns.t, &times] {
+        windows.each(t, smoothing.len(), |w| {
+            if is_wrong(smoothing[w.step]) || is_wrong(trend[w.step]) {
+                first = Some(first.map_or(w.step, |first: usize| first.min(w.step)));
+            }
+        });
+    }
+    let Some(step) = first else { return Ok(()) };
+    let (what, short, v) = match is_wrong(smoothing[step]) {
+        true => ("smoothing", "sf", smoothing[step]),
+        false => ("trend", "tf", trend[step]),
+    };
+    let v = if v.is_finite() { format!("{v:.6}") } else { general(v) };
+    let reason = format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {v}");
+    Err(EvalError::Execution(reason))
 }
 
 /// `double_exponential_smoothing`.
