@@ -37,6 +37,12 @@ pub enum Error {
     Stopped(&'static str),
 }
 
+impl From<runtime::files::Refused> for Error {
+    fn from(refused: runtime::files::Refused) -> Self {
+        Error::io(refused.context, refused.source)
+    }
+}
+
 impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod component;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod form;
 pub mod listener;
 pub mod logs;

@@ -1,8 +1,9 @@
 //! The tables, and how the file comes to be.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::Path;
 
+use runtime::files::{create_dir, sync_dir};
 use rusqlite::Connection;
 
 use crate::Error;
@@ -101,32 +102,6 @@ fn write_ahead(connection: &Connection) -> Result<(), Error> {
         mode = row.get(0)?;
     }
     if mode == "wal" { Ok(()) } else { Err(Error::Stopped("the database cannot keep its log")) }
-}
-
-/// Makes a folder and those above it, each with its entry on stable storage: that of a folder which is there too, since whoever made it may have been ended
-/// before that. Those above it need no such care.
-fn create_dir(dir: &Path) -> Result<(), Error> {
-    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if dir.is_dir() {
-        return match sync_dir(parent) {
-            // A folder above that cannot even be read was not made by this program.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
-        };
-    }
-    create_dir(parent)?;
-    match fs::create_dir(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::io(format!("creating {}", dir.display()), e));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    sync_dir(parent)
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    let synced = File::open(dir).and_then(|d| d.sync_all());
-    synced.map_err(|e| Error::io(format!("syncing {}", dir.display()), e))
 }
 
 #[cfg(test)]
