@@ -1,23 +1,23 @@
 //! What writes files past the seam to the disk, with each call that it makes going wrong: a repair, which keeps damaged files under second names, and an
 //! export, which lays out the folders of a Prometheus. Snapshots are tested where they are made, in storage.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Cancel, Columns, Matcher, Sample, SelectRequest, SeriesSource as _, TimeRange, Want};
+use model::{Cancel, Sample, TimeRange};
 use tsdb::offline::{repair, verify};
 use tsdb::prometheus::{chunks::StartTimes, export, import};
 use tsdb::{Db, Options};
 
+#[path = "support/content.rs"]
+mod content;
 #[path = "../../runtime/tests/support/faults.rs"]
 mod faults;
 
+use content::{Floats, floats};
 use faults::{child, each_call, folder, no_child_begins};
 
 const SPAN_MS: i64 = 86_400_000;
-
-type Content = BTreeMap<(String, i64), u64>;
 
 fn write(dir: &Path) {
     let _no_child_has_its_lock = no_child_begins();
@@ -35,29 +35,11 @@ fn write(dir: &Path) {
 }
 
 /// What is in a directory, of which nothing is damaged.
-fn read(dir: &Path) -> Content {
+fn read(dir: &Path) -> Floats {
     let _no_child_has_its_lock = no_child_begins();
     assert_eq!(verify::verify(dir, &mut |_| {}).expect("verifies").faults(), 0);
     let db = Db::open(dir, Options::default()).expect("opens");
-    content(&db)
-}
-
-fn content(db: &Db) -> Content {
-    let request = SelectRequest {
-        matchers: vec![Matcher::equal("", "")],
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-    };
-    let mut samples = BTreeMap::new();
-    for series in db.select(&request).expect("selects").series {
-        let mut columns = Columns::default();
-        series.data.read(TimeRange::ALL, &mut columns).expect("reads");
-        let name = series.labels.canonical().to_owned();
-        samples.extend(columns.t.iter().zip(&columns.v).map(|(t, v)| ((name.clone(), *t), v.to_bits())));
-    }
-    samples
+    floats(&db)
 }
 
 fn repaired(dir: &Path) -> Result<repair::Report, tsdb::Error> {
@@ -156,7 +138,7 @@ fn after_a_fault_at_any_call_of_an_export_each_block_is_whole_or_not_there() {
                 let to = folder();
                 let db = Db::open(to.path(), Options::default()).expect("opens");
                 import::import(&copy.path().join("out"), &db, &Cancel::default(), &mut |_| {}).expect("imports");
-                let found = content(&db);
+                let found = floats(&db);
                 // What cannot be read is left out, and said.
                 assert!(
                     found == expect || (told.is_empty() && found.iter().all(|(key, v)| expect.get(key) == Some(v)))

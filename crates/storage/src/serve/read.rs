@@ -195,7 +195,7 @@ fn encode(series: &[Series], wanted: &Wanted, cancel: &Cancel) -> Result<Encoded
         }
         wanted.read(one, &mut outline)?;
         let columns = &outline.columns;
-        held.grow_to(columns.memory())?;
+        held.grow_to(columns.memory() + outline.left_out.capacity() * size_of::<u64>())?;
         // The chunks of the engine hold times that ascend, and the seam promises them; a source that breaks it must not end as wrong samples.
         let ascend = columns.t.is_sorted_by(|a, b| a < b) && columns.histograms.is_sorted_by(|a, b| a.t < b.t);
         if !ascend {

@@ -1,20 +1,19 @@
 //! A snapshot and its restoration, with each call that they make of the disk going wrong.
 
-use std::collections::BTreeMap;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{
-    Cancel, Columns, Exemplar, ExemplarsRequest, Matcher, Sample, SelectRequest, SeriesSource as _, TimeRange, Want,
-};
+use model::{Cancel, Exemplar, ExemplarsRequest, Matcher, Sample, TimeRange};
 use storage::snapshot::{folder, make, remove_left_over, restore};
 use tsdb::offline::verify::verify;
 use tsdb::{Db, Options};
 
+#[path = "../../../tsdb/tests/support/content.rs"]
+mod content;
 #[path = "../../../runtime/tests/support/faults.rs"]
 mod faults;
 
+use content::{Floats, floats};
 use faults::{Scene, child, each_call, folder as folder_in_memory, no_child_begins};
 
 /// The storage in a data directory.
@@ -25,7 +24,7 @@ const REPLICA: &str = "replica";
 const NOW_MS: i64 = 1_790_000_000_000;
 
 /// What is in a storage: samples, how many exemplars, and what it knows of itself.
-type Content = (BTreeMap<(String, i64), u64>, usize, String);
+type Content = (Floats, usize, String);
 
 fn open(storage: &Path) -> Db {
     Db::open(storage, Options::default()).expect("opens")
@@ -59,20 +58,7 @@ fn data() -> (tempfile::TempDir, Content) {
 fn content(storage: &Path) -> Content {
     assert_eq!(verify(storage, &mut |_| {}).expect("verifies").faults(), 0);
     let db = open(storage);
-    let request = SelectRequest {
-        matchers: vec![Matcher::equal("", "")],
-        range: TimeRange::ALL,
-        want: Want::Samples,
-        series_max: usize::MAX,
-        cancel: Cancel::default(),
-    };
-    let mut samples = BTreeMap::new();
-    for series in db.select(&request).expect("selects").series {
-        let mut columns = Columns::default();
-        series.data.read(TimeRange::ALL, &mut columns).expect("reads");
-        let name = series.labels.canonical().to_owned();
-        samples.extend(columns.t.iter().zip(&columns.v).map(|(t, v)| ((name.clone(), *t), v.to_bits())));
-    }
+    let samples = floats(&db);
     let matcher_sets = vec![vec![Matcher::equal("", "")]];
     let asked = ExemplarsRequest { matcher_sets, range: TimeRange::ALL, exemplars_max: 100, cancel: Cancel::default() };
     let exemplars = db.exemplars(&asked).expect("answers").items.iter().map(|one| one.exemplars.len()).sum();
