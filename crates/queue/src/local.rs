@@ -12,7 +12,7 @@ use crate::files::{create_dir, io, replace, sync_dir};
 use crate::groups::Groups;
 use crate::identity;
 use crate::metrics::Metrics;
-use crate::partition::{self, Layout, Partition};
+use crate::partition::{self, Beat, Layout, Partition};
 use crate::producer_ids::ProducerIds;
 use crate::segment::corrupt;
 use crate::{Bounds, BoxFuture, Error, Log, Record};
@@ -46,12 +46,14 @@ impl LocalLog {
         sync_dir(&args.dir)?;
         let cache_bytes = (args.memory.bytes_max() / CACHE_SHARE / number.max(1) as usize).min(partition::CACHE_BYTES);
         let layout = Layout { segment_bytes: args.queue_segment_bytes.max(1), cache_bytes };
+        let beat = Arc::new(Beat::new());
         let (mut partitions, mut writers) = (Vec::new(), Vec::new());
         for n in 0..number {
             let (partition, writer) = Partition::open(
                 &args.dir.join(n.to_string()),
                 n,
                 layout,
+                beat.clone(),
                 args.memory.claim(),
                 groups.clone(),
                 metrics.clone(),

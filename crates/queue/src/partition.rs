@@ -6,6 +6,7 @@
 //! Consumers read the newest records, which are kept in memory as they were given, so that in the usual case nothing is read
 //! from disk or checked again. The price is a bounded amount of memory for each partition.
 
+mod beat;
 mod reading;
 mod writer;
 
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::producers::Producers;
 use crate::segment::{Segment, corrupt};
 use crate::{Bounds, Error, Record};
+pub(crate) use beat::Beat;
 pub(crate) use writer::Refused;
 use writer::{Append, PanicGuard};
 
@@ -42,8 +44,9 @@ pub(crate) const WAITING_BYTES_MAX: usize = 64 << 20;
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
 /// Last segments of which the producers are read back when the log is opened; see [`crate::producers`].
 const PRODUCER_SEGMENTS: usize = 2;
-/// Newest records kept in memory, a partition, where there is room: some seconds at 100 MB/s over four partitions.
-pub(crate) const CACHE_BYTES: usize = 32 << 20;
+/// Newest records kept in memory, a partition, where there is room: a second of four million samples a second over four partitions. Who reads later reads the file, which the
+/// system still has in memory.
+pub(crate) const CACHE_BYTES: usize = 8 << 20;
 /// What a record in the cache takes beside its payload, so that empty ones are bounded too.
 const CACHE_RECORD_BYTES: usize = size_of::<Record>();
 
@@ -86,6 +89,7 @@ impl Partition {
         dir: &Path,
         number: u32,
         layout: Layout,
+        beat: Arc<Beat>,
         claim: Claim,
         groups: Arc<Groups>,
         metrics: Metrics,
@@ -115,7 +119,7 @@ impl Partition {
             .name(format!("queue-{number}"))
             .spawn(move || {
                 let _guard = PanicGuard(&own);
-                own.write_all(&waiting, layout, producers);
+                own.write_all(&waiting, layout, &beat, producers);
             })
             .map_err(crate::files::io("starting the writer's thread"))?;
         Ok((partition, writer))

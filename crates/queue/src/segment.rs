@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) base: i64,
     pub(crate) next: i64,
     pub(crate) bytes: u64,
+    /// Up to where this process took blocks of the disk, where that is more: beyond the end of the file.
+    pub(crate) taken: u64,
     pub(crate) max_timestamp: i64,
     /// Offset and position of some batches, ascending.
     index: Vec<(i64, u64)>,
@@ -61,6 +63,7 @@ impl Segment {
             base,
             next: base,
             bytes: 0,
+            taken: 0,
             max_timestamp: i64::MIN,
             index: Vec::new(),
         })
@@ -79,6 +82,7 @@ impl Segment {
             base,
             next: base,
             bytes: 0,
+            taken: 0,
             max_timestamp: i64::MIN,
             index: Vec::new(),
         };
@@ -90,6 +94,13 @@ impl Segment {
             segment.write_index()?;
         }
         Ok((segment, torn))
+    }
+
+    /// Gives back the blocks beyond the end of the file. Where that fails they are lost until the segment is removed.
+    pub(crate) fn give_back(&self) {
+        if self.taken > self.bytes {
+            let _ = self.file.set_len(self.bytes);
+        }
     }
 
     /// Takes a batch that was written and synced into account.

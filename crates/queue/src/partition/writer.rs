@@ -4,8 +4,9 @@
 //! its own, also where several wait: opening the log tells a torn write from damage by there being at most one batch
 //! that was not synced. The price: many foreign producers of one partition share no sync. Weir's own client makes its groups itself.
 //!
-//! Who comes after a pause is written at once. Under load syncs keep a distance, so that appends that come one after the other share one: a
-//! sync costs more CPU than all else that is done for a record.
+//! Groups of records begin at a [`Beat`]. A batch shares no sync, so waiting gains it nothing.
+//!
+//! The file has blocks ahead of what is written, so that a sync need not save where the next ones lie. The file's size stays that of what was written.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,11 +14,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TrySendError};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::beat::Beat;
 use super::{BATCH_BYTES, CACHE_RECORD_BYTES, Layout, Partition, WAITING_BYTES_MAX, WAITING_MAX, lock};
 use crate::batch::foreign::Foreign;
 use crate::batch::{self, Header};
@@ -26,9 +27,8 @@ use crate::producers::{Misfit, Producers};
 use crate::segment::{Segment, corrupt};
 use crate::{Bounds, Error, RECORD_BYTES_MAX, Record};
 
-/// From the beginning of one group to that of the next, at least. A client with several requests on their way gets no fewer answers: less work is done for each. Twice as much saves
-/// little more, and is noticed.
-const GROUP_EVERY: Duration = Duration::from_millis(1);
+/// Bytes of a segment for which blocks are taken at once.
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// What waits for the writer.
 pub(super) struct Append {
@@ -116,14 +116,12 @@ impl Partition {
     }
 
     /// The writer's loop.
-    pub(super) fn write_all(&self, waiting: &Receiver<Append>, layout: Layout, mut producers: Producers) {
+    pub(super) fn write_all(&self, waiting: &Receiver<Append>, layout: Layout, beat: &Beat, mut producers: Producers) {
         let (mut buffer, mut group, mut next) = (Vec::new(), Vec::new(), None);
-        let mut began = None;
         while let Some(first) = next.take().or_else(|| waiting.recv().ok()) {
-            if let Some(left) = pause(&first.entry, began.map(|began: Instant| began.elapsed())) {
-                std::thread::sleep(left);
+            if let Entry::Record { .. } = first.entry {
+                beat.wait();
             }
-            began = Some(now());
             next = gather(first, waiting, &mut group);
             let bytes = group.iter().map(|a: &Append| a.bytes).sum();
             let result = match self.poisoned() {
@@ -143,6 +141,10 @@ impl Partition {
                 // The receiver is gone when the client hung up; the record is in the log all the same.
                 let _ = append.done.send(result.clone().map(|base: i64| base + delta));
             }
+        }
+        let state = self.state();
+        if let (None, Some(last)) = (&state.poisoned, state.segments.back()) {
+            last.give_back();
         }
     }
 
@@ -173,6 +175,7 @@ impl Partition {
         let base = active.next;
         let records = encode(group, base, buffer);
         let header = batch::header(buffer).map_err(|reason| corrupt(&active.path, active.bytes, reason))?;
+        self.take_blocks(&active, active.bytes + buffer.len() as u64, layout);
         if let Err(error) = active.file.write_all_at(buffer, active.bytes) {
             let failed = crate::files::io(format!("writing to {}", active.path.display()))(error);
             return Err(self.undo(&active, failed).into());
@@ -210,10 +213,28 @@ impl Partition {
         self.groups.moved(self.number, Bounds { start, end: header.next_offset() });
     }
 
+    /// Takes blocks for what is written up to `end`, and for what comes then.
+    fn take_blocks(&self, active: &Active, end: u64, layout: Layout) {
+        if end <= active.taken {
+            return;
+        }
+        let ahead = end.next_multiple_of(AHEAD_BYTES).min(layout.segment_bytes.max(end));
+        // It only helps: not every file system can, and one without room says so when it is written to.
+        let (from, flags) = (active.taken.max(active.bytes), rustix::fs::FallocateFlags::KEEP_SIZE);
+        let _ = rustix::fs::fallocate(&active.file, flags, from, ahead - from);
+        if let Some(last) = self.state().segments.back_mut() {
+            last.taken = ahead;
+        }
+    }
+
     /// Takes back a write that failed: a full disk is told and gets better, anything else stops the log.
     fn undo(&self, active: &Active, failed: Error) -> Error {
         let full = matches!(&failed, Error::Io { source, .. } if is_full(source));
         if full && active.file.set_len(active.bytes).and_then(|()| active.file.sync_all()).is_ok() {
+            // The blocks ahead went with it.
+            if let Some(last) = self.state().segments.back_mut() {
+                last.taken = 0;
+            }
             return Error::Full(failed.to_string());
         }
         failed
@@ -233,6 +254,7 @@ impl Partition {
             match state.segments.back() {
                 Some(last) if last.bytes < layout.segment_bytes => return Ok(Active::of(last)),
                 Some(last) => {
+                    last.give_back();
                     if let Err(error) = last.write_index() {
                         tracing::warn!(%error, "index of a segment is not written; it will be made when the log is opened");
                     }
@@ -245,19 +267,6 @@ impl Partition {
         let active = Active::of(&new);
         self.state().segments.push_back(new);
         Ok(active)
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the writer's loop keeps its groups apart")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// How long what came first waits for others, that long after the last group began. A batch shares no sync, so waiting gains it nothing.
-fn pause(first: &Entry, since_last: Option<Duration>) -> Option<Duration> {
-    match first {
-        Entry::Record { .. } => GROUP_EVERY.checked_sub(since_last?).filter(|left| !left.is_zero()),
-        Entry::Batch(_) => None,
     }
 }
 
@@ -316,30 +325,14 @@ struct Active {
     file: Arc<File>,
     path: PathBuf,
     bytes: u64,
+    /// As [`Segment::taken`].
+    taken: u64,
     next: i64,
 }
 
 impl Active {
     fn of(segment: &Segment) -> Active {
-        Active { file: segment.file.clone(), path: segment.path.clone(), bytes: segment.bytes, next: segment.next }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_wait_for_each_other_only_where_one_was_written_just_before() {
-        let record = Entry::Record { payload: Bytes::new(), now_ms: 0 };
-        assert_eq!(pause(&record, None), None);
-        assert_eq!(pause(&record, Some(Duration::ZERO)), Some(GROUP_EVERY));
-        assert_eq!(pause(&record, Some(GROUP_EVERY / 4)), Some(GROUP_EVERY * 3 / 4));
-        assert_eq!(pause(&record, Some(GROUP_EVERY)), None);
-        assert_eq!(pause(&record, Some(Duration::from_secs(5))), None);
-        let mut bytes = Vec::new();
-        batch::write(&mut bytes, 0, None, &[(0, Bytes::from_static(b"a"))]);
-        let batch = Entry::Batch(Foreign::read(&bytes).expect("a batch"));
-        assert_eq!(pause(&batch, Some(Duration::ZERO)), None);
+        let Segment { bytes, taken, next, .. } = *segment;
+        Active { file: segment.file.clone(), path: segment.path.clone(), bytes, taken, next }
     }
 }

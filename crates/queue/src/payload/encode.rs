@@ -17,6 +17,9 @@ use super::{EXEMPLIFIED, FLAG_LZ4, PLAIN, RICH, put_varint, value};
 /// No value was seen for this name yet.
 const NONE: u32 = u32::MAX;
 
+/// Memory to compress into that is kept from one payload to the next.
+const PACKED_KEPT: usize = 256 << 10;
+
 /// Gathers series and metadata into one payload. Its memory is kept from one payload to the next.
 ///
 /// Who fills it calls [`Encoder::finish`] before [`Encoder::bytes`] passes [`crate::RECORD_BYTES_MAX`]: a log takes no larger
@@ -49,6 +52,8 @@ pub struct Encoder {
     metadata: Vec<u8>,
     metadata_count: u64,
     body: Vec<u8>,
+    /// Memory to compress into; what is in it means nothing.
+    packed: Vec<u8>,
 }
 
 /// A label of the series before: the symbol of its name, and where it ends in the text.
@@ -162,25 +167,33 @@ impl Encoder {
         if version >= EXEMPLIFIED {
             self.exemplars.write(&mut body);
         }
-        let mut out = Vec::with_capacity(lz4_flex::block::get_maximum_output_size(body.len()) + 12);
-        out.push(version);
-        out.push(FLAG_LZ4);
-        put_varint(&mut out, body.len() as u64);
-        let head = out.len();
-        out.resize(head + lz4_flex::block::get_maximum_output_size(body.len()), 0);
-        match lz4_flex::block::compress_into(&body, &mut out[head..]) {
-            Ok(size) if size < body.len() => out.truncate(head + size),
-            // Not smaller: as it is.
-            _ => {
-                out.truncate(head);
-                out[1] = 0;
-                out.extend_from_slice(&body);
-            }
-        }
-        out.shrink_to_fit();
+        let payload = self.pack(&body, version);
         self.body = body;
         self.clear();
-        Bytes::from(out)
+        payload
+    }
+
+    /// The payload of a body.
+    fn pack(&mut self, body: &[u8], version: u8) -> Bytes {
+        let (out, size_max) = (&mut self.packed, lz4_flex::block::get_maximum_output_size(body.len()));
+        if out.len() < size_max {
+            out.resize(size_max, 0);
+        }
+        let (flags, content) = match lz4_flex::block::compress_into(body, out) {
+            Ok(size) if size < body.len() => (FLAG_LZ4, &out[..size]),
+            // Not smaller: as it is.
+            _ => (0, body),
+        };
+        // Of just its size: it may be kept for long.
+        let length = (70 - (body.len() as u64 | 1).leading_zeros() as usize) / 7;
+        let mut payload = Vec::with_capacity(2 + length + content.len());
+        payload.extend_from_slice(&[version, flags]);
+        put_varint(&mut payload, body.len() as u64);
+        payload.extend_from_slice(content);
+        if out.len() > PACKED_KEPT {
+            *out = Vec::new();
+        }
+        Bytes::from(payload)
     }
 
     fn clear(&mut self) {

@@ -59,7 +59,8 @@ pub(crate) fn unzigzag(n: u64) -> i64 {
 #[derive(Debug)]
 pub(crate) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
-    held: u128,
+    held: u64,
+    /// Fewer than 64.
     bits: u32,
 }
 
@@ -70,19 +71,20 @@ impl<'a> BitWriter<'a> {
 
     /// Appends the low `width` bits of `n`, at most 64.
     pub(crate) fn put(&mut self, n: u64, width: u32) {
-        self.held |= u128::from(n) << self.bits;
+        self.held |= n << self.bits;
         self.bits += width;
-        while self.bits >= 64 {
-            self.out.extend_from_slice(&(self.held as u64).to_le_bytes());
-            self.held >>= 64;
+        if self.bits >= 64 {
+            self.out.extend_from_slice(&self.held.to_le_bytes());
             self.bits -= 64;
+            // What was not among the 64; nothing where it just fitted.
+            self.held = n.checked_shr(width - self.bits).unwrap_or(0);
         }
     }
 
     /// Fills the last byte with zeros.
     pub(crate) fn finish(self) {
         let bytes = self.bits.div_ceil(8) as usize;
-        self.out.extend_from_slice(&(self.held as u64).to_le_bytes()[..bytes]);
+        self.out.extend_from_slice(&self.held.to_le_bytes()[..bytes]);
     }
 }
 

@@ -40,8 +40,36 @@ struct Frame {
 /// Appends a column of at least one number. All arithmetic wraps, so that every column is encoded.
 pub(crate) fn encode(values: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
     let first = values[0];
+    match step(values) {
+        Some(step) => encode_uniform(first, step, out),
+        None => encode_any(values, scratch, out),
+    }
+}
+
+/// As [`encode`], whatever the numbers are.
+fn encode_any(values: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let first = values[0];
     let divisor = common_divisor(values);
-    let [plain, delta, delta2] = &mut scratch.deltas;
+    let Scratch { deltas } = scratch;
+    let kind = dispatch!(Level::new(), _simd => arrange(values, divisor, deltas));
+    put_varint(out, zigzag(first));
+    out.push(kind | if divisor == 1 { 0 } else { DIVIDED });
+    if divisor != 1 {
+        put_varint(out, divisor as u64);
+    }
+    if kind & UNIFORM != 0 {
+        return put_varint(out, zigzag(deltas[1][0]));
+    }
+    for block in deltas[usize::from(kind)].chunks(BLOCK) {
+        encode_block(block, out);
+    }
+}
+
+/// Makes the differences of all orders and says which are to be kept: what is 0, 1 or 2, or that those of order 1 are all the same. Only what that says is there
+/// for certain.
+#[inline(always)]
+fn arrange(values: &[i64], divisor: i64, [plain, delta, delta2]: &mut [Vec<i64>; 3]) -> u8 {
+    let first = values[0];
     plain.clear();
     if divisor == 1 {
         plain.extend(values[1..].iter().map(|v| v.wrapping_sub(first)));
@@ -49,30 +77,39 @@ pub(crate) fn encode(values: &[i64], scratch: &mut Scratch, out: &mut Vec<u8>) {
         plain.extend(values[1..].iter().map(|v| (v - first) / divisor));
     }
     differences(plain, delta);
-    put_varint(out, zigzag(first));
-    let divided = if divisor == 1 { 0 } else { DIVIDED };
-    let header = |out: &mut Vec<u8>, kind: u8| {
-        out.push(kind | divided);
-        if divisor != 1 {
-            put_varint(out, divisor as u64);
-        }
-    };
-    if let Some(same) = uniform(delta) {
-        header(out, 1 | UNIFORM);
-        put_varint(out, zigzag(same));
-        return;
+    if is_uniform(delta) {
+        return 1 | UNIFORM;
     }
     differences(delta, delta2);
     let sizes = [packed_size(plain), packed_size(delta), packed_size(delta2)];
-    let order = (0..3).min_by_key(|o| sizes[*o]).unwrap_or(0);
-    header(out, order as u8);
-    for block in scratch.deltas[order].chunks(BLOCK) {
-        encode_block(block, out);
+    (0..3u8).min_by_key(|order| sizes[usize::from(*order)]).unwrap_or(0)
+}
+
+/// The distance from each number to the next, where it is the same for all and what they would be divided by.
+fn step(values: &[i64]) -> Option<i64> {
+    let [first, second, ..] = values else { return None };
+    let step = second.checked_sub(*first).filter(|step| *step != 0 && *step != i64::MIN)?;
+    let last = step.checked_mul(values.len() as i64 - 1).and_then(|whole| first.checked_add(whole))?;
+    // Nothing wraps between the first and the last of an arithmetic progression.
+    let is_uniform = values.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step);
+    (is_uniform && values.last() == Some(&last)).then_some(step)
+}
+
+/// The column of numbers of which each is by `step` more than the one before: most columns of times.
+fn encode_uniform(first: i64, step: i64, out: &mut Vec<u8>) {
+    put_varint(out, zigzag(first));
+    let divisor = step.unsigned_abs();
+    if divisor == 1 {
+        out.push(1 | UNIFORM);
+    } else {
+        out.push(1 | UNIFORM | DIVIDED);
+        put_varint(out, divisor);
     }
+    put_varint(out, zigzag(step.signum()));
 }
 
 fn encode_block(block: &[i64], out: &mut Vec<u8>) {
-    let Frame { low, width, sparse, .. } = frame(block);
+    let Frame { low, width, sparse, .. } = dispatch!(Level::new(), _simd => frame(block));
     put_varint(out, zigzag(low));
     out.push(width as u8 | if sparse { SPARSE } else { 0 });
     let mut writer = BitWriter::new(out);
@@ -253,38 +290,47 @@ impl Running {
     }
 }
 
+#[inline(always)]
 fn differences(of: &[i64], into: &mut Vec<i64>) {
     into.clear();
-    let mut before = 0i64;
-    into.extend(of.iter().map(|v| {
-        let d = v.wrapping_sub(before);
-        before = *v;
-        d
-    }));
+    into.extend(of.first());
+    into.extend(of.iter().zip(of.iter().skip(1)).map(|(before, v)| v.wrapping_sub(*before)));
 }
 
-/// The number that all of these are. A column of one number has no differences, and needs no word on them.
-fn uniform(deltas: &[i64]) -> Option<i64> {
-    let same = *deltas.first()?;
-    deltas.iter().all(|d| *d == same).then_some(same)
+/// Whether all of these are the same. A column of one number has no differences, and needs no word on them.
+#[inline(always)]
+fn is_uniform(deltas: &[i64]) -> bool {
+    deltas.first().is_some_and(|same| deltas.iter().all(|d| d == same))
 }
 
 /// The smaller of the two ways to keep a block.
+#[inline(always)]
 fn frame(block: &[i64]) -> Frame {
-    let (low, high) = block.iter().fold((i64::MAX, i64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-    let dense = Frame::new(low, high, block.len(), 0);
-    let kept = block.iter().filter(|v| **v != 0).count();
+    // Of the numbers that are not zero. Without a branch, so that the compiler takes several at a time.
+    let (mut low, mut high, mut zeros) = (i64::MAX, i64::MIN, 0u64);
+    for v in block {
+        let is_zero = *v == 0;
+        low = low.min(if is_zero { i64::MAX } else { *v });
+        high = high.max(if is_zero { i64::MIN } else { *v });
+        zeros += u64::from(is_zero);
+    }
+    let zeros = zeros as usize;
+    let kept = block.len() - zeros;
+    let dense = match (zeros, kept) {
+        (_, 0) => Frame::new(0, 0, block.len(), 0),
+        (0, _) => Frame::new(low, high, block.len(), 0),
+        _ => Frame::new(low.min(0), high.max(0), block.len(), 0),
+    };
     // What is saved on zeros has to pay for the bitmap.
-    if kept == 0 || (block.len() - kept) * dense.width as usize <= block.len() {
+    if kept == 0 || zeros * dense.width as usize <= block.len() {
         return dense;
     }
-    let others = block.iter().filter(|v| **v != 0);
-    let (low, high) = others.fold((i64::MAX, i64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     let sparse = Frame { sparse: true, ..Frame::new(low, high, kept, block.len().div_ceil(8)) };
     if sparse.bytes < dense.bytes { sparse } else { dense }
 }
 
 impl Frame {
+    #[inline(always)]
     fn new(low: i64, high: i64, kept: usize, bitmap: usize) -> Frame {
         let width = 64 - (high.wrapping_sub(low) as u64).leading_zeros();
         // The lowest as a varint of seven bits a byte, and the byte of the width.
@@ -293,6 +339,7 @@ impl Frame {
     }
 }
 
+#[inline(always)]
 fn packed_size(column: &[i64]) -> usize {
     column.chunks(BLOCK).map(|block| frame(block).bytes).sum()
 }
@@ -315,4 +362,32 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
         (a, b) = (b, a % b);
     }
     a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_the_same_apart_are_encoded_as_all_others_are() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut uniform = 0;
+        for _ in 0..20_000 {
+            let bits = random.u32(0..64);
+            let mut draw = || random.i64(..) >> bits;
+            let (first, step) = (draw(), draw());
+            let mut values: Vec<i64> =
+                (0..random.i64(1..30)).map(|n| first.wrapping_add(step.wrapping_mul(n))).collect();
+            if random.u8(..4) == 0 {
+                let at = random.usize(..values.len());
+                values[at] = values[at].wrapping_add(random.i64(-1..2));
+            }
+            let (mut found, mut expect) = (Vec::new(), Vec::new());
+            encode(&values, &mut Scratch::default(), &mut found);
+            encode_any(&values, &mut Scratch::default(), &mut expect);
+            assert_eq!(found, expect, "{values:?}");
+            uniform += usize::from(values.len() > 1 && self::step(&values).is_some());
+        }
+        assert!(uniform > 5_000, "{uniform}");
+    }
 }
