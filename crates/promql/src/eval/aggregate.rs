@@ -248,7 +248,7 @@ fn count_values(context: &Context, group: &Group, grid: Grid) -> Result<Matrix, 
         }
     }
     // Values with the same text, such as the NaNs, are one; grouping may make series of different groups the same.
-    out.merge_of_steps(context)
+    out.merge_of_steps(context, grid)
 }
 
 /// The error of a parameter that does not fit into 64 bits.

@@ -25,8 +25,9 @@ pub(super) fn eval(context: &Context, join: &Join, span: Span, grid: Grid) -> Re
         (ValueType::InstantVector, ValueType::InstantVector) => {
             let (left, right) = (vector(context, &join.left, grid)?, vector(context, &join.right, grid)?);
             Ok(Val::Vector(match join.op {
-                BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => sets::eval(context, join, &left, &right)?,
-                _ => join::eval(context, join, span, &left, &right)?,
+                BinaryOp::And | BinaryOp::Unless => sets::eval(context, join, &left, &right)?,
+                BinaryOp::Or => sets::eval(context, join, &left, &right)?.merge_of_steps(context, grid)?,
+                _ => join::eval(context, join, span, &left, &right)?.merge_of_steps(context, grid)?,
             }))
         }
         (ValueType::InstantVector, _) => {

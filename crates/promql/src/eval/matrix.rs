@@ -413,23 +413,28 @@ impl Matrix {
             if merged.row(place).iter().zip(self.row(row)).any(both) {
                 return Err(EvalError::same_labelset());
             }
+            // Whether its name goes is said by the one that has the first value.
+            let first = |cells: &[f64]| cells.iter().position(|v| is_present(*v)).unwrap_or(usize::MAX);
+            if first(self.row(row)) < first(merged.row(place)) {
+                merged.drop_name[place] = self.drop_name[row];
+            }
             merged.copy(place, &self, row, |_| true)?;
         }
         Ok(merged)
     }
 
-    /// As [`Matrix::merge_same_labels`], of what an operator makes step by step. Where names are dropped at the end, Prometheus looks at what has one step only
-    /// at the end too.
-    pub(super) fn merge_of_steps(self, context: &Context) -> Result<Matrix, EvalError> {
-        if self.n == 1 && context.params.features.delayed_name_removal {
+    /// As [`Matrix::merge_same_labels`], of what an operator makes step by step. Where names are dropped at the end, Prometheus looks at what was asked for at one
+    /// time only at the end too.
+    pub(super) fn merge_of_steps(self, context: &Context, grid: Grid) -> Result<Matrix, EvalError> {
+        if !grid.is_range() && context.params.features.delayed_name_removal {
             return Ok(self);
         }
         self.merge_same_labels(context)
     }
 
     /// Drops the names that were to go at the end.
-    pub(super) fn drop_delayed_names(mut self, context: &Context) -> Result<Matrix, EvalError> {
-        let is_looked_at = self.n > 1 || !context.params.features.delayed_name_removal;
+    pub(super) fn drop_delayed_names(mut self, context: &Context, grid: Grid) -> Result<Matrix, EvalError> {
+        let is_looked_at = grid.is_range() || !context.params.features.delayed_name_removal;
         if is_looked_at && !self.drop_name.iter().any(|drop| *drop) {
             return Ok(self);
         }

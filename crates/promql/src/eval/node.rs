@@ -37,7 +37,7 @@ pub(super) fn finish(context: &Context, plan: &Plan, grid: Grid, instant: bool) 
             matrix.add(Labels::empty(), false)?.copy_from_slice(&values);
             matrix
         }
-        Val::Vector(matrix) => matrix.drop_delayed_names(context)?,
+        Val::Vector(matrix) => matrix.drop_delayed_names(context, grid)?,
     };
     if instant {
         context.keep(matrix.len() * size_of::<(Labels, Point)>())?;

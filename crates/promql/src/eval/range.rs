@@ -86,6 +86,13 @@ pub(super) struct Windows<'a> {
     pub(super) cancel: &'a Cancel,
 }
 
+impl Windows<'_> {
+    /// The time after which the first of them begins.
+    fn first_start(&self) -> i64 {
+        self.when.of(self.grid.start).saturating_sub(self.range)
+    }
+}
+
 /// Memory that is used again for the next series.
 #[derive(Debug, Default)]
 struct Scratch {

@@ -130,7 +130,7 @@ impl Newest {
     fn histograms(&self, columns: &Columns, out: &mut Matrix) -> Result<bool, EvalError> {
         let row = out.len() - 1;
         let (mut floats, mut after, mut any) = (0, 0, false);
-        let all = if self.stats { histograms::floats(columns, true) } else { Vec::new() };
+        let all = if self.stats { histograms::floats(columns, true, i64::MIN) } else { Vec::new() };
         let mut layouts = Layouts::default();
         let mut last: Option<(usize, Arc<FloatHistogram>)> = None;
         for step in 0..self.grid.n {
@@ -182,7 +182,7 @@ fn smoothed(
     for series in &series {
         read(context, series, range, &mut columns, &mut held)?;
         drop_stale(&mut columns);
-        let histograms = histograms::floats(&columns, selector.stats);
+        let histograms = histograms::floats(&columns, selector.stats, i64::MIN);
         out.add(series.labels.clone(), false)?;
         let (row, mut any) = (out.len() - 1, false);
         for step in 0..grid.n {

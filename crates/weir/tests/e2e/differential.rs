@@ -270,7 +270,7 @@ impl Both {
         let tolerance = tolerance::of(&expr);
         let (ours, theirs) = (&ours.1["data"], &theirs.1["data"]);
         let size = theirs["result"].as_array().map_or(0, Vec::len);
-        let ordered = when.range.is_none() && is_ordered(&expr);
+        let ordered = when.range.is_none() && is_ordered(&expr) && have_sorted_labels(&expr, theirs);
         (
             compare(ours, theirs, tolerance).or_else(|| ordered.then(|| compare_order(ours, theirs)).flatten()),
             Some(size),
@@ -342,6 +342,25 @@ fn is_ordered(expr: &Expr) -> bool {
         Node::Call(call) => call.function.name.starts_with("sort"),
         Node::Aggregate(aggregate) => matches!(aggregate.op, AggregateOp::TopK | AggregateOp::BottomK),
         _ => false,
+    }
+}
+
+/// Whether all series of an answer have the labels by which it is sorted. What has none goes to wherever Prometheus' way of sorting compares it last, since it takes it
+/// for more than any other, and any other for more than it.
+fn have_sorted_labels(expr: &Expr, data: &Value) -> bool {
+    match &expr.node {
+        Node::Paren(inner) => have_sorted_labels(inner, data),
+        Node::Call(call) if call.function.name.starts_with("sort_by_label") => {
+            let names = call.args[1..].iter().filter_map(|arg| match &arg.node {
+                Node::String(name) => Some(name.to_string()),
+                _ => None,
+            });
+            let names: Vec<String> = names.collect();
+            let all = data["result"].as_array().into_iter().flatten();
+            let has = |one: &Value, name: &str| one["metric"][name].as_str().is_some_and(|value| !value.is_empty());
+            all.into_iter().all(|one| names.iter().all(|name| has(one, name)))
+        }
+        _ => true,
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn eval(
         }
     }
     matching.told.into_inner().finish(context, span);
-    out.merge_of_steps(context)
+    Ok(out)
 }
 
 /// The series of a key.

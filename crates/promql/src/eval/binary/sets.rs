@@ -21,7 +21,6 @@ pub(super) fn eval(context: &Context, join: &Join, left: &Matrix, right: &Matrix
             let present = Present::of(left, &left_keys, numbers.len());
             copy(context, left, &mut out, |_, _| true)?;
             copy(context, right, &mut out, |row, step| !present.at(right_keys[row], step))?;
-            return out.merge_of_steps(context);
         }
         op => {
             let present = Present::of(right, &right_keys, numbers.len());

@@ -50,7 +50,7 @@ pub(super) fn quantile(context: &Context, args: &[Plan], grid: Grid) -> Result<M
     let classic = of_groups(context, &matrix, (span, &mut told), grid, None, |k, buckets| of_buckets(q[k], buckets))?;
     tell(context, &told, span);
     let native = of_native(context, &native, args[1].span, None, |k, histogram| histogram.quantile(q[k]))?;
-    joined(context, classic, native)
+    joined(context, grid, classic, native)
 }
 
 /// `histogram_quantiles(buckets, label, q…)`.
@@ -88,7 +88,7 @@ pub(super) fn quantiles(context: &Context, args: &[Plan], grid: Grid) -> Result<
         is_told.iter_mut().zip(&q).for_each(|(told, q)| *told |= (0.0..=1.0).contains(q));
     }
     tell(context, &told, args[0].span);
-    Matrix::concat(context, grid.n, parts)?.merge_of_steps(context)
+    Matrix::concat(context, grid.n, parts)?.merge_of_steps(context, grid)
 }
 
 /// `histogram_fraction(lower, upper, buckets)`.
@@ -100,7 +100,7 @@ pub(super) fn fraction(context: &Context, args: &[Plan], grid: Grid) -> Result<M
         (fraction_of(lower[k], upper[k], buckets), None)
     })?;
     let native = of_native(context, &native, span, None, |k, histogram| histogram.fraction(lower[k], upper[k]))?;
-    joined(context, classic, native)
+    joined(context, grid, classic, native)
 }
 
 /// Floats and native histograms, each by themselves. Where a native one has the labels of a classic one, neither is used, which is told.
@@ -187,9 +187,8 @@ fn of_native(
     out.drop_names(context, false)
 }
 
-fn joined(context: &Context, classic: Matrix, native: Matrix) -> Result<Matrix, EvalError> {
-    let steps = classic.steps();
-    Matrix::concat(context, steps, vec![classic, native])?.merge_of_steps(context)
+fn joined(context: &Context, grid: Grid, classic: Matrix, native: Matrix) -> Result<Matrix, EvalError> {
+    Matrix::concat(context, grid.n, vec![classic, native])?.merge_of_steps(context, grid)
 }
 
 fn warn_of_bad(context: &Context, q: &[f64], span: Span) {

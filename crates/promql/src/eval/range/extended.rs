@@ -69,7 +69,8 @@ pub(super) fn reduce(
     (labels, span): (&Labels, Span),
     out: &mut Matrix,
 ) -> Result<(), EvalError> {
-    let histograms = super::histograms::floats(columns, windows.stats);
+    let histograms =
+        super::histograms::floats(columns, windows.stats, windows.first_start().saturating_sub(reach.beyond().0));
     let times: Vec<i64> = columns.histograms.iter().map(|sample| sample.t).collect();
     let row = out.len() - 1;
     let [mut floats, mut own] = [Sliding::default(); 2];

@@ -24,7 +24,7 @@ pub(super) fn reduce(
     (labels, span): (&Labels, Span),
     out: &mut Matrix,
 ) -> Result<(), EvalError> {
-    let histograms = floats(columns, windows.stats);
+    let histograms = floats(columns, windows.stats, windows.first_start());
     let times = columns.histograms.iter().map(|sample| sample.t).collect();
     let starts = match windows.starts {
         true => columns.histograms.iter().map(|sample| sample.start).collect(),
@@ -48,15 +48,23 @@ pub(super) fn reduce(
 }
 
 /// The histograms of a series as the language has them. Where only their numbers and sums are asked for, their hints say what is found out by
-/// comparing, as in Prometheus, which then does not keep buckets.
-pub(in crate::eval) fn floats(columns: &Columns, stats: bool) -> Vec<Arc<FloatHistogram>> {
+/// comparing, as in Prometheus, which then does not keep buckets. The first one later than `read_after` is the first that it reads: its chunk says of it that it is
+/// not reset, and where it is, another one begins, which says nothing.
+pub(in crate::eval) fn floats(columns: &Columns, stats: bool, read_after: i64) -> Vec<Arc<FloatHistogram>> {
     let mut layouts = Layouts::default();
     let mut all: Vec<Arc<FloatHistogram>> =
         columns.histograms.iter().map(|sample| Arc::new(layouts.float(&sample.histogram))).collect();
     if stats {
+        let first = columns.histograms.iter().position(|sample| sample.t > read_after);
         let hints: Vec<ResetHint> = (0..all.len())
             .map(|at| match (at.checked_sub(1), all[at].hint) {
-                (Some(before), ResetHint::Unknown) if all[at].is_reset_since(&all[before]) => ResetHint::Reset,
+                (Some(before), ResetHint::Unknown) if all[at].is_reset_since(&all[before]) => {
+                    if first == Some(at) {
+                        ResetHint::Unknown
+                    } else {
+                        ResetHint::Reset
+                    }
+                }
                 (Some(_), ResetHint::Unknown) => ResetHint::NotReset,
                 (_, hint) => hint,
             })

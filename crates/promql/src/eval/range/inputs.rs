@@ -51,7 +51,7 @@ pub(in crate::eval) fn samples(
         }
         RangeOf::Subquery { inner, step } => {
             if let Some((inner, inner_grid)) = subquery(context, range, inner, *step, grid)? {
-                let inner = inner.drop_delayed_names(context)?;
+                let inner = inner.drop_delayed_names(context, inner_grid)?;
                 for (labels, _, columns) in inner.columns(inner_grid) {
                     context.keep(columns.memory() + size_of::<(Labels, Columns)>())?;
                     all.push((labels.clone(), columns));
