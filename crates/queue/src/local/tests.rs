@@ -269,6 +269,45 @@ async fn a_full_disk_refuses_appends_until_there_is_room() {
     writers.into_iter().for_each(|w| w.join().expect("ends"));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_segment_has_blocks_ahead_of_it_as_long_as_it_is_written() {
+    use std::os::unix::fs::MetadataExt;
+
+    /// Size of a file, and of its blocks.
+    fn sizes(path: &Path) -> (u64, u64) {
+        let of = fs::metadata(path).expect("metadata");
+        (of.len(), of.blocks() * 512)
+    }
+    let dir = tempfile::tempdir().expect("directory");
+    // Whether this file system can.
+    let probe = fs::File::create(dir.path().join("probe")).expect("created");
+    crate::files::take_blocks(&probe, 0, 1 << 20);
+    let can = sizes(&dir.path().join("probe")) == (0, 1 << 20);
+    let mut args = args(&dir.path().join("log"));
+    args.queue_segment_bytes = 1 << 20;
+    let (started, trigger, _) = open(args).await.expect("opens");
+    let mut written = 0;
+    for n in 0..30 {
+        started.log.append(0, Bytes::from(vec![7; 100_000]), 5).await.expect("appended");
+        let all = segments(&dir.path().join("log"));
+        let (full, active) = all.split_at(all.len() - 1);
+        for (size, blocks) in full.iter().map(|path| sizes(path)) {
+            assert!(blocks < size + 64 * 1024, "{n}: {blocks} bytes of blocks for {size}");
+        }
+        let (size, blocks) = sizes(&active[0]);
+        assert!(size % 100_000 < 10_000, "{n}: the file ends with what was written, at {size}");
+        assert!(!can || blocks >= 1 << 20, "{n}: {blocks} bytes of blocks");
+        written = all.len();
+    }
+    close(started, trigger).await;
+    let all = segments(&dir.path().join("log"));
+    assert!(all.len() == written && written > 2, "{written}");
+    for (size, blocks) in all.iter().map(|path| sizes(path)) {
+        assert!(blocks < size + 64 * 1024, "{blocks} bytes of blocks for {size}");
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_append_is_in_the_log_all_the_same() {
     let dir = tempfile::tempdir().expect("directory");

@@ -219,9 +219,7 @@ impl Partition {
             return;
         }
         let ahead = end.next_multiple_of(AHEAD_BYTES).min(layout.segment_bytes.max(end));
-        // It only helps: not every file system can, and one without room says so when it is written to.
-        let (from, flags) = (active.taken.max(active.bytes), rustix::fs::FallocateFlags::KEEP_SIZE);
-        let _ = rustix::fs::fallocate(&active.file, flags, from, ahead - from);
+        crate::files::take_blocks(&active.file, active.taken.max(active.bytes), ahead);
         if let Some(last) = self.state().segments.back_mut() {
             last.taken = ahead;
         }
