@@ -218,6 +218,7 @@ impl Partition {
         if end <= active.taken {
             return;
         }
+        // None that a full segment would not use.
         let ahead = end.next_multiple_of(AHEAD_BYTES).min(layout.segment_bytes.max(end));
         crate::files::take_blocks(&active.file, active.taken.max(active.bytes), ahead);
         if let Some(last) = self.state().segments.back_mut() {
@@ -252,7 +253,6 @@ impl Partition {
             match state.segments.back() {
                 Some(last) if last.bytes < layout.segment_bytes => return Ok(Active::of(last)),
                 Some(last) => {
-                    last.give_back();
                     if let Err(error) = last.write_index() {
                         tracing::warn!(%error, "index of a segment is not written; it will be made when the log is opened");
                     }
