@@ -270,7 +270,7 @@ impl Both {
         let tolerance = tolerance::of(&expr);
         let (ours, theirs) = (&ours.1["data"], &theirs.1["data"]);
         let size = theirs["result"].as_array().map_or(0, Vec::len);
-        let ordered = when.range.is_none() && is_ordered(&expr) && have_sorted_labels(&expr, theirs);
+        let ordered = when.range.is_none() && is_ordered(&expr) && is_sorted_by_what_all_have(&expr, theirs);
         (
             compare(ours, theirs, tolerance).or_else(|| ordered.then(|| compare_order(ours, theirs)).flatten()),
             Some(size),
@@ -345,20 +345,18 @@ fn is_ordered(expr: &Expr) -> bool {
     }
 }
 
-/// Whether all series of an answer have the labels by which it is sorted. What has none goes to wherever Prometheus' way of sorting compares it last, since it takes it
-/// for more than any other, and any other for more than it.
-fn have_sorted_labels(expr: &Expr, data: &Value) -> bool {
+/// Whether each label by which an answer is sorted is one of all its series, or of none. What has none among others that have goes to wherever Prometheus' way of
+/// sorting compares it last, since it takes it for more than any other, and any other for more than it.
+fn is_sorted_by_what_all_have(expr: &Expr, data: &Value) -> bool {
     match &expr.node {
-        Node::Paren(inner) => have_sorted_labels(inner, data),
+        Node::Paren(inner) => is_sorted_by_what_all_have(inner, data),
         Node::Call(call) if call.function.name.starts_with("sort_by_label") => {
-            let names = call.args[1..].iter().filter_map(|arg| match &arg.node {
-                Node::String(name) => Some(name.to_string()),
-                _ => None,
-            });
-            let names: Vec<String> = names.collect();
-            let all = data["result"].as_array().into_iter().flatten();
-            let has = |one: &Value, name: &str| one["metric"][name].as_str().is_some_and(|value| !value.is_empty());
-            all.into_iter().all(|one| names.iter().all(|name| has(one, name)))
+            let all = data["result"].as_array().map_or(&[][..], Vec::as_slice);
+            call.args[1..].iter().all(|arg| {
+                let Node::String(name) = &arg.node else { return false };
+                let have = all.iter().filter(|one| one["metric"][name.as_str()].is_string()).count();
+                have == 0 || have == all.len()
+            })
         }
         _ => true,
     }
