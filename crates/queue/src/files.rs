@@ -44,13 +44,11 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Takes blocks of the disk for a file from a place up to another, beyond its end where that is before. It only helps: not every system and file system can, and one
+/// Takes blocks of the disk for a file from a place up to a later one, beyond its end where that is before. It only helps: not every system and file system can, and one
 /// without room says so when it is written to.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_blocks(file: &File, from: u64, to: u64) {
-    if from < to {
-        let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, from, to - from);
-    }
+    let _ = rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, from, to - from);
 }
 
 #[cfg(not(target_os = "linux"))]

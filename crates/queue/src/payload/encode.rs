@@ -184,12 +184,10 @@ impl Encoder {
             // Not smaller: as it is.
             _ => (0, body),
         };
+        let mut head = vec![version, flags];
+        put_varint(&mut head, body.len() as u64);
         // Of just its size: it may be kept for long.
-        let length = (70 - (body.len() as u64 | 1).leading_zeros() as usize) / 7;
-        let mut payload = Vec::with_capacity(2 + length + content.len());
-        payload.extend_from_slice(&[version, flags]);
-        put_varint(&mut payload, body.len() as u64);
-        payload.extend_from_slice(content);
+        let payload = [head.as_slice(), content].concat();
         if out.len() > PACKED_KEPT {
             *out = Vec::new();
         }
