@@ -390,4 +390,28 @@ mod tests {
         }
         assert!(uniform > 5_000, "{uniform}");
     }
+
+    #[test]
+    fn a_block_is_framed_by_its_lowest_and_highest_with_or_without_zeros() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut dense, mut sparse) = (0, 0);
+        for _ in 0..20_000 {
+            let (bits, zeros) = (random.u32(0..64), random.u8(0..=20));
+            let mut draw = || if random.u8(..20) < zeros { 0 } else { random.i64(..) >> bits };
+            let block: Vec<i64> = (0..BLOCK).map(|_| draw()).take(1 + bits as usize * 2).collect();
+            let of = |numbers: &[i64], bitmap: usize| {
+                let (low, high) = (numbers.iter().min()?, numbers.iter().max()?);
+                Some(Frame { sparse: bitmap > 0, ..Frame::new(*low, *high, numbers.len(), bitmap) })
+            };
+            let others: Vec<i64> = block.iter().copied().filter(|v| *v != 0).collect();
+            let all = of(&block, 0).expect("not empty");
+            let less = of(&others, block.len().div_ceil(8)).filter(|less| less.bytes < all.bytes);
+            let found = frame(&block);
+            // What would save no more on zeros than the bitmap takes is not looked at.
+            let saves = (block.len() - others.len()) * all.width as usize > block.len();
+            assert_eq!(found, less.filter(|_| saves).unwrap_or(all), "{block:?}");
+            *(if found.sparse { &mut sparse } else { &mut dense }) += 1;
+        }
+        assert!(dense > 2_000 && sparse > 2_000, "{dense} {sparse}");
+    }
 }
