@@ -25,7 +25,8 @@ pub(crate) struct Fields<'a> {
 pub(crate) enum Value<'a> {
     Varint(u64),
     Bytes(Fields<'a>),
-    /// Of fixed size, which none of the fields that are read is.
+    Double(f64),
+    /// Of four bytes, which none of the fields that are read is.
     Fixed,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Fields<'a> {
         let more = |number: Option<u64>| number.ok_or(Malformed("it ends within a field"));
         let value = match tag & 7 {
             0 => Value::Varint(more(self.number()?)?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => Value::Double(f64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes"))),
             2 => {
                 let length = more(self.number()?)?;
                 let length = usize::try_from(length).unwrap_or(usize::MAX);

@@ -1,11 +1,12 @@
 //! `/federate`: the newest sample of each series that some selectors find, for a Prometheus to scrape.
 //!
-//! In protobuf where `Accept` asks for it, with native histograms; else in the text format, which has none, so that only those with custom buckets are there, as
+//! In protobuf where `Accept` asks for it, as bytes or as text, with native histograms; else in the text format, which has none, so that only those with custom buckets are there, as
 //! the classic histograms that they stand for. That is so in protobuf too, as in Prometheus: its scrape makes of them what it is configured to.
 
 mod format;
 mod histogram;
 mod message;
+mod words;
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::labels::is_legacy_metric_name;
 use model::{Columns, Histogram, Labels, METRIC_NAME, ResetHint, SelectRequest, TimeRange, Want, is_stale};
 
-use self::format::Escaping;
 pub(crate) use self::format::Format;
+use self::format::{Encoding, Escaping};
 use self::histogram::Floats;
 use crate::api::Api;
 use crate::api::query::parse_matches;
@@ -76,7 +77,8 @@ impl Newest {
     /// Bytes that it takes in an answer, about, and rather more.
     fn size(&self, format: Format) -> usize {
         let line = 2 * self.labels.canonical().len() + LINE;
-        match (format.protobuf, self.kind()) {
+        match (format.is_of_messages(), self.kind()) {
+            (true, _) if format.encoding != Encoding::Delimited => 6 * line + 12 * LINE + 2 * LINE * self.buckets(),
             (_, Kind::Untyped) => line,
             (true, _) => line + LINE + 24 * self.buckets(),
             (false, _) => line * (self.buckets() + 3),
@@ -128,10 +130,9 @@ pub(crate) async fn federate(api: Arc<Api>, form: Asked, format: Format) -> Resu
         let size = found.iter().map(|one| one.size(format)).sum();
         // Until they are written.
         held.keep();
-        Ok(match format.protobuf {
+        Ok(match format.is_of_messages() {
             true => {
-                let write =
-                    move |out: &mut Vec<u8>, family: Vec<Newest>| message::write_family(out, &family, format.escaping);
+                let write = move |out: &mut Vec<u8>, family: Vec<Newest>| message::write_family(out, &family, format);
                 Text::new(Vec::new(), Lines::new(families(found), write), Vec::new(), size)
             }
             false => Text::new(Vec::new(), Lines::new(found, text(format.escaping)), Vec::new(), size),
@@ -146,7 +147,7 @@ fn newest(columns: &Columns, format: Format) -> Option<(i64, Value)> {
     match columns.histograms.last().filter(|last| float.is_none_or(|t| t < last.t)) {
         Some(last) => {
             let histogram = &last.histogram;
-            let is_told = format.protobuf || histogram.layout.schema == CUSTOM_BUCKETS_SCHEMA;
+            let is_told = format.is_of_messages() || histogram.layout.schema == CUSTOM_BUCKETS_SCHEMA;
             (is_told && !histogram.is_stale()).then(|| (last.t, Value::Histogram(Box::new(histogram.clone()))))
         }
         None => {

@@ -104,6 +104,54 @@ n{z=\"float\",instance=\"\"} 1.5 1699999999999
 }
 
 #[tokio::test]
+async fn messages_are_text_where_that_is_asked_for() {
+    let server = server();
+    let (kind, bytes) = ask(&server, "c|g|n", &PROTOBUF.replace("delimited", "text")).await;
+    assert_eq!(
+        kind,
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text; escaping=underscores"
+    );
+    let text = String::from_utf8(bytes).expect("UTF-8");
+    let native = r#"name: "n"
+type: HISTOGRAM
+metric: {
+  label: {
+    name: "a_b"
+    value: "x"
+  }
+  label: {
+    name: "instance"
+    value: ""
+  }
+  histogram: {
+    sample_count_float: 4
+    sample_sum: 5
+    schema: 0
+    zero_threshold: 0.25
+    zero_count_float: 1
+    positive_span: {
+      offset: 0
+      length: 2
+    }
+    positive_count: 1
+    positive_count: 2
+  }
+  timestamp_ms: 1699999999999
+}
+
+"#;
+    assert!(text.contains(native), "{text}");
+    assert!(text.starts_with("name: \"c\"\ntype: HISTOGRAM\n"), "{text}");
+    assert!(text.ends_with("  untyped: {\n    value: 1.5\n  }\n  timestamp_ms: 1699999999999\n}\n\n"), "{text}");
+    let (kind, bytes) = ask(&server, "g", &PROTOBUF.replace("delimited", "compact-text")).await;
+    assert!(kind.contains("encoding=compact-text"), "{kind}");
+    let gauge = "name:\"g\" type:GAUGE_HISTOGRAM metric:{label:{name:\"instance\" value:\"\"} \
+                 histogram:{sample_count_float:5 sample_sum:2.5 bucket:{cumulative_count_float:2 upper_bound:0.5} \
+                 bucket:{cumulative_count_float:2 upper_bound:1e+06}} timestamp_ms:1699999999999}\n";
+    assert_eq!(String::from_utf8(bytes).expect("UTF-8"), gauge);
+}
+
+#[tokio::test]
 async fn names_are_escaped_as_is_asked_for() {
     let server = Server::new();
     let labels = [("__name__", "http.time_s"), ("k8s.pod_name", "a.b"), ("plain_one", "c.d")];

@@ -1,6 +1,4 @@
 //! In which format `/federate` answers, as `Accept` asks for it: protobuf to those who name it, and text to everybody else.
-//!
-//! Of the formats of Prometheus two are missing: messages as text, which are for people. Who takes nothing else gets the text format.
 
 use std::borrow::Cow;
 
@@ -13,10 +11,38 @@ const FAMILY: &str = "io.prometheus.client.MetricFamily";
 /// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// Delimited messages, and not lines of text.
-    pub(crate) protobuf: bool,
+    pub(crate) encoding: Encoding,
     /// How names are written that have characters which names of old have not.
     pub(crate) escaping: Escaping,
+}
+
+/// How samples are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Encoding {
+    /// In the text format.
+    #[default]
+    Text,
+    /// As messages, each with its length before it.
+    Delimited,
+    /// As messages in protobuf's own text format, in lines.
+    Words,
+    /// The same, a family in a line.
+    Compact,
+}
+
+impl Encoding {
+    /// That of messages, by its name in `Accept`.
+    fn named(name: &str) -> Option<Encoding> {
+        [Encoding::Delimited, Encoding::Words, Encoding::Compact].into_iter().find(|one| one.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Encoding::Text | Encoding::Words => "text",
+            Encoding::Delimited => "delimited",
+            Encoding::Compact => "compact-text",
+        }
+    }
 }
 
 /// How names are written that have other characters than those of old, as a client can read them. Names of old are written as they are.
@@ -92,12 +118,12 @@ impl<'a> Clause<'a> {
         found.map(|(_, value)| value.trim().trim_matches('"'))
     }
 
-    fn is_protobuf(&self) -> bool {
-        self.kind == PROTOBUF && self.get("proto") == Some(FAMILY) && self.get("encoding") == Some("delimited")
-    }
-
-    fn is_text(&self) -> bool {
-        self.kind == "text/plain" && self.get("version").is_none_or(|version| version == "0.0.4")
+    fn encoding(&self) -> Option<Encoding> {
+        if self.kind == PROTOBUF && self.get("proto") == Some(FAMILY) {
+            return self.get("encoding").and_then(Encoding::named);
+        }
+        let is_text = self.kind == "text/plain" && self.get("version").is_none_or(|version| version == "0.0.4");
+        is_text.then_some(Encoding::Text)
     }
 }
 
@@ -110,18 +136,23 @@ impl Format {
         let mut escaping = Escaping::default();
         for clause in clauses {
             escaping = clause.get("escaping").and_then(Escaping::named).unwrap_or(escaping);
-            if clause.is_protobuf() || clause.is_text() {
-                return Format { protobuf: clause.is_protobuf(), escaping };
+            if let Some(encoding) = clause.encoding() {
+                return Format { encoding, escaping };
             }
         }
-        Format { protobuf: false, escaping }
+        Format { encoding: Encoding::Text, escaping }
+    }
+
+    /// Whether it is of messages, of which native histograms are a part.
+    pub(super) fn is_of_messages(self) -> bool {
+        self.encoding != Encoding::Text
     }
 
     /// As `Content-Type` names it.
     pub(crate) fn content_type(self) -> String {
-        let kind = match self.protobuf {
-            false => "text/plain; version=0.0.4; charset=utf-8".to_owned(),
-            true => format!("{PROTOBUF}; proto={FAMILY}; encoding=delimited"),
+        let kind = match self.encoding {
+            Encoding::Text => "text/plain; version=0.0.4; charset=utf-8".to_owned(),
+            encoding => format!("{PROTOBUF}; proto={FAMILY}; encoding={}", encoding.name()),
         };
         format!("{kind}; escaping={}", self.escaping.name())
     }
@@ -133,29 +164,37 @@ mod tests {
 
     #[test]
     fn the_best_that_is_asked_for_is_chosen() {
+        use Encoding::{Compact, Delimited, Text, Words};
         use Escaping::{Dots, None, Underscores, Values};
         let delimited = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        let compact = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=compact-text";
-        for (accept, protobuf, escaping) in [
-            ("", false, Underscores),
-            ("*/*", false, Underscores),
-            ("text/plain;version=0.0.4;escaping=allow-utf-8", false, None),
-            ("application/json, text/plain; escaping=dots", false, Dots),
-            (delimited, true, Underscores),
-            (&format!("text/plain;q=0.3, {delimited};escaping=allow-utf-8;q=0.6, */*;q=0.2"), true, None),
-            (&format!("{delimited};q=0.3, text/plain;version=0.0.4;q=0.5"), false, Underscores),
-            (&format!("{delimited};q=0.3, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, None),
-            (&format!("{delimited};q=0.6, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), true, Underscores),
-            ("application/vnd.google.protobuf;escaping=values", false, Values),
-            ("text/plain;escaping=none", false, Underscores),
-            (compact, false, Underscores),
-            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8, text/plain;q=0.1", false, None),
+        let (words, compact) = (delimited.replace("delimited", "text"), delimited.replace("delimited", "compact-text"));
+        let other = delimited.replace("delimited", "other");
+        for (accept, encoding, escaping) in [
+            ("", Text, Underscores),
+            ("*/*", Text, Underscores),
+            ("text/plain;version=0.0.4;escaping=allow-utf-8", Text, None),
+            ("application/json, text/plain; escaping=dots", Text, Dots),
+            (delimited, Delimited, Underscores),
+            (&format!("text/plain;q=0.3, {delimited};escaping=allow-utf-8;q=0.6, */*;q=0.2"), Delimited, None),
+            (&format!("{delimited};q=0.3, text/plain;version=0.0.4;q=0.5"), Text, Underscores),
+            (&format!("{delimited};q=0.3, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"), Delimited, None),
+            (
+                &format!("{delimited};q=0.6, text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5"),
+                Delimited,
+                Underscores,
+            ),
+            ("application/vnd.google.protobuf;escaping=values", Text, Values),
+            ("text/plain;escaping=none", Text, Underscores),
+            (&compact, Compact, Underscores),
+            (&format!("{words};escaping=dots, {delimited};q=0.9"), Words, Dots),
+            (&other, Text, Underscores),
+            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8, text/plain;q=0.1", Text, None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().expect("a value"));
-            assert_eq!(Format::of(&headers), Format { protobuf, escaping }, "{accept}");
+            assert_eq!(Format::of(&headers), Format { encoding, escaping }, "{accept}");
         }
-        assert_eq!(Format::of(&HeaderMap::new()), Format { protobuf: false, escaping: Underscores });
+        assert_eq!(Format::of(&HeaderMap::new()), Format { encoding: Text, escaping: Underscores });
     }
 
     #[test]

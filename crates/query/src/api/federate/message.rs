@@ -1,20 +1,33 @@
-//! `io.prometheus.client.MetricFamily`, each message with its length before it: the one format of `/federate` that has native histograms.
+//! `io.prometheus.client.MetricFamily`: the messages of `/federate`, which have native histograms.
 //!
 //! Fields are written in the order of their numbers and zeros too, as Prometheus writes them. A family of many series is several messages of one name, of
 //! which a client makes the same; so a message has a bound.
 
 use model::METRIC_NAME;
 
+use super::format::{Encoding, Format};
 use super::histogram::Floats;
-use super::{Escaping, Kind, Newest, Value};
+use super::{Escaping, Kind, Newest, Value, words};
 use crate::protobuf::{put_bytes, put_message, put_varint};
 
 /// Series in a message: some hundred kilobytes.
 pub(super) const SERIES_MAX: usize = 1000;
 
-/// Writes series of one name and kind as a message.
-pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], escaping: Escaping) {
+/// Writes series of one name and kind as a message, in a format that is of such.
+pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], format: Format) {
     let Some(first) = series.first() else { return };
+    let message = family(first, series, format.escaping);
+    if format.encoding == Encoding::Delimited {
+        put_varint(out, message.len() as u64);
+        out.extend_from_slice(&message);
+        return;
+    }
+    let mut text = String::new();
+    words::write_family(&mut text, &message, format.encoding == Encoding::Words).expect("a message of those fields");
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn family(first: &Newest, series: &[Newest], escaping: Escaping) -> Vec<u8> {
     let mut message = Vec::new();
     put_bytes(&mut message, 1, escaping.of(first.labels.metric_name()).as_bytes());
     // `MetricType` of the messages.
@@ -30,8 +43,7 @@ pub(super) fn write_family(out: &mut Vec<u8>, series: &[Newest], escaping: Escap
     for one in series {
         put_message(&mut message, 4, |out| write_series(out, one, escaping));
     }
-    put_varint(out, message.len() as u64);
-    out.extend_from_slice(&message);
+    message
 }
 
 fn write_series(out: &mut Vec<u8>, one: &Newest, escaping: Escaping) {
