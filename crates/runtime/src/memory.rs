@@ -178,6 +178,14 @@ impl Limit {
     }
 }
 
+/// Has the system give memory in pages of 4 KiB also where the allocator asks for larger ones. Of pages of 2 MiB the whole is cleared where a part is used: a million series
+/// in the head took 40 MiB more and a restart with them a quarter more processor time, for no gain in any query (2026-11-27). For the start of a process.
+pub fn take_small_pages() {
+    // Where the system has no such pages, or none that can be declined, nothing is to be done.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 #[expect(
     unsafe_code,
     reason = "the options of the allocator have no safe binding; it takes any number for any of them"
@@ -330,6 +338,13 @@ mod tests {
         assert_eq!(purge_delay(), 1000);
         Limit { bytes: LEAN_BELOW - 1, source: Source::Flag }.tell_allocator();
         assert_eq!(purge_delay(), PURGE_DELAY_MS);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pages_of_the_process_are_small() {
+        take_small_pages();
+        assert_eq!(rustix::thread::transparent_huge_pages_are_disabled(), Ok(true));
     }
 
     /// A root directory with files.

@@ -122,6 +122,7 @@ pub fn run<S>(component: &'static str, version: &str, args: Args, start: S) -> E
 where
     S: AsyncFnOnce(&mut Starting<'_>) -> Result<(), Failure>,
 {
+    memory::take_small_pages();
     // Fails only where one is installed, and nothing was before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -25,6 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LAST_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    runtime::memory::take_small_pages();
     // Fails only where one is installed, and nothing was before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments = match config::expand(std::env::args_os().collect()) {
