@@ -73,6 +73,8 @@ pub(super) struct Matrix {
     cells: Vec<f64>,
     /// Of series that have some.
     histograms: Vec<Option<Histograms>>,
+    /// Of the result of `or` the series with which its operands after the first begin.
+    operands: Vec<usize>,
     /// What the histograms count as in the budget, in samples; each takes its memory too.
     histogram_samples: usize,
 }
@@ -87,6 +89,7 @@ impl Matrix {
             drop_name: Vec::new(),
             cells: Vec::new(),
             histograms: Vec::new(),
+            operands: Vec::new(),
             histogram_samples: 0,
         }
     }
@@ -111,6 +114,16 @@ impl Matrix {
     /// Number of series.
     pub(super) fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Says that the series which follow are those of another operand of `or`.
+    pub(super) fn begin_operand(&mut self) {
+        self.operands.push(self.len());
+    }
+
+    /// The operand of `or` that a series is of, from 0 on.
+    pub(super) fn operand(&self, row: usize) -> usize {
+        self.operands.partition_point(|first| *first <= row)
     }
 
     /// What it counts as in the budget, in samples.

@@ -164,7 +164,18 @@ impl When {
 pub(super) struct Range {
     pub(super) of: RangeOf,
     pub(super) when: When,
+    /// In milliseconds.
     pub(super) range: i64,
+    pub(super) exact: Exact,
+}
+
+/// What rates are extrapolated by, where a range or its offset has a part of a millisecond.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exact {
+    /// The whole range.
+    pub(super) seconds: f64,
+    /// Milliseconds by which a window begins earlier than its samples do.
+    pub(super) earlier: i64,
 }
 
 /// A selector, or an expression over a grid of its own.
@@ -275,7 +286,8 @@ impl<'a> Planner<'a> {
                 let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
                 let VectorSelector { matchers, mode, .. } = &matrix.selector;
                 let of = RangeOf::Matchers { matchers: matchers.clone(), mode: *mode, stats };
-                (Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed())
+                let exact = when.exact(&matrix.selector.offset, &matrix.range, range);
+                (Kind::Range(Range { of, when, range, exact }), ValueType::RangeVector, when.is_fixed())
             }
             Node::Subquery(subquery) => self.subquery(subquery)?,
             Node::Unary(unary) => {
@@ -311,7 +323,8 @@ impl<'a> Planner<'a> {
         };
         let inner = Box::new(self.plan(&subquery.expr)?);
         let of = RangeOf::Subquery { inner, step };
-        Ok((Kind::Range(Range { of, when, range }), ValueType::RangeVector, when.is_fixed()))
+        let exact = when.exact(&subquery.offset, &subquery.range, range);
+        Ok((Kind::Range(Range { of, when, range, exact }), ValueType::RangeVector, when.is_fixed()))
     }
 
     fn binary(&self, binary: &Binary) -> Result<(Kind, ValueType, bool), EvalError> {

@@ -22,7 +22,7 @@ use super::grid::Grid;
 use super::kahan::Prefixes;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::scalar;
-use super::plan::{Kind, Plan, Range, RangeOf, When};
+use super::plan::{Exact, Kind, Plan, Range, RangeOf, When};
 use super::select::{each_of, select_as};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
@@ -75,7 +75,9 @@ const LOOK_EVERY: usize = 64;
 pub(super) struct Windows<'a> {
     pub(super) grid: Grid,
     pub(super) when: When,
+    /// In milliseconds.
     pub(super) range: i64,
+    pub(super) exact: Exact,
     /// The numbers that the function takes beside the window, one column each.
     pub(super) args: &'a [Vec<f64>],
     /// Whether it matters when the counting of samples began.
@@ -90,6 +92,11 @@ impl Windows<'_> {
     /// The time after which the first of them begins.
     fn first_start(&self) -> i64 {
         self.when.of(self.grid.start).saturating_sub(self.range)
+    }
+
+    /// From when on one is extrapolated that ends at a time.
+    fn extrapolated_from(&self, end: i64) -> i64 {
+        end.saturating_sub(self.range).saturating_sub(self.exact.earlier)
     }
 }
 

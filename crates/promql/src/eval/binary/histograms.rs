@@ -28,6 +28,10 @@ pub(super) fn with_numbers(
     (numbers, swapped): (&[f64], bool),
 ) -> Result<Matrix, EvalError> {
     let mut told = Told::default();
+    // That of the operands of `or`, and of each that of labels.
+    let order = |matrix: &Matrix, a: usize, b: usize| {
+        (matrix.operand(a), matrix.labels(a)).cmp(&(matrix.operand(b), matrix.labels(b)))
+    };
     for row in 0..matrix.len() {
         context.check_cancelled()?;
         for (step, number) in numbers.iter().enumerate() {
@@ -37,7 +41,7 @@ pub(super) fn with_numbers(
             let mut noted = None;
             let result = of(join, left, right, &mut |note| noted = Some(note)).unwrap_or(None);
             if let Some(note) = noted {
-                told.tell(step, row, note, |other| matrix.labels(other) <= matrix.labels(row));
+                told.tell(step, row, note, |other| order(&matrix, other, row).is_le());
             }
             let result = match result {
                 // A comparison lets the value of the vector through, on whichever side it stands.

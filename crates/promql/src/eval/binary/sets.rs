@@ -20,6 +20,7 @@ pub(super) fn eval(context: &Context, join: &Join, left: &Matrix, right: &Matrix
         BinaryOp::Or => {
             let present = Present::of(left, &left_keys, numbers.len());
             copy(context, left, &mut out, |_, _| true)?;
+            out.begin_operand();
             copy(context, right, &mut out, |row, step| !present.at(right_keys[row], step))?;
         }
         op => {
@@ -62,6 +63,9 @@ fn copy(
 ) -> Result<(), EvalError> {
     for row in 0..from.len() {
         context.check_cancelled()?;
+        if row > 0 && from.operand(row) != from.operand(row - 1) {
+            out.begin_operand();
+        }
         out.add(from.labels(row).clone(), from.drop_name(row))?;
         let any = out.copy(out.len() - 1, from, row, |step| wanted(row, step))?;
         if !any {

@@ -56,10 +56,10 @@ pub(super) fn extrapolated_since(
 /// How far samples reach within a window; times in milliseconds.
 pub(super) struct Extrapolated {
     pub(super) of: Of,
-    /// Where the window begins and ends, and how long it is.
+    /// Where the window begins and ends, and how long it is in seconds.
     pub(super) start: i64,
     pub(super) end: i64,
-    pub(super) range: i64,
+    pub(super) seconds: f64,
     /// First and last sample, and how many there are beside the first.
     pub(super) first: i64,
     pub(super) last: i64,
@@ -71,8 +71,8 @@ pub(super) struct Extrapolated {
 impl Extrapolated {
     /// Of the samples of a window, among samples at these times; `samples` is how many there are beside the first.
     fn within(windows: &Windows, w: &Window, of: Of, t: &[i64], samples: f64) -> Self {
-        let (start, range) = (w.end - windows.range, windows.range);
-        Extrapolated { of, start, end: w.end, range, first: t[w.from], last: t[w.to - 1], samples, began: None }
+        let (start, seconds) = (windows.extrapolated_from(w.end), windows.exact.seconds);
+        Extrapolated { of, start, end: w.end, seconds, first: t[w.from], last: t[w.to - 1], samples, began: None }
     }
 
     /// The difference of floats, extrapolated; `first` is the first of them.
@@ -97,7 +97,7 @@ impl Extrapolated {
         }
         let to_zero = to_zero.filter(|_| self.of != Of::Delta && self.began.is_none());
         let factor = reach.factor(to_zero.unwrap_or(f64::INFINITY));
-        if self.of == Of::Rate { factor / seconds(self.range) } else { factor }
+        if self.of == Of::Rate { factor / self.seconds } else { factor }
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::eval::grid::Grid;
     use crate::eval::matrix::ABSENT;
-    use crate::eval::plan::When;
+    use crate::eval::plan::{Exact, When};
     use crate::eval::testing::draws;
 
     /// One window by its definition: its samples, one after the other.
@@ -235,7 +235,16 @@ mod tests {
         let (range, samples) = (window.1 - window.0, (own.len() - 1) as f64);
         let (start, end) = window;
         let (first_t, last_t) = (columns.t[first], columns.t[last]);
-        let extrapolated = Extrapolated { of, start, end, range, first: first_t, last: last_t, samples, began };
+        let extrapolated = Extrapolated {
+            of,
+            start,
+            end,
+            seconds: range as f64 / 1000.0,
+            first: first_t,
+            last: last_t,
+            samples,
+            began,
+        };
         (Some(extrapolated.of_floats(difference, columns.v[first])), overlapping)
     }
 
@@ -260,7 +269,16 @@ mod tests {
             }
             let grid = Grid::between(-20, t + 50, 1 + draw(70));
             let (range, cancel) = (1 + draw(200), &model::Cancel::default());
-            let windows = Windows { grid, when: When::now(), range, args: &[], starts: true, stats: false, cancel };
+            let windows = Windows {
+                grid,
+                when: When::now(),
+                range,
+                exact: Exact::of_ms(range),
+                args: &[],
+                starts: true,
+                stats: false,
+                cancel,
+            };
             for of in [Of::Rate, Of::Increase] {
                 let (mut cells, mut told) = (vec![ABSENT; grid.n], 0);
                 extrapolated_since(&windows, &columns, &mut cells, of, || told += 1);

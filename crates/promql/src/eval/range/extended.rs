@@ -80,7 +80,8 @@ pub(super) fn reduce(
         let start = end.saturating_sub(windows.range);
         floats.to(&columns.t, start.saturating_sub(before), end.saturating_add(after));
         own.to(&times, start.saturating_sub(before), end.saturating_add(after));
-        let window = Window { start, end, reach, function, range: windows.range };
+        let (start, seconds) = (windows.extrapolated_from(end), windows.exact.seconds);
+        let window = Window { start, end, reach, function, seconds };
         let f = Floats {
             t: &columns.t[floats.from..floats.until],
             v: &columns.v[floats.from..floats.until],
@@ -113,7 +114,7 @@ pub(super) fn reduce(
 /// The floats of a range vector, with values at both ends of it; without any where none is within.
 pub(super) fn samples(columns: &Columns, reach: Reach, start: i64, end: i64) -> Columns {
     let f = Floats { t: &columns.t, v: &columns.v, starts: &columns.starts };
-    let window = Window { start, end, reach, function: RangeFn::Delta, range: end - start };
+    let window = Window { start, end, reach, function: RangeFn::Delta, seconds: f64::NAN };
     let mut out = Columns::default();
     if f.t.is_empty() {
         return out;
@@ -149,7 +150,8 @@ struct Window {
     end: i64,
     reach: Reach,
     function: RangeFn,
-    range: i64,
+    /// How long it is.
+    seconds: f64,
 }
 
 /// A time with a sample of either kind.
@@ -209,11 +211,7 @@ impl Window {
             }
         }
         let difference = difference + resets;
-        Some(if self.function == RangeFn::Rate { difference / self.seconds() } else { difference })
-    }
-
-    fn seconds(&self) -> f64 {
-        self.range as f64 / 1000.0
+        Some(if self.function == RangeFn::Rate { difference / self.seconds } else { difference })
     }
 
     /// The value at the beginning.

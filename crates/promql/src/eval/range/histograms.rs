@@ -39,7 +39,7 @@ pub(super) fn reduce(
         floats.to(&columns.t, start, end);
         own.to(&series.times, start, end);
         if own.from < own.until {
-            let window = Mixed { series: &series, floats, own, start, end };
+            let window = Mixed { series: &series, floats, own, end };
             let value = window.value(function, windows, out.cell(row, step))?;
             out.set(row, step, value.unwrap_or(Cell::Float(ABSENT)))?;
         }
@@ -139,7 +139,6 @@ struct Mixed<'a> {
     series: &'a Series<'a>,
     floats: Sliding,
     own: Sliding,
-    start: i64,
     end: i64,
 }
 
@@ -221,9 +220,9 @@ impl Mixed<'_> {
         let times = &self.series.times[self.own.from..self.own.until];
         let mut extrapolated = Extrapolated {
             of,
-            start: self.start,
+            start: windows.extrapolated_from(self.end),
             end: self.end,
-            range: windows.range,
+            seconds: windows.exact.seconds,
             first: times[0],
             last: times[times.len() - 1],
             samples: times.len() as f64 - 1.0,

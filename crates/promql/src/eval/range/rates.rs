@@ -7,7 +7,7 @@
 use fearless_simd::{Level, dispatch};
 
 use super::Windows;
-use super::counters::{Of, Reach, places, seconds};
+use super::counters::{Of, Reach, places};
 use super::outline::Samples;
 use crate::eval::matrix::ABSENT;
 
@@ -64,7 +64,7 @@ impl Shape {
         windows.each(t, number, |w| {
             let last = w.to - 1;
             if last > w.from {
-                let window = (w.end - windows.range, w.end);
+                let window = (windows.extrapolated_from(w.end), w.end);
                 let reach = Reach::of(window, (t[w.from], t[last]), samples.count(w.from, last));
                 (self.from[w.step], self.last[w.step]) = (w.from as u32, last as u32);
                 (self.sampled[w.step], self.to_start[w.step]) = (reach.sampled, reach.to_start);
@@ -103,7 +103,7 @@ pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut 
             difference.get_mut(own..end).unwrap_or_default().iter_mut().for_each(|d| *d += v[reset - 1]);
         }
     }
-    let range = seconds(windows.range);
+    let range = windows.exact.seconds;
     dispatch!(Level::new(), _simd => multiply(shape, first, difference, (of, range), cells));
 }
 
@@ -138,7 +138,7 @@ fn multiply(shape: &Shape, first: &[f64], difference: &[f64], (of, range): (Of, 
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::When;
+    use crate::eval::plan::{Exact, When};
     use crate::eval::range::counters::extrapolated_since;
     use crate::eval::testing::draws;
 
@@ -167,7 +167,16 @@ mod tests {
                 scratch = super::Columns::default();
             }
             let cancel = &model::Cancel::default();
-            let windows = Windows { grid, when: When::now(), range, args: &[], starts: false, stats: false, cancel };
+            let windows = Windows {
+                grid,
+                when: When::now(),
+                range,
+                exact: Exact::of_ms(range),
+                args: &[],
+                starts: false,
+                stats: false,
+                cancel,
+            };
             for of in [Of::Rate, Of::Increase] {
                 let (mut at_once, mut alone) = (vec![ABSENT; grid.n], vec![ABSENT; grid.n]);
                 extrapolated(&windows, Samples::all(&columns), &mut at_once, of, &mut scratch);

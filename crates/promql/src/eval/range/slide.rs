@@ -150,7 +150,7 @@ impl<F: Fn(f64, f64) -> bool> Best<F> {
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::When;
+    use crate::eval::plan::{Exact, When};
     use crate::eval::range::Edge;
 
     /// A number that looks drawn, for each seed the same one.
@@ -231,8 +231,16 @@ mod tests {
             };
             let v: Vec<f64> = (0..300).map(value).collect();
             let grid = Grid::between(-20, 330, 1 + (draw(seed) % 3) as i64);
-            let windows =
-                Windows { grid, when: When::now(), range: 40, args: &[], starts: false, stats: false, cancel: &cancel };
+            let windows = Windows {
+                grid,
+                when: When::now(),
+                range: 40,
+                exact: Exact::of_ms(40),
+                args: &[],
+                starts: false,
+                stats: false,
+                cancel: &cancel,
+            };
             let (mut cells, mut expect) = (vec![0.0; grid.n], vec![0.0; grid.n]);
             let mut prefixes = Prefixes::default();
             means(&windows, &times, &v, &mut cells, &mut prefixes);
@@ -248,8 +256,16 @@ mod tests {
     fn windows_end_early_once_nobody_waits() {
         let (cancel, times) = (model::Cancel::default(), Vec::from_iter(0..1000));
         let grid = Grid::between(0, 999, 1);
-        let windows =
-            Windows { grid, when: When::now(), range: 10, args: &[], starts: false, stats: false, cancel: &cancel };
+        let windows = Windows {
+            grid,
+            when: When::now(),
+            range: 10,
+            exact: Exact::of_ms(10),
+            args: &[],
+            starts: false,
+            stats: false,
+            cancel: &cancel,
+        };
         let mut seen = 0;
         windows.each(&times, grid.n, |window| {
             seen += 1;

@@ -53,10 +53,19 @@ impl<'p> Job<'p> {
 
     /// Its windows at the steps of a grid; `numbers` are the values of its arguments there.
     pub(super) fn windows<'w>(&self, params: &'w Params, grid: Grid, numbers: &'w [Vec<f64>]) -> Windows<'w> {
-        let Range { of, when, range } = self.range;
+        let Range { of, when, range, exact } = self.range;
         let stats = matches!(of, RangeOf::Matchers { stats: true, .. });
         let starts = params.features.use_start_timestamps && looks_at_starts(self.function);
-        Windows { grid, when: *when, range: *range, args: numbers, starts, stats, cancel: &params.cancel }
+        Windows {
+            grid,
+            when: *when,
+            range: *range,
+            exact: *exact,
+            args: numbers,
+            starts,
+            stats,
+            cancel: &params.cancel,
+        }
     }
 
     /// How its selector is widened.

@@ -284,13 +284,14 @@ impl Draw {
             5 => " offset -1.001",
             6 => " offset 0x1e",
             7 => " offset +min_of(1_0, step())",
+            8 => " offset 30.0005",
             _ => "",
         }
     }
 
     fn range(&mut self, depth: u8) -> Tree {
         let length =
-            self.one(&["1m", "5m", "7m30s", "20m", "10s", "5m", "1m * 3", "max_of(step(), 2m)", "range() + 90"]);
+            self.one(&["1m", "5m", "7m30s", "20m", "10s", "300.0006", "1m * 3", "max_of(step(), 2m)", "range() + 90"]);
         let moved = self.moved();
         if depth > 0 && self.random.u8(..4) == 0 {
             let inner = self.vector(depth - 1);

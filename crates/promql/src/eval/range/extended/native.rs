@@ -55,7 +55,7 @@ impl Window {
             native.add(&mut difference, &correction)?;
         }
         if self.function == RangeFn::Rate {
-            difference.divide(self.seconds());
+            difference.divide(self.seconds);
         }
         difference.hint = ResetHint::Gauge;
         difference.compact();
