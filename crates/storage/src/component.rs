@@ -302,8 +302,9 @@ type OpenDisk = dyn FnOnce() -> Result<Arc<dyn Disk>, tsdb::Error> + Send;
 /// Opens the engine of a replica's directory.
 async fn open(disk: Box<OpenDisk>, dir: PathBuf, options: Options, replica: Replica) -> Result<Arc<Db>, Error> {
     let opened = tokio::task::spawn_blocking(move || {
-        let db = Db::open_on(disk()?, options)?;
-        replica.claim(&dir, !db.positions().is_empty())?;
+        let disk = disk()?;
+        let db = Db::open_on(disk.clone(), options)?;
+        replica.claim(&*disk, !db.positions().is_empty())?;
         snapshot::remove_left_over(&snapshot::folder(&dir))?;
         db.expire(runtime::clock::now_ms())?;
         Ok(Arc::new(db))

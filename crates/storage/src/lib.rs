@@ -15,6 +15,7 @@ mod metrics;
 pub mod objects;
 pub mod reader;
 mod rebuild;
+mod replace;
 pub mod replica;
 pub mod retention;
 pub mod serve;

@@ -5,11 +5,12 @@
 //! The price is that a change of N or R begins with empty directories, which hold again what the log still has; the gain is that no sample
 //! is in two places of which only one is asked, or in none.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::Path;
+use std::io;
+
+use tsdb::disk::Disk;
 
 use crate::Error;
+use crate::replace::replace;
 
 /// The file in the directory of a replica.
 pub(crate) const FILE: &str = "replica";
@@ -61,38 +62,29 @@ impl Replica {
 
     /// Makes an empty directory this replica's, and refuses one that belongs to another. `began` tells whether there is data in it, which
     /// without the file was written by one that was alone.
-    pub(crate) fn claim(self, dir: &Path, began: bool) -> Result<(), Error> {
-        let path = dir.join(FILE);
-        let owner = match fs::read_to_string(&path) {
-            Ok(text) if text == self.text() => return Ok(()),
-            Ok(text) => parse(&text).ok_or_else(|| {
+    pub(crate) fn claim(self, disk: &dyn Disk, began: bool) -> Result<(), Error> {
+        let path = disk.path(FILE);
+        let owner = match disk.read(FILE) {
+            Ok(text) if text == self.text().as_bytes() => return Ok(()),
+            Ok(text) => parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
                 Error::Directory(format!("{} is not the description of a replica of storage", path.display()))
             })?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && began => Replica::ALONE,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && began => Replica::ALONE,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self,
             Err(e) => return Err(Error::Directory(format!("reading {}: {e}", path.display()))),
         };
         if owner != self {
             return Err(Error::Directory(format!(
                 "{} holds the partitions of {owner}, and this is {self}: what it holds would be doubled or missed. Start with the former \
                  numbers, or with an empty directory, which is filled from what the log still has",
-                dir.display()
+                disk.path("").display()
             )));
         }
-        self.write(dir, &path).map_err(|e| Error::Directory(format!("writing {}: {e}", path.display())))
+        replace(disk, FILE, &self.text()).map_err(|e| Error::Directory(format!("writing {}: {e}", path.display())))
     }
 
     fn text(self) -> String {
         format!("weir-storage 1\nreplica {} of {} copies {}\n", self.number, self.of, self.copies)
-    }
-
-    fn write(self, dir: &Path, path: &Path) -> std::io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(self.text().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
     }
 }
 
@@ -111,6 +103,10 @@ impl std::fmt::Display for Replica {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tsdb::disk::Local;
+
     use super::*;
 
     #[test]
@@ -132,8 +128,9 @@ mod tests {
     #[test]
     fn replica_is_golden() {
         let dir = tempfile::tempdir().expect("directory");
+        let disk = Local::open(dir.path()).expect("opens");
         let replica = Replica { number: 1, of: 3, copies: 2 };
-        replica.claim(dir.path(), false).expect("its own");
+        replica.claim(&disk, false).expect("its own");
         let text = fs::read_to_string(dir.path().join("replica")).expect("read");
         assert_eq!(text, "weir-storage 1\nreplica 1 of 3 copies 2\n");
         assert_eq!(parse(&text), Some(replica));
@@ -152,10 +149,11 @@ mod tests {
     #[test]
     fn a_directory_belongs_to_the_replica_that_began_it() {
         let dir = tempfile::tempdir().expect("directory");
+        let disk = Local::open(dir.path()).expect("opens");
         let first = Replica { number: 1, of: 3, copies: 2 };
-        first.claim(dir.path(), false).expect("an empty directory is anybody's");
-        first.claim(dir.path(), true).expect("it is still its own");
-        let error = Replica { number: 1, of: 2, copies: 1 }.claim(dir.path(), true).expect_err("refused").to_string();
+        first.claim(&disk, false).expect("an empty directory is anybody's");
+        first.claim(&disk, true).expect("it is still its own");
+        let error = Replica { number: 1, of: 2, copies: 1 }.claim(&disk, true).expect_err("refused").to_string();
         assert!(
             error.contains(
                 "holds the partitions of replica 1 of 3 with 2 copies, and this is replica 1 of 2 with 1 copy"
@@ -163,14 +161,15 @@ mod tests {
             "{error}"
         );
         fs::write(dir.path().join(FILE), "x").expect("written");
-        let error = first.claim(dir.path(), true).expect_err("refused").to_string();
+        let error = first.claim(&disk, true).expect_err("refused").to_string();
         assert!(error.ends_with("is not the description of a replica of storage"), "{error}");
     }
 
     #[test]
     fn a_directory_without_the_file_is_that_of_a_storage_that_was_alone() {
         let dir = tempfile::tempdir().expect("directory");
-        Replica { number: 0, of: 2, copies: 1 }.claim(dir.path(), true).expect_err("refused");
-        Replica::ALONE.claim(dir.path(), true).expect("its own");
+        let disk = Local::open(dir.path()).expect("opens");
+        Replica { number: 0, of: 2, copies: 1 }.claim(&disk, true).expect_err("refused");
+        Replica::ALONE.claim(&disk, true).expect("its own");
     }
 }

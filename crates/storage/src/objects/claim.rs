@@ -19,6 +19,7 @@ use super::catalog::{self, Catalog};
 use super::disk::Tiered;
 use super::metrics::Metrics;
 use super::mirror::State;
+use crate::replace::replace;
 use crate::{Error, Replica};
 
 /// The file of a directory that says where its blocks are too.
@@ -85,7 +86,7 @@ pub(crate) async fn open(
     };
     let (local, identity) = (local, Identity { owner: next.owner.clone(), epoch: next.epoch });
     let local = match &here.summary {
-        None if !next.manifest.is_empty() => take_over(local, dir, next.manifest.clone(), replica).await?,
+        None if !next.manifest.is_empty() => take_over(local, next.manifest.clone(), replica).await?,
         _ => local,
     };
     let local = write_identity(local, identity).await?;
@@ -192,10 +193,9 @@ fn next(identity: Identity, there: Option<&Catalog>, replica: Replica) -> Catalo
 }
 
 /// Makes an empty directory one with the catalog's manifest; durable when this returns.
-async fn take_over(local: Local, dir: &Path, manifest: String, replica: Replica) -> Result<Local, Error> {
-    let dir = dir.to_owned();
+async fn take_over(local: Local, manifest: String, replica: Replica) -> Result<Local, Error> {
     blocking(move || {
-        replica.claim(&dir, false)?;
+        replica.claim(&local, false)?;
         write(&local, manifest::NAME, &manifest)?;
         Ok(local)
     })
@@ -218,14 +218,7 @@ fn parse(text: &str) -> Option<Identity> {
 
 /// Replaces a small file; durable when this returns.
 fn write(local: &Local, name: &str, content: &str) -> Result<(), Error> {
-    let next = format!("{name}.new");
-    let written = local.create(&next).and_then(|mut out| {
-        out.write_all(content.as_bytes())?;
-        out.sync()?;
-        local.rename(&next, name)?;
-        local.sync()
-    });
-    written.map_err(|e| Error::Directory(format!("writing {}: {e}", local.path(name).display())))
+    replace(local, name, content).map_err(|e| Error::Directory(format!("writing {}: {e}", local.path(name).display())))
 }
 
 /// A name that nothing else has.
