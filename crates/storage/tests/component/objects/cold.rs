@@ -133,7 +133,7 @@ async fn blocks_that_are_in_the_bucket_alone_are_merged_by_few_requests_and_read
     let requests = gets(&world.proxy.seen());
     let received = running.metric("weir_storage_objects_received_bytes_total") - received;
     let all = bytes.iter().sum::<u64>() as f64;
-    assert!((4..=4 * 5).contains(&requests), "{requests} requests for blocks of {bytes:?}");
+    assert!((4..=4 * 3).contains(&requests), "{requests} requests for blocks of {bytes:?}");
     assert!(received <= all * 1.05, "{received} bytes of {all}: each once");
     assert_eq!(running.read().await, before);
     running.stop().await;
