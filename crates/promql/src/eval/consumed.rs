@@ -102,7 +102,7 @@ fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Counts, EvalEr
 /// The newest samples of a selector; `as_one` counts a histogram as one, where none of it is looked at.
 fn instants(context: &Context, selector: &Selector, grid: Grid, as_one: bool) -> Result<Counts, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
-    let range = reach(selector.when, grid, lookback);
+    let range = reach(selector.when.on(grid), grid, lookback);
     let series = select(context, &selector.matchers, range)?;
     if selector.smoothed {
         // Prometheus counts none of these.
@@ -113,7 +113,7 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, as_one: bool) ->
         let (mut floats, mut after) = (Edge::default(), Edge::default());
         let times: Vec<i64> = columns.histograms.iter().map(|sample| sample.t).collect();
         for step in 0..grid.n {
-            let t = selector.when.of(grid.at(step));
+            let t = selector.when.on(grid).of(grid.at(step));
             let float = floats.after(&columns.t, t).checked_sub(1);
             let histogram = after.after(&times, t).checked_sub(1);
             let float = float.filter(|at| columns.t[*at] > t.saturating_sub(lookback));
@@ -148,7 +148,7 @@ fn windows(context: &Context, range: &Range, grid: Grid) -> Result<Counts, EvalE
     let lookback = context.params.lookback_ms;
     let before = if *mode == RangeMode::Normal { 0 } else { lookback };
     let after = if *mode == RangeMode::Smoothed { lookback } else { 0 };
-    let all = wider(reach(range.when, grid, range.range), Reach { mode: *mode, lookback });
+    let all = wider(reach(range.when.on(grid), grid, range.range), Reach { mode: *mode, lookback });
     let series = select(context, matchers, all)?;
     each(context, &series, grid, |series, columns, held, counts| {
         read(context, series, all, columns, held)?;
@@ -167,7 +167,7 @@ fn windows(context: &Context, range: &Range, grid: Grid) -> Result<Counts, EvalE
             floats.after(&columns.t, t) as u64 + sizes[histograms.after(&times, t)]
         };
         for step in 0..grid.n {
-            let end = range.when.of(grid.at(step));
+            let end = range.when.on(grid).of(grid.at(step));
             let first = end.saturating_sub(range.range).saturating_sub(before);
             let last = end.saturating_add(after);
             let (from, to) = (until(0, first), until(1, last));
@@ -207,7 +207,7 @@ fn subquery(context: &Context, range: &Range, (inner, step): (&Plan, i64), grid:
     let first = |sums: &[u64], steps: usize| steps.checked_sub(1).map_or(0, |last| sums[last]);
     let mut seen = 0;
     for step in 0..grid.n {
-        let end = range.when.of(grid.at(step));
+        let end = range.when.on(grid).of(grid.at(step));
         let to = until(end);
         let from = until(end.saturating_sub(range.range)).min(to);
         counts.total[step] = first(&total, to) - first(&total, from);

@@ -10,9 +10,11 @@ use std::cell::Cell;
 
 use model::Matcher;
 
+use durations::{NANOSECONDS, nanoseconds};
 pub(super) use functions::{go_max, go_min};
 
 use super::call::{self, InstantFn};
+use super::grid::Grid;
 use super::range::{self, RangeFn};
 use super::{EvalError, Params};
 use crate::ast::{
@@ -113,7 +115,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Selector {
     pub(super) matchers: Vec<Matcher>,
-    pub(super) when: When,
+    pub(super) when: Moved,
     /// Whether values between samples are interpolated.
     pub(super) smoothed: bool,
     /// Whether of histograms only numbers and sums are asked for.
@@ -121,7 +123,16 @@ pub(super) struct Selector {
     pub(super) span: Span,
 }
 
-/// Moves the time of evaluation.
+/// Moves the time of evaluation, by what is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    /// Nanoseconds.
+    offset: i64,
+    /// Milliseconds.
+    at: Option<i64>,
+}
+
+/// Where that leads on a grid, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct When {
     offset: i64,
@@ -134,23 +145,44 @@ impl When {
         self.at.unwrap_or(t).saturating_sub(self.offset)
     }
 
-    /// Of a selector within a subquery: where that has a time of its own, and how far both are moved.
-    pub(super) fn within(self, outer: When) -> When {
-        if self.at.is_some() { self } else { When { offset: self.offset.saturating_add(outer.offset), at: outer.at } }
-    }
-
-    /// Whether two always look at the same time.
-    pub(super) fn is_as(self, other: When) -> bool {
-        match (self.at, other.at) {
-            (Some(at), Some(other_at)) => at.saturating_sub(self.offset) == other_at.saturating_sub(other.offset),
-            (None, None) => self.offset == other.offset,
-            _ => false,
-        }
+    /// Whether it is always the same.
+    pub(super) fn is_fixed(self) -> bool {
+        self.at.is_some()
     }
 
     /// The time of evaluation itself.
+    #[cfg(test)]
     pub(super) fn now() -> When {
         When { offset: 0, at: None }
+    }
+}
+
+impl Moved {
+    /// Nanoseconds from what is looked at to the evaluation at `start`, the first step, as Prometheus has them in 64 bits; what is fixed is looked at from there.
+    fn nanoseconds(self, start: i64) -> i64 {
+        let fixed = self.at.map_or(0, |at| start.wrapping_sub(at).wrapping_mul(NANOSECONDS));
+        self.offset.wrapping_add(fixed)
+    }
+
+    /// On the grid of an evaluation.
+    pub(super) fn on(self, grid: Grid) -> When {
+        When { offset: self.nanoseconds(grid.start) / NANOSECONDS, at: self.at.map(|_| grid.start) }
+    }
+
+    /// Of a selector within a subquery: where that has a time of its own, and how far both are moved.
+    pub(super) fn within(self, outer: Moved) -> Moved {
+        if self.at.is_some() { self } else { Moved { offset: self.offset.saturating_add(outer.offset), at: outer.at } }
+    }
+
+    /// Whether two always look at the same time.
+    pub(super) fn is_as(self, other: Moved) -> bool {
+        let fixed = |of: Moved| of.at.map(|at| i128::from(at) * i128::from(NANOSECONDS) - i128::from(of.offset));
+        fixed(self) == fixed(other) && (self.at.is_some() || self.offset == other.offset)
+    }
+
+    /// The time of evaluation itself.
+    pub(super) fn not() -> Moved {
+        Moved { offset: 0, at: None }
     }
 
     /// Whether it is always the same.
@@ -163,19 +195,25 @@ impl When {
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) of: RangeOf,
-    pub(super) when: When,
+    pub(super) when: Moved,
     /// In milliseconds.
     pub(super) range: i64,
-    pub(super) exact: Exact,
+    pub(super) nanoseconds: i64,
 }
 
-/// What rates are extrapolated by, where a range or its offset has a part of a millisecond.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Exact {
-    /// The whole range.
-    pub(super) seconds: f64,
-    /// Milliseconds by which a window begins earlier than its samples do.
-    pub(super) earlier: i64,
+impl Range {
+    /// How far before its end a window begins for who extrapolates, in milliseconds. Prometheus cuts the time to the evaluation, which is negative where `@` moves it
+    /// that far.
+    pub(super) fn extrapolated_ms(&self, grid: Grid) -> i64 {
+        let end = self.when.nanoseconds(grid.start);
+        self.nanoseconds.wrapping_add(end) / NANOSECONDS - end / NANOSECONDS
+    }
+
+    /// The range in seconds, added up as Go does it.
+    pub(super) fn seconds(&self) -> f64 {
+        let second = 1000 * NANOSECONDS;
+        (self.nanoseconds / second) as f64 + (self.nanoseconds % second) as f64 / 1e9
+    }
 }
 
 /// A selector, or an expression over a grid of its own.
@@ -286,8 +324,8 @@ impl<'a> Planner<'a> {
                 let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
                 let VectorSelector { matchers, mode, .. } = &matrix.selector;
                 let of = RangeOf::Matchers { matchers: matchers.clone(), mode: *mode, stats };
-                let exact = when.exact(&matrix.selector.offset, &matrix.range, range);
-                (Kind::Range(Range { of, when, range, exact }), ValueType::RangeVector, when.is_fixed())
+                let nanoseconds = nanoseconds(&matrix.range, range);
+                (Kind::Range(Range { of, when, range, nanoseconds }), ValueType::RangeVector, when.is_fixed())
             }
             Node::Subquery(subquery) => self.subquery(subquery)?,
             Node::Unary(unary) => {
@@ -323,8 +361,8 @@ impl<'a> Planner<'a> {
         };
         let inner = Box::new(self.plan(&subquery.expr)?);
         let of = RangeOf::Subquery { inner, step };
-        let exact = when.exact(&subquery.offset, &subquery.range, range);
-        Ok((Kind::Range(Range { of, when, range, exact }), ValueType::RangeVector, when.is_fixed()))
+        let nanoseconds = nanoseconds(&subquery.range, range);
+        Ok((Kind::Range(Range { of, when, range, nanoseconds }), ValueType::RangeVector, when.is_fixed()))
     }
 
     fn binary(&self, binary: &Binary) -> Result<(Kind, ValueType, bool), EvalError> {
@@ -391,13 +429,13 @@ impl<'a> Planner<'a> {
         Ok((kind, call.function.returns, invariant))
     }
 
-    fn when(&self, offset: &ast::DurationExpr, at: Option<At>) -> Result<When, EvalError> {
+    fn when(&self, offset: &ast::DurationExpr, at: Option<At>) -> Result<Moved, EvalError> {
         let at = at.map(|at| match at {
             At::Time(t) => t,
             At::Start => self.params.start_ms,
             At::End => self.end_ms(),
         });
-        Ok(When { offset: self.duration(offset, true)?, at })
+        Ok(Moved { offset: nanoseconds(offset, self.duration(offset, true)?), at })
     }
 }
 

@@ -22,7 +22,7 @@ use super::grid::Grid;
 use super::kahan::Prefixes;
 use super::matrix::{ABSENT, Matrix, float_cell, is_float, is_present};
 use super::node::scalar;
-use super::plan::{Exact, Kind, Plan, Range, RangeOf, When};
+use super::plan::{Kind, Plan, Range, RangeOf, When};
 use super::select::{each_of, select_as};
 use super::{Context, EvalError, notes};
 use crate::ast::{RangeMode, Span};
@@ -77,7 +77,9 @@ pub(super) struct Windows<'a> {
     pub(super) when: When,
     /// In milliseconds.
     pub(super) range: i64,
-    pub(super) exact: Exact,
+    /// The same for who extrapolates, which knows of parts of a millisecond, and in seconds.
+    pub(super) extrapolated: i64,
+    pub(super) seconds: f64,
     /// The numbers that the function takes beside the window, one column each.
     pub(super) args: &'a [Vec<f64>],
     /// Whether it matters when the counting of samples began.
@@ -96,7 +98,7 @@ impl Windows<'_> {
 
     /// From when on one is extrapolated that ends at a time.
     fn extrapolated_from(&self, end: i64) -> i64 {
-        end.saturating_sub(self.range).saturating_sub(self.exact.earlier)
+        end.saturating_sub(self.extrapolated)
     }
 }
 

@@ -56,12 +56,12 @@ enum Of {
 fn instants(context: &Context, selector: &Selector, grid: Grid, of: Of) -> Result<Matrix, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
     if selector.smoothed && of == Of::Value {
-        let mut range = reach(selector.when, grid, lookback);
+        let mut range = reach(selector.when.on(grid), grid, lookback);
         range.end_ms = range.end_ms.saturating_add(lookback);
         return smoothed(context, selector, grid, (range, lookback));
     }
     let (series, range) = select_newest(context, selector, grid, lookback)?;
-    let newest = Newest { when: selector.when, grid, lookback, of, stats: selector.stats };
+    let newest = Newest { when: selector.when.on(grid), grid, lookback, of, stats: selector.stats };
     // Of several the first is told, whichever thread finds one first.
     let no_float: Mutex<Option<Labels>> = Mutex::new(None);
     let parts = each(
@@ -186,7 +186,7 @@ fn smoothed(
         out.add(series.labels.clone(), false)?;
         let (row, mut any) = (out.len() - 1, false);
         for step in 0..grid.n {
-            let at = selector.when.of(grid.at(step));
+            let at = selector.when.on(grid).of(grid.at(step));
             let window = (at.saturating_sub(lookback), at, at.saturating_add(lookback));
             let named = (&series.labels, selector.span);
             if let Some(value) = extended::smoothed(context, &columns, &histograms, named, window) {
@@ -237,11 +237,11 @@ fn select_newest(
     grid: Grid,
     lookback: i64,
 ) -> Result<(Vec<Series>, TimeRange), EvalError> {
-    let range = reach(selector.when, grid, lookback);
+    let range = reach(selector.when.on(grid), grid, lookback);
     let set = select_set(context, &selector.matchers, range, Want::Samples)?;
     if set.resolution_ms > lookback {
         // What was left out stands with a sample that may be so far back.
-        let range = reach(selector.when, grid, set.resolution_ms);
+        let range = reach(selector.when.on(grid), grid, set.resolution_ms);
         return Ok((select(context, &selector.matchers, range)?, range));
     }
     context.series.fetch_add(set.series.len() as u64, Ordering::Relaxed);

@@ -30,7 +30,7 @@ pub(super) fn by_index(context: &Context, group: &Group, grid: Grid) -> Result<O
     let Some((selector, by)) = question(group, grid) else { return Ok(None) };
     let request = CountRequest {
         matchers: selector.matchers.clone(),
-        range: reach(selector.when, grid, context.params.lookback_ms.max(1)),
+        range: reach(selector.when.on(grid), grid, context.params.lookback_ms.max(1)),
         by: by.cloned(),
         cancel: context.params.cancel.clone(),
     };

@@ -9,7 +9,7 @@ use model::{Labels, METRIC_NAME, MatchOp, Matcher};
 use crate::eval::grid::Grid;
 use crate::eval::matrix::{Matrix, is_present};
 use crate::eval::node::vector;
-use crate::eval::plan::{Kind, Plan, RangeOf, Selector, When};
+use crate::eval::plan::{Kind, Moved, Plan, RangeOf, Selector};
 use crate::eval::{Context, EvalError, select};
 
 /// The labels by which a series and what describes it belong together.
@@ -108,16 +108,16 @@ pub(in crate::eval) fn has_one_time(plan: &Plan) -> bool {
 enum Reference {
     /// There is no selector.
     None,
-    All(When),
+    All(Moved),
     /// They differ, or a part has none.
     Mixed,
 }
 
 impl Reference {
-    fn when(self) -> When {
+    fn when(self) -> Moved {
         match self {
             Reference::All(when) => when,
-            Reference::None | Reference::Mixed => When::now(),
+            Reference::None | Reference::Mixed => Moved::not(),
         }
     }
 
@@ -129,10 +129,10 @@ impl Reference {
     }
 
     fn of(plan: &Plan) -> Reference {
-        Reference::within(plan, When::now())
+        Reference::within(plan, Moved::not())
     }
 
-    fn within(plan: &Plan, outer: When) -> Reference {
+    fn within(plan: &Plan, outer: Moved) -> Reference {
         let all = |plans: &[&Plan]| {
             // Numbers and texts look at nothing, and do not count.
             let series = plans.iter().filter(|plan| plan.value.is_series());

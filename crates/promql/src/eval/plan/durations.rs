@@ -1,39 +1,15 @@
 //! Durations that are expressions become milliseconds.
 
-use super::{Exact, Planner, When};
+use super::Planner;
 use crate::ast::{BinaryOp, DurationExpr, DurationNode, DurationOp};
 use crate::eval::EvalError;
 use crate::parser::SECONDS_MAX;
 
 /// Nanoseconds of a millisecond.
-const NANOSECONDS: i64 = 1_000_000;
-
-impl When {
-    /// What rates over a range of so many milliseconds are extrapolated by; `offset` is what is written of the own one.
-    pub(super) fn exact(self, offset: &DurationExpr, range: &DurationExpr, range_ms: i64) -> Exact {
-        let (range, offset) = (nanoseconds(range, range_ms), nanoseconds(offset, self.offset));
-        // As Prometheus has it, also where it is too much.
-        let both = range.wrapping_add(offset) / NANOSECONDS;
-        Exact { earlier: both.saturating_sub(range_ms).saturating_sub(self.offset), ..Exact::of(range) }
-    }
-}
-
-impl Exact {
-    /// Of a range in nanoseconds, added up as Go does it.
-    fn of(range: i64) -> Exact {
-        let second = 1000 * NANOSECONDS;
-        Exact { seconds: (range / second) as f64 + (range % second) as f64 / 1e9, earlier: 0 }
-    }
-
-    /// Of a range in milliseconds.
-    #[cfg(test)]
-    pub(in crate::eval) fn of_ms(range: i64) -> Exact {
-        Exact::of(range * NANOSECONDS)
-    }
-}
+pub(super) const NANOSECONDS: i64 = 1_000_000;
 
 /// The nanoseconds of a duration of so many milliseconds; what is worked out is cut to these.
-fn nanoseconds(duration: &DurationExpr, ms: i64) -> i64 {
+pub(super) fn nanoseconds(duration: &DurationExpr, ms: i64) -> i64 {
     match duration {
         DurationExpr::Literal(ns) => *ns,
         DurationExpr::Computed(_) => ms.saturating_mul(NANOSECONDS),

@@ -71,7 +71,7 @@ pub(super) struct Extrapolated {
 impl Extrapolated {
     /// Of the samples of a window, among samples at these times; `samples` is how many there are beside the first.
     fn within(windows: &Windows, w: &Window, of: Of, t: &[i64], samples: f64) -> Self {
-        let (start, seconds) = (windows.extrapolated_from(w.end), windows.exact.seconds);
+        let (start, seconds) = (windows.extrapolated_from(w.end), windows.seconds);
         Extrapolated { of, start, end: w.end, seconds, first: t[w.from], last: t[w.to - 1], samples, began: None }
     }
 
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::eval::grid::Grid;
     use crate::eval::matrix::ABSENT;
-    use crate::eval::plan::{Exact, When};
+    use crate::eval::plan::When;
     use crate::eval::testing::draws;
 
     /// One window by its definition: its samples, one after the other.
@@ -273,7 +273,8 @@ mod tests {
                 grid,
                 when: When::now(),
                 range,
-                exact: Exact::of_ms(range),
+                extrapolated: range,
+                seconds: range as f64 / 1000.0,
                 args: &[],
                 starts: true,
                 stats: false,

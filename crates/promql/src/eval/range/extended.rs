@@ -80,7 +80,7 @@ pub(super) fn reduce(
         let start = end.saturating_sub(windows.range);
         floats.to(&columns.t, start.saturating_sub(before), end.saturating_add(after));
         own.to(&times, start.saturating_sub(before), end.saturating_add(after));
-        let (start, seconds) = (windows.extrapolated_from(end), windows.exact.seconds);
+        let (start, seconds) = (windows.extrapolated_from(end), windows.seconds);
         let window = Window { start, end, reach, function, seconds };
         let f = Floats {
             t: &columns.t[floats.from..floats.until],

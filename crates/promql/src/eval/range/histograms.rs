@@ -222,7 +222,7 @@ impl Mixed<'_> {
             of,
             start: windows.extrapolated_from(self.end),
             end: self.end,
-            seconds: windows.exact.seconds,
+            seconds: windows.seconds,
             first: times[0],
             last: times[times.len() - 1],
             samples: times.len() as f64 - 1.0,

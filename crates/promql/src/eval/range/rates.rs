@@ -103,7 +103,7 @@ pub(super) fn extrapolated(windows: &Windows, samples: Samples<'_>, cells: &mut 
             difference.get_mut(own..end).unwrap_or_default().iter_mut().for_each(|d| *d += v[reset - 1]);
         }
     }
-    let range = windows.exact.seconds;
+    let range = windows.seconds;
     dispatch!(Level::new(), _simd => multiply(shape, first, difference, (of, range), cells));
 }
 
@@ -138,7 +138,7 @@ fn multiply(shape: &Shape, first: &[f64], difference: &[f64], (of, range): (Of, 
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::{Exact, When};
+    use crate::eval::plan::When;
     use crate::eval::range::counters::extrapolated_since;
     use crate::eval::testing::draws;
 
@@ -171,7 +171,8 @@ mod tests {
                 grid,
                 when: When::now(),
                 range,
-                exact: Exact::of_ms(range),
+                extrapolated: range,
+                seconds: range as f64 / 1000.0,
                 args: &[],
                 starts: false,
                 stats: false,

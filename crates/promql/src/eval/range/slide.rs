@@ -150,7 +150,7 @@ impl<F: Fn(f64, f64) -> bool> Best<F> {
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::{Exact, When};
+    use crate::eval::plan::When;
     use crate::eval::range::Edge;
 
     /// A number that looks drawn, for each seed the same one.
@@ -235,7 +235,8 @@ mod tests {
                 grid,
                 when: When::now(),
                 range: 40,
-                exact: Exact::of_ms(40),
+                extrapolated: 40,
+                seconds: 0.04,
                 args: &[],
                 starts: false,
                 stats: false,
@@ -260,7 +261,8 @@ mod tests {
             grid,
             when: When::now(),
             range: 10,
-            exact: Exact::of_ms(10),
+            extrapolated: 10,
+            seconds: 0.01,
             args: &[],
             starts: false,
             stats: false,
