@@ -212,6 +212,28 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
+/// Compares canonical texts by names and values, one after the other. What is the same in both is found without taking it apart, and only the piece in which they differ is
+/// compared as a text: lengths stand before texts, so bytes alone say nothing of their order.
+fn compare(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b, mut same) = (a, b, same_bytes(a.as_bytes(), b.as_bytes()));
+    loop {
+        let Some((text, rest)) = take(a) else { return if b.is_empty() { Ordering::Equal } else { Ordering::Less } };
+        let size = a.len() - rest.len();
+        if same < size {
+            return take(b).map_or(Ordering::Greater, |(other, _)| text.cmp(other));
+        }
+        (a, b, same) = (rest, &b[size..], same - size);
+    }
+}
+
+/// How many bytes two texts begin with that are the same.
+fn same_bytes(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 32;
+    let (steps, others) = (a.as_chunks::<STEP>().0, b.as_chunks::<STEP>().0);
+    let whole = STEP * steps.iter().zip(others).take_while(|(a, b)| a == b).count();
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
+
 /// What a piece holds, without its length.
 pub fn piece_text(piece: &str) -> &str {
     take(piece).map_or("", |(text, _)| text)
@@ -298,7 +320,7 @@ impl PartialOrd for Labels {
 /// By the first name or value that differs, as Prometheus orders series.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        compare(self.canonical(), other.canonical())
     }
 }
 
@@ -357,6 +379,24 @@ fn is_name(name: &str, more: impl Fn(u8) -> bool) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_names_and_values(
+            a in proptest::collection::btree_map("[a-c]{1,2}|a{60,70}", "[a-c]{1,3}|b{60,70}[ab]", 0..6),
+            b in proptest::collection::btree_map("[a-c]{1,2}|a{60,70}", "[a-c]{1,3}|b{60,70}[ab]", 0..6),
+            shared in 0usize..7,
+        ) {
+            // Of most the first ones are the same.
+            let b: std::collections::BTreeMap<_, _> = a.iter().take(shared).chain(b.iter().skip(shared)).collect();
+            let labels = |pairs: Vec<(&str, &str)>| Labels::new(&pairs).unwrap_or(Labels::empty());
+            let a = labels(a.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect());
+            let b = labels(b.into_iter().map(|(name, value)| (name.as_str(), value.as_str())).collect());
+            prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+            prop_assert_eq!(b.cmp(&a), b.iter().cmp(a.iter()));
+            prop_assert_eq!(a.cmp(&a), Ordering::Equal);
+        }
+    }
 
     #[test]
     fn canonical_text_is_golden() {
