@@ -60,18 +60,42 @@ struct Minute {
     last: u64,
 }
 
-/// The slot of the series' name, as a mask; every one where it has none, since a selector may then find it by any name.
-fn slot(labels: LabelsRef<'_>) -> u64 {
-    labels.get("__name__").map_or(u64::MAX, mask)
-}
+/// The slot of a series' name; every one where it has none, since a selector may then find it by any name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(u8);
 
-fn mask(name: &str) -> u64 {
-    1 << (xxh3_64(name.as_bytes()) % SLOTS as u64)
+impl Slot {
+    /// Bits of the number of one.
+    pub(crate) const BITS: u32 = 7;
+    const EVERY: Slot = Slot(SLOTS as u8);
+
+    /// That of a series.
+    pub(crate) fn of(labels: LabelsRef<'_>) -> Slot {
+        labels.get("__name__").map_or(Slot::EVERY, Slot::of_name)
+    }
+
+    fn of_name(name: &str) -> Slot {
+        Slot((xxh3_64(name.as_bytes()) % SLOTS as u64) as u8)
+    }
+
+    /// Its number.
+    pub(crate) fn number(self) -> u64 {
+        self.0.into()
+    }
+
+    /// The one of a number.
+    pub(crate) fn numbered(number: u64) -> Slot {
+        Slot(number as u8)
+    }
+
+    fn mask(self) -> u64 {
+        if self == Slot::EVERY { u64::MAX } else { 1 << self.0 }
+    }
 }
 
 impl Touched {
-    /// Notes samples of one series.
-    pub(crate) fn add(&mut self, labels: LabelsRef<'_>, samples: Samples<'_>) {
+    /// Notes samples of one series, by the slot of its name.
+    pub(crate) fn add(&mut self, slot: Slot, samples: Samples<'_>) {
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         for t in samples.floats.iter().map(|sample| sample.t).chain(samples.histograms.iter().map(|sample| sample.t)) {
             (first, last) = (first.min(t), last.max(t));
@@ -83,7 +107,7 @@ impl Touched {
         if to.saturating_sub(from) >= MINUTES_OF_RECORD_MAX as i64 {
             return self.widen(TimeRange { start_ms: first, end_ms: last });
         }
-        let mask = slot(labels);
+        let mask = slot.mask();
         for minute in from..=to {
             let known = self.minutes.iter().position(|(known, _)| *known == minute);
             match known {
@@ -157,7 +181,8 @@ impl Changes {
         if range.start_ms > range.end_ms {
             return Changed { version: now, ranges: Vec::new() };
         }
-        let slots = names.map_or(u64::MAX, |names| names.iter().fold(0, |slots, name| slots | mask(name)));
+        let slots =
+            names.map_or(u64::MAX, |names| names.iter().fold(0, |slots, name| slots | Slot::of_name(name).mask()));
         let mut ranges = Vec::new();
         let (from, to) = (range.start_ms.div_euclid(MINUTE_MS), range.end_ms.div_euclid(MINUTE_MS));
         for (minute, changes) in kept.minutes.range(from..=to) {
@@ -241,7 +266,7 @@ mod tests {
         let labels = Labels::new(&[("__name__", name.to_owned())]).expect("valid");
         let samples: Vec<Sample> = times.iter().map(|t| Sample { t: *t, v: 1.0 }).collect();
         let mut touched = Touched::default();
-        touched.add(labels.as_ref(), Samples::from(&*samples));
+        touched.add(Slot::of(labels.as_ref()), Samples::from(&*samples));
         changes.touch(&touched);
     }
 
@@ -259,7 +284,7 @@ mod tests {
     #[test]
     fn what_changed_is_told_by_minute_and_name() {
         let changes = Changes::default();
-        assert_ne!(mask("a"), mask("b"));
+        assert_ne!(Slot::of_name("a"), Slot::of_name("b"));
         touch(&changes, "a", &[30_000]);
         touch(&changes, "a", &[600_000, 659_999]);
         touch(&changes, "b", &[600_000, 660_000]);
@@ -285,7 +310,7 @@ mod tests {
         assert_eq!(changes.since(1, None, DAY).ranges, [DAY]);
         let mut touched = Touched::default();
         let labels = Labels::new(&[("job", "x".to_owned())]).expect("valid");
-        touched.add(labels.as_ref(), Samples::from(&[Sample { t: 0, v: 1.0 }][..]));
+        touched.add(Slot::of(labels.as_ref()), Samples::from(&[Sample { t: 0, v: 1.0 }][..]));
         changes.touch(&touched);
         assert_eq!(minutes(&changes, 0, &["a"]), [(0, 1)]);
     }
@@ -301,7 +326,7 @@ mod tests {
         let mut touched = Touched::default();
         let labels = Labels::new(&[("__name__", "a".to_owned())]).expect("valid");
         for minute in 0..100 {
-            touched.add(labels.as_ref(), Samples::from(&[Sample { t: minute * MINUTE_MS, v: 1.0 }][..]));
+            touched.add(Slot::of(labels.as_ref()), Samples::from(&[Sample { t: minute * MINUTE_MS, v: 1.0 }][..]));
         }
         assert!(touched.minutes.len() <= MINUTES_OF_RECORD_MAX);
         changes.touch(&touched);

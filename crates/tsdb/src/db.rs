@@ -160,8 +160,11 @@ impl Batch<'_> {
     /// Appends samples of one series, in any order.
     pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
         let samples = samples.into();
-        self.touched.add(labels, samples);
-        self.appender.append(labels, samples)
+        let (appended, slot) = self.appender.append_named(labels, samples);
+        if let Some(slot) = slot {
+            self.touched.add(slot, samples);
+        }
+        appended
     }
 
     /// Notes what was said of a family at a time, in Unix milliseconds.

@@ -25,6 +25,7 @@ use model::{
 };
 
 use crate::Error;
+use crate::changes;
 use crate::postings::{self, LabelIndex as _, add_names, each_value};
 use crate::tally::Counting;
 pub(crate) use buffer::Snapshot;
@@ -109,7 +110,7 @@ impl Head {
         let hash = labels.hash64();
         let slot = &self.shards[shard_of(hash)];
         let mut shard = lock(&slot.shard);
-        let appended = shard.append(labels, hash, samples);
+        let (appended, _) = shard.append(labels, hash, samples);
         slot.tell(&shard);
         appended
     }
@@ -377,19 +378,27 @@ impl Head {
 impl Appender<'_> {
     /// Appends samples of one series, in any order. Of samples at the same time the one appended last counts.
     pub fn append<'s>(&mut self, labels: LabelsRef<'_>, samples: impl Into<Samples<'s>>) -> Appended {
-        let samples = samples.into();
+        self.append_named(labels, samples.into()).0
+    }
+
+    /// As [`Appender::append`], with the slot of the series' name where there is a sample: it is known of a series that is.
+    pub(crate) fn append_named(
+        &mut self,
+        labels: LabelsRef<'_>,
+        samples: Samples<'_>,
+    ) -> (Appended, Option<changes::Slot>) {
         if samples.is_empty() {
-            return Appended::default();
+            return (Appended::default(), None);
         }
         let hash = labels.hash64();
         let at = shard_of(hash);
         if self.held[at].is_none() {
             self.hold(at);
         }
-        let Some(shard) = &mut self.held[at] else { return Appended::default() };
-        let appended = shard.append(labels, hash, samples);
+        let Some(shard) = &mut self.held[at] else { return (Appended::default(), None) };
+        let (appended, name) = shard.append(labels, hash, samples);
         self.head.shards[at].tell(shard);
-        appended
+        (appended, Some(name))
     }
 
     /// Takes a lock. It never waits while it holds another one, so that two of these cannot wait for each other.

@@ -13,6 +13,7 @@ use crate::testing::Family;
 
 mod background;
 mod cardinality;
+mod changed;
 mod counting;
 mod downsampling;
 mod every_call;

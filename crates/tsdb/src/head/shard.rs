@@ -13,11 +13,15 @@ use super::generation::Generation;
 use super::ordered::Part;
 use super::symbols::Symbols;
 use crate::Error;
+use crate::changes::Slot;
 use crate::postings::{Accept, LabelIndex};
 use crate::prefetch::prefetch;
 
 /// What a series costs beside its samples and its labels: its entries in the table and the list, and its numbers in the postings.
 const SERIES_BYTES: usize = 80;
+
+/// The bits of [`Entry::check`] that are the slot of the name.
+const SLOT: u64 = (1 << Slot::BITS) - 1;
 
 /// What is known of a series as long as it is written.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ struct Entry {
     /// Where its labels are among the symbols; `None` where the number is free.
     labels: Option<Box<[u32]>>,
     hash: u64,
-    /// Another hash of its labels: see [`Shard::lookup`].
+    /// Another hash of its labels, see [`Shard::lookup`]; in its lowest bits the slot of its name.
     check: u64,
     /// Time of its last sample that was flushed.
     flushed_ms: i64,
@@ -48,12 +52,13 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: Samples<'_>) -> Appended {
-        let check = self.hasher.hash_one(labels.canonical());
+    pub(super) fn append(&mut self, labels: LabelsRef<'_>, hash: u64, samples: Samples<'_>) -> (Appended, Slot) {
+        let check = self.hasher.hash_one(labels.canonical()) & !SLOT;
         let found = self.lookup(hash, check);
         let created = found.is_none();
         let id = found.unwrap_or_else(|| self.create(labels, hash, check));
         self.likely = id + 1;
+        let slot = Slot::numbered(self.entries[id as usize].check & SLOT);
         let buffer = self.current.buffer(id, self.entries.len());
         let before = buffer.heap_bytes();
         let mut out_of_order = 0;
@@ -82,7 +87,7 @@ impl Shard {
         generation.range.start_ms = generation.range.start_ms.min(first);
         generation.range.end_ms = generation.range.end_ms.max(last);
         self.fetch_after(id as usize);
-        Appended { created, out_of_order }
+        (Appended { created, out_of_order }, slot)
     }
 
     /// Has what the next series need on its way while others are appended to: of a scrape as large as a cache most of an append is waiting for memory.
@@ -98,12 +103,12 @@ impl Shard {
         }
     }
 
-    /// The series whose labels have these two hashes of 64 bits, of different kinds and the second with a key that nobody knows. Those of two series are the same
-    /// once in 10^20 times among a thousand million of them, which is less than what memory and disks do to their bytes; and comparing texts instead would be what
+    /// The series whose labels have these two hashes of 64 and 57 bits, of different kinds and the second with a key that nobody knows. Those of two series are the same
+    /// once in 10^18 times among a thousand million of them, which is less than what memory and disks do to their bytes; and comparing texts instead would be what
     /// most of an append waits for.
     #[inline]
     fn lookup(&self, hash: u64, check: u64) -> Option<u32> {
-        let is = |entry: &Entry| entry.hash == hash && entry.check == check && entry.labels.is_some();
+        let is = |entry: &Entry| entry.hash == hash && entry.check & !SLOT == check && entry.labels.is_some();
         if self.entries.get(self.likely as usize).is_some_and(is) {
             return Some(self.likely);
         }
@@ -115,6 +120,7 @@ impl Shard {
         let id = self.free.pop().unwrap_or(self.entries.len() as u32);
         let places = self.symbols.add(labels, id);
         self.entries_bytes += SERIES_BYTES + size_of_val(&*places);
+        let check = check | Slot::of(labels).number();
         let entry = Entry { labels: Some(places), hash, check, flushed_ms: i64::MIN };
         match self.entries.get_mut(id as usize) {
             Some(free) => *free = entry,
@@ -332,7 +338,7 @@ mod tests {
     fn append(shard: &mut Shard, series: u64, t: i64) -> Option<u32> {
         let labels = Labels::new(&[("n", series.to_string())]).expect("valid");
         shard.append(labels.as_ref(), series, Samples::from(&[Sample { t, v: 1.0 }][..]));
-        shard.lookup(series, shard.hasher.hash_one(labels.canonical()))
+        shard.lookup(series, shard.hasher.hash_one(labels.canonical()) & !SLOT)
     }
 
     #[test]
