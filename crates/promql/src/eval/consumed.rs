@@ -102,7 +102,8 @@ fn at_steps(context: &Context, plan: &Plan, grid: Grid) -> Result<Counts, EvalEr
 /// The newest samples of a selector; `as_one` counts a histogram as one, where none of it is looked at.
 fn instants(context: &Context, selector: &Selector, grid: Grid, as_one: bool) -> Result<Counts, EvalError> {
     let lookback = context.params.lookback_ms.max(1);
-    let range = reach(selector.when.on(grid), grid, lookback);
+    let when = selector.when.on(grid);
+    let range = reach(when, grid, lookback);
     let series = select(context, &selector.matchers, range)?;
     if selector.smoothed {
         // Prometheus counts none of these.
@@ -113,7 +114,7 @@ fn instants(context: &Context, selector: &Selector, grid: Grid, as_one: bool) ->
         let (mut floats, mut after) = (Edge::default(), Edge::default());
         let times: Vec<i64> = columns.histograms.iter().map(|sample| sample.t).collect();
         for step in 0..grid.n {
-            let t = selector.when.on(grid).of(grid.at(step));
+            let t = when.of(grid.at(step));
             let float = floats.after(&columns.t, t).checked_sub(1);
             let histogram = after.after(&times, t).checked_sub(1);
             let float = float.filter(|at| columns.t[*at] > t.saturating_sub(lookback));
@@ -148,7 +149,8 @@ fn windows(context: &Context, range: &Range, grid: Grid) -> Result<Counts, EvalE
     let lookback = context.params.lookback_ms;
     let before = if *mode == RangeMode::Normal { 0 } else { lookback };
     let after = if *mode == RangeMode::Smoothed { lookback } else { 0 };
-    let all = wider(reach(range.when.on(grid), grid, range.range), Reach { mode: *mode, lookback });
+    let when = range.when.on(grid);
+    let all = wider(reach(when, grid, range.ms()), Reach { mode: *mode, lookback });
     let series = select(context, matchers, all)?;
     each(context, &series, grid, |series, columns, held, counts| {
         read(context, series, all, columns, held)?;
@@ -167,15 +169,15 @@ fn windows(context: &Context, range: &Range, grid: Grid) -> Result<Counts, EvalE
             floats.after(&columns.t, t) as u64 + sizes[histograms.after(&times, t)]
         };
         for step in 0..grid.n {
-            let end = range.when.on(grid).of(grid.at(step));
-            let first = end.saturating_sub(range.range).saturating_sub(before);
+            let end = when.of(grid.at(step));
+            let first = end.saturating_sub(range.ms()).saturating_sub(before);
             let last = end.saturating_add(after);
             let (from, to) = (until(0, first), until(1, last));
             counts.total[step] += to - from;
             counts.read[step] += match step {
                 0 => to - from,
                 // The same window once more.
-                _ if range.when.is_fixed() => 0,
+                _ if when.is_fixed() => 0,
                 _ => to - from.max(until(2, last.saturating_sub(grid.step))),
             };
         }
@@ -205,11 +207,11 @@ fn subquery(context: &Context, range: &Range, (inner, step): (&Plan, i64), grid:
     };
     // Of the first so many steps.
     let first = |sums: &[u64], steps: usize| steps.checked_sub(1).map_or(0, |last| sums[last]);
-    let mut seen = 0;
+    let (mut seen, when) = (0, range.when.on(grid));
     for step in 0..grid.n {
-        let end = range.when.on(grid).of(grid.at(step));
+        let end = when.of(grid.at(step));
         let to = until(end);
-        let from = until(end.saturating_sub(range.range)).min(to);
+        let from = until(end.saturating_sub(range.ms())).min(to);
         counts.total[step] = first(&total, to) - first(&total, from);
         counts.read[step] = first(&read, to) - first(&read, from.max(seen).min(to));
         seen = seen.max(to);

@@ -196,12 +196,16 @@ impl Moved {
 pub(super) struct Range {
     pub(super) of: RangeOf,
     pub(super) when: Moved,
-    /// In milliseconds.
-    pub(super) range: i64,
-    pub(super) nanoseconds: i64,
+    /// How long.
+    nanoseconds: i64,
 }
 
 impl Range {
+    /// How long in whole milliseconds, which samples have.
+    pub(super) fn ms(&self) -> i64 {
+        self.nanoseconds / NANOSECONDS
+    }
+
     /// How far before its end a window begins for who extrapolates, in milliseconds. Prometheus cuts the time to the evaluation, which is negative where `@` moves it
     /// that far.
     pub(super) fn extrapolated_ms(&self, grid: Grid) -> i64 {
@@ -320,12 +324,11 @@ impl<'a> Planner<'a> {
                 (kind, ValueType::InstantVector, when.is_fixed())
             }
             Node::MatrixSelector(matrix) => {
-                let range = self.positive(&matrix.range)?;
+                let nanoseconds = nanoseconds(&matrix.range, self.positive(&matrix.range)?);
                 let when = self.when(&matrix.selector.offset, matrix.selector.at)?;
                 let VectorSelector { matchers, mode, .. } = &matrix.selector;
                 let of = RangeOf::Matchers { matchers: matchers.clone(), mode: *mode, stats };
-                let nanoseconds = nanoseconds(&matrix.range, range);
-                (Kind::Range(Range { of, when, range, nanoseconds }), ValueType::RangeVector, when.is_fixed())
+                (Kind::Range(Range { of, when, nanoseconds }), ValueType::RangeVector, when.is_fixed())
             }
             Node::Subquery(subquery) => self.subquery(subquery)?,
             Node::Unary(unary) => {
@@ -350,7 +353,7 @@ impl<'a> Planner<'a> {
             Some(step) => self.positive(step)?,
             None => 0,
         };
-        let range = self.positive(&subquery.range)?;
+        let nanoseconds = nanoseconds(&subquery.range, self.positive(&subquery.range)?);
         let step = match (step, &subquery.step) {
             (0, Some(DurationExpr::Literal(_))) => {
                 return Err(EvalError::Execution("a step of a subquery is less than a millisecond".to_owned()));
@@ -361,8 +364,7 @@ impl<'a> Planner<'a> {
         };
         let inner = Box::new(self.plan(&subquery.expr)?);
         let of = RangeOf::Subquery { inner, step };
-        let nanoseconds = nanoseconds(&subquery.range, range);
-        Ok((Kind::Range(Range { of, when, range, nanoseconds }), ValueType::RangeVector, when.is_fixed()))
+        Ok((Kind::Range(Range { of, when, nanoseconds }), ValueType::RangeVector, when.is_fixed()))
     }
 
     fn binary(&self, binary: &Binary) -> Result<(Kind, ValueType, bool), EvalError> {

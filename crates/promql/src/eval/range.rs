@@ -102,6 +102,25 @@ impl Windows<'_> {
     }
 }
 
+#[cfg(test)]
+impl<'a> Windows<'a> {
+    /// Of so many milliseconds, which end at the steps.
+    fn plain(grid: Grid, range: i64, cancel: &'a Cancel) -> Self {
+        let seconds = range as f64 / 1000.0;
+        Windows {
+            grid,
+            when: When::now(),
+            range,
+            extrapolated: range,
+            seconds,
+            args: &[],
+            starts: false,
+            stats: false,
+            cancel,
+        }
+    }
+}
+
 /// Memory that is used again for the next series.
 #[derive(Debug, Default)]
 struct Scratch {

@@ -176,7 +176,7 @@ fn smoothed(
     grid: Grid,
     (range, lookback): (TimeRange, i64),
 ) -> Result<Matrix, EvalError> {
-    let series = select(context, &selector.matchers, range)?;
+    let (series, when) = (select(context, &selector.matchers, range)?, selector.when.on(grid));
     let mut out = Matrix::new(context, grid.n);
     let (mut columns, mut held) = (Columns::default(), context.hold());
     for series in &series {
@@ -186,7 +186,7 @@ fn smoothed(
         out.add(series.labels.clone(), false)?;
         let (row, mut any) = (out.len() - 1, false);
         for step in 0..grid.n {
-            let at = selector.when.on(grid).of(grid.at(step));
+            let at = when.of(grid.at(step));
             let window = (at.saturating_sub(lookback), at, at.saturating_add(lookback));
             let named = (&series.labels, selector.span);
             if let Some(value) = extended::smoothed(context, &columns, &histograms, named, window) {

@@ -209,7 +209,6 @@ mod tests {
     use super::*;
     use crate::eval::grid::Grid;
     use crate::eval::matrix::ABSENT;
-    use crate::eval::plan::When;
     use crate::eval::testing::draws;
 
     /// One window by its definition: its samples, one after the other.
@@ -269,17 +268,7 @@ mod tests {
             }
             let grid = Grid::between(-20, t + 50, 1 + draw(70));
             let (range, cancel) = (1 + draw(200), &model::Cancel::default());
-            let windows = Windows {
-                grid,
-                when: When::now(),
-                range,
-                extrapolated: range,
-                seconds: range as f64 / 1000.0,
-                args: &[],
-                starts: true,
-                stats: false,
-                cancel,
-            };
+            let windows = Windows { starts: true, ..Windows::plain(grid, range, cancel) };
             for of in [Of::Rate, Of::Increase] {
                 let (mut cells, mut told) = (vec![ABSENT; grid.n], 0);
                 extrapolated_since(&windows, &columns, &mut cells, of, || told += 1);

@@ -29,8 +29,8 @@ pub(in crate::eval) fn samples(
     match &range.of {
         RangeOf::Matchers { matchers, mode, .. } => {
             let beyond = Reach { mode: *mode, lookback: context.params.lookback_ms };
-            let end = range.when.on(grid).of(grid.start);
-            let reach = wider(reach(range.when.on(grid), grid, range.range), beyond);
+            let when = range.when.on(grid);
+            let (end, reach) = (when.of(grid.start), wider(reach(when, grid, range.ms()), beyond));
             for series in select(context, matchers, reach)? {
                 let mut columns = Columns::default();
                 let mut held = context.hold();
@@ -42,7 +42,7 @@ pub(in crate::eval) fn samples(
                         let reason = format!("{word} modifier is not supported with histograms");
                         return Err(EvalError::Execution(reason));
                     }
-                    columns = extended::samples(&columns, beyond, end.saturating_sub(range.range), end);
+                    columns = extended::samples(&columns, beyond, end.saturating_sub(range.ms()), end);
                 }
                 context.budget.take(columns.len())?;
                 context.keep(held.bytes() + size_of::<(Labels, Columns)>())?;
@@ -65,8 +65,8 @@ pub(in crate::eval) fn samples(
 
 /// The times at which the inner expression of a subquery is evaluated; nothing where no multiple of its step falls into the range.
 pub(in crate::eval) fn subquery_grid(range: &Range, step: i64, grid: Grid) -> Option<Grid> {
-    let before = range.when.on(grid).of(grid.start).saturating_sub(range.range);
-    let end = range.when.on(grid).of(grid.end());
+    let when = range.when.on(grid);
+    let (before, end) = (when.of(grid.start).saturating_sub(range.ms()), when.of(grid.end()));
     let mut start = before / step * step;
     if start <= before {
         start = start.saturating_add(step);

@@ -138,7 +138,6 @@ fn multiply(shape: &Shape, first: &[f64], difference: &[f64], (of, range): (Of, 
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::When;
     use crate::eval::range::counters::extrapolated_since;
     use crate::eval::testing::draws;
 
@@ -167,17 +166,7 @@ mod tests {
                 scratch = super::Columns::default();
             }
             let cancel = &model::Cancel::default();
-            let windows = Windows {
-                grid,
-                when: When::now(),
-                range,
-                extrapolated: range,
-                seconds: range as f64 / 1000.0,
-                args: &[],
-                starts: false,
-                stats: false,
-                cancel,
-            };
+            let windows = Windows::plain(grid, range, cancel);
             for of in [Of::Rate, Of::Increase] {
                 let (mut at_once, mut alone) = (vec![ABSENT; grid.n], vec![ABSENT; grid.n]);
                 extrapolated(&windows, Samples::all(&columns), &mut at_once, of, &mut scratch);

@@ -150,7 +150,6 @@ impl<F: Fn(f64, f64) -> bool> Best<F> {
 mod tests {
     use super::*;
     use crate::eval::grid::Grid;
-    use crate::eval::plan::When;
     use crate::eval::range::Edge;
 
     /// A number that looks drawn, for each seed the same one.
@@ -231,17 +230,7 @@ mod tests {
             };
             let v: Vec<f64> = (0..300).map(value).collect();
             let grid = Grid::between(-20, 330, 1 + (draw(seed) % 3) as i64);
-            let windows = Windows {
-                grid,
-                when: When::now(),
-                range: 40,
-                extrapolated: 40,
-                seconds: 0.04,
-                args: &[],
-                starts: false,
-                stats: false,
-                cancel: &cancel,
-            };
+            let windows = Windows::plain(grid, 40, &cancel);
             let (mut cells, mut expect) = (vec![0.0; grid.n], vec![0.0; grid.n]);
             let mut prefixes = Prefixes::default();
             means(&windows, &times, &v, &mut cells, &mut prefixes);
@@ -257,17 +246,7 @@ mod tests {
     fn windows_end_early_once_nobody_waits() {
         let (cancel, times) = (model::Cancel::default(), Vec::from_iter(0..1000));
         let grid = Grid::between(0, 999, 1);
-        let windows = Windows {
-            grid,
-            when: When::now(),
-            range: 10,
-            extrapolated: 10,
-            seconds: 0.01,
-            args: &[],
-            starts: false,
-            stats: false,
-            cancel: &cancel,
-        };
+        let windows = Windows::plain(grid, 10, &cancel);
         let mut seen = 0;
         windows.each(&times, grid.n, |window| {
             seen += 1;

@@ -53,13 +53,13 @@ impl<'p> Job<'p> {
 
     /// Its windows at the steps of a grid; `numbers` are the values of its arguments there.
     pub(super) fn windows<'w>(&self, params: &'w Params, grid: Grid, numbers: &'w [Vec<f64>]) -> Windows<'w> {
-        let Range { of, when, range, .. } = self.range;
+        let Range { of, when, .. } = self.range;
         let stats = matches!(of, RangeOf::Matchers { stats: true, .. });
         let starts = params.features.use_start_timestamps && looks_at_starts(self.function);
         Windows {
             grid,
             when: when.on(grid),
-            range: *range,
+            range: self.range.ms(),
             extrapolated: self.range.extrapolated_ms(grid),
             seconds: self.range.seconds(),
             args: numbers,
@@ -113,7 +113,7 @@ pub(in crate::eval) fn enough_for(params: &Params, jobs: &[Job<'_>], grid: Grid)
 
 /// The samples that the windows of all of some look at.
 pub(super) fn reach_of(jobs: &[Job<'_>], grid: Grid) -> TimeRange {
-    let all = jobs.iter().map(|job| reach(job.range.when.on(grid), grid, job.range.range));
+    let all = jobs.iter().map(|job| reach(job.range.when.on(grid), grid, job.range.ms()));
     all.reduce(|a, b| TimeRange { start_ms: a.start_ms.min(b.start_ms), end_ms: a.end_ms.max(b.end_ms) })
         .unwrap_or(TimeRange::ALL)
 }
