@@ -15,7 +15,6 @@ mod metrics;
 pub mod objects;
 pub mod reader;
 mod rebuild;
-mod replace;
 pub mod replica;
 pub mod retention;
 pub mod serve;

@@ -7,10 +7,9 @@
 
 use std::io;
 
-use tsdb::disk::Disk;
+use tsdb::disk::{self, Disk};
 
 use crate::Error;
-use crate::replace::replace;
 
 /// The file in the directory of a replica.
 pub(crate) const FILE: &str = "replica";
@@ -80,7 +79,8 @@ impl Replica {
                 disk.path("").display()
             )));
         }
-        replace(disk, FILE, &self.text()).map_err(|e| Error::Directory(format!("writing {}: {e}", path.display())))
+        disk::replace_and_sync(disk, FILE, self.text().as_bytes())
+            .map_err(|e| Error::Directory(format!("writing {}: {e}", path.display())))
     }
 
     fn text(self) -> String {

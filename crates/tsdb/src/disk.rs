@@ -81,6 +81,25 @@ pub(crate) fn sync(disk: &dyn Disk) -> Result<(), Error> {
     disk.sync().map_err(io(format!("fsync of directory {}", disk.path("").display())))
 }
 
+/// Replaces a small file as a whole, durable once the disk was synced. After an error it is the former one or the new one.
+pub(crate) fn replace(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+    let next = format!("{name}.new");
+    let written = disk.create(&next).and_then(|mut out| {
+        out.write_all(content)?;
+        out.sync()
+    });
+    written.and_then(|()| disk.rename(&next, name)).inspect_err(|_| {
+        // On a full disk it would keep the room of the next attempt. Where this fails too, that one replaces it.
+        let _ = disk.remove(&next);
+    })
+}
+
+/// Replaces a small file as a whole, durable when this returns. After an error it is the former one or the new one.
+pub fn replace_and_sync(disk: &dyn Disk, name: &str, content: &[u8]) -> io::Result<()> {
+    replace(disk, name, content)?;
+    disk.sync()
+}
+
 /// Removes a file, if it is there.
 pub(crate) fn remove(disk: &dyn Disk, name: &str) -> Result<(), Error> {
     match disk.remove(name) {

@@ -10,7 +10,7 @@ use model::{MatchOp, Matcher, Metadata, MetricType, TimeRange};
 
 use crate::Error;
 use crate::deletes::Delete;
-use crate::disk::{Disk, io};
+use crate::disk::{Disk, io, replace};
 use crate::families::UNKNOWN;
 use crate::offsets::Offsets;
 
@@ -64,8 +64,6 @@ pub(crate) struct BlockEntry {
 
 /// Name of the file in a directory of blocks.
 pub const NAME: &str = "manifest";
-/// The one that is being written.
-const NEXT: &str = "manifest.new";
 const VERSION: &str = "weir-manifest 3";
 /// They had no exemplars, and no times with families. The first gave the span of a block as a number of spans since the epoch, the smallest number for a
 /// wide one, and no offsets.
@@ -116,15 +114,8 @@ impl Manifest {
 
     /// Puts it in the place of the one that counts, for good once the disk is synced. If this fails the old one counts.
     pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), Error> {
-        let written = disk.create(NEXT).and_then(|mut out| {
-            out.write_all(self.print().as_bytes())?;
-            out.sync()
-        });
-        written.and_then(|()| disk.rename(NEXT, NAME)).map_err(|error| {
-            // On a full disk it would keep the room of the next attempt. Where this fails too, that one replaces it.
-            let _ = disk.remove(NEXT);
-            io(format!("replacing {}", disk.path(NAME).display()))(error)
-        })
+        let replaced = replace(disk, NAME, self.print().as_bytes());
+        replaced.map_err(io(format!("replacing {}", disk.path(NAME).display())))
     }
 
     /// The names of the files that it names.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use model::Budget;
 use tokio::runtime::Handle;
-use tsdb::disk::{Disk as _, Local};
+use tsdb::disk::{self, Disk as _, Local};
 use tsdb::manifest::{self, Summary};
 
 use super::bucket::{Bucket, Failure, Swap};
@@ -19,7 +19,6 @@ use super::catalog::{self, Catalog};
 use super::disk::Tiered;
 use super::metrics::Metrics;
 use super::mirror::State;
-use crate::replace::replace;
 use crate::{Error, Replica};
 
 /// The file of a directory that says where its blocks are too.
@@ -218,7 +217,8 @@ fn parse(text: &str) -> Option<Identity> {
 
 /// Replaces a small file; durable when this returns.
 fn write(local: &Local, name: &str, content: &str) -> Result<(), Error> {
-    replace(local, name, content).map_err(|e| Error::Directory(format!("writing {}: {e}", local.path(name).display())))
+    disk::replace_and_sync(local, name, content.as_bytes())
+        .map_err(|e| Error::Directory(format!("writing {}: {e}", local.path(name).display())))
 }
 
 /// A name that nothing else has.

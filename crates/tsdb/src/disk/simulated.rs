@@ -37,6 +37,17 @@ pub enum Loss {
     Torn,
 }
 
+/// What may happen to a call, and what is lost when the process ends.
+pub const FAULTS: [(Fault, Loss); 7] = [
+    (Fault::Crash, Loss::Nothing),
+    (Fault::Crash, Loss::Unsynced),
+    (Fault::Crash, Loss::AllButNewest),
+    (Fault::Crash, Loss::Torn),
+    (Fault::Error(io::ErrorKind::Other), Loss::Unsynced),
+    (Fault::Error(io::ErrorKind::StorageFull), Loss::Torn),
+    (Fault::ShortWrite, Loss::Unsynced),
+];
+
 /// A disk in memory; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Simulated(Arc<Mutex<State>>);

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::simulated::{Fault, Loss, Simulated};
+use super::simulated::{FAULTS, Fault, Loss, Simulated};
 use super::*;
 
 fn write(disk: &dyn Disk, name: &str, content: &[u8]) {
@@ -104,4 +104,38 @@ fn a_full_disk_takes_a_part_and_then_nothing_until_there_is_room() {
     disk.set_capacity(100);
     let written = out.write(b"more than a byte").expect("writes");
     assert!((1..16).contains(&written), "{written}");
+}
+
+fn content(disk: &Simulated) -> Option<String> {
+    disk.read("f").ok().map(|content| String::from_utf8(content).expect("whole"))
+}
+
+#[test]
+fn whatever_call_fails_a_file_is_the_former_one_or_the_new_one() {
+    let disk = Simulated::new(0);
+    replace_and_sync(&disk, "f", b"before").expect("written");
+    let before = disk.calls();
+    replace_and_sync(&disk, "f", b"what comes after").expect("written");
+    let calls = disk.calls() - before;
+    assert!(calls >= 5, "{calls}");
+    for (fault, loss) in FAULTS {
+        for (seed, at) in (0..calls).flat_map(|at| (0..8).map(move |seed| (seed, at))) {
+            for former in [None, Some("before")] {
+                let disk = Simulated::new(seed);
+                if let Some(former) = former {
+                    replace_and_sync(&disk, "f", former.as_bytes()).expect("written");
+                }
+                disk.fail_at(disk.calls() + at, fault);
+                let replaced = replace_and_sync(&disk, "f", b"what comes after");
+                let disk = disk.restart(loss);
+                disk.mend();
+                let found = content(&disk);
+                let is_new = found.as_deref() == Some("what comes after");
+                let told = format!("{fault:?} at {at}, {loss:?}, seed {seed}: {found:?} after {replaced:?}");
+                assert!(is_new || (replaced.is_err() && found.as_deref() == former), "{told}");
+                replace_and_sync(&disk, "f", b"later").expect("what is left over is in nobody's way");
+                assert_eq!(content(&disk.restart(Loss::Unsynced)).as_deref(), Some("later"), "{told}");
+            }
+        }
+    }
 }

@@ -1,25 +1,12 @@
 //! One history, and every call that it makes of the disk failing in turn.
 
-use std::io::ErrorKind;
-
 use model::{MatchOp, Sample, TimeRange};
 
 use super::HOUR;
 use super::world::{Points, World};
 use crate::Error;
-use crate::disk::simulated::{Fault, Loss, Simulated};
+use crate::disk::simulated::{FAULTS, Fault, Loss, Simulated};
 use crate::testing::Family;
-
-/// What may happen to a call, and what is lost when the process ends.
-pub(super) const FAULTS: [(Fault, Loss); 7] = [
-    (Fault::Crash, Loss::Nothing),
-    (Fault::Crash, Loss::Unsynced),
-    (Fault::Crash, Loss::AllButNewest),
-    (Fault::Crash, Loss::Torn),
-    (Fault::Error(ErrorKind::Other), Loss::Unsynced),
-    (Fault::Error(ErrorKind::StorageFull), Loss::Torn),
-    (Fault::ShortWrite, Loss::Unsynced),
-];
 
 /// What happens in the history.
 type Step = fn(&mut World) -> Result<(), Error>;

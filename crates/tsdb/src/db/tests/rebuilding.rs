@@ -1,7 +1,7 @@
 //! Damaged blocks that are written again from the log: one scene each. The model does it over and over.
 
 use super::*;
-use crate::disk::simulated::{Loss, Simulated};
+use crate::disk::simulated::{FAULTS, Loss, Simulated};
 use crate::manifest::number;
 use crate::{Lost, Rebuild};
 
@@ -83,7 +83,7 @@ fn after_a_fault_at_any_call_of_a_rebuild_it_is_done_again_and_everything_is_the
     assert!(try_rebuild(&db).expect("written"));
     let calls = disk.calls() - begun;
     assert!(calls > 10, "{calls}");
-    for (call, (fault, loss)) in (0..calls).flat_map(|call| every_call::FAULTS.map(|fault| (call, fault))) {
+    for (call, (fault, loss)) in (0..calls).flat_map(|call| FAULTS.map(|fault| (call, fault))) {
         let (mut disk, mut db, before) = damaged(call);
         let (failures, positions) = (disk.failures(), db.positions());
         disk.fail_at(disk.calls() + call, fault);
