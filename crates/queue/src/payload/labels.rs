@@ -4,7 +4,8 @@
 //! what differs is written over it. The price is a little memory, which is bounded in number and size; what is beyond it is built anew.
 
 use std::ops::Range;
-use std::str;
+
+use simdutf8::basic::from_utf8;
 
 /// Lists of names whose texts are kept. A target of scrapes has some tens.
 const KEPT_MAX: usize = 64;
@@ -57,11 +58,9 @@ impl Texts {
 }
 
 impl Text {
-    #[expect(unsafe_code, reason = "to look through every series again is a twentieth of a restart")]
     fn as_str(&self) -> &str {
-        debug_assert!(str::from_utf8(&self.bytes).is_ok());
-        // SAFETY: these are texts, whole and one behind the other: `set` appends such, and `change` puts one in the place of one.
-        unsafe { str::from_utf8_unchecked(&self.bytes) }
+        // Of every series of every record, so with the processor's vectors.
+        from_utf8(&self.bytes).expect("pieces of a text, whole")
     }
 
     fn set(&mut self, list: u32, names: &[u32], values: &[u32], symbols: &[&str]) {
