@@ -4,8 +4,7 @@
 //! what differs is written over it. The price is a little memory, which is bounded in number and size; what is beyond it is built anew.
 
 use std::ops::Range;
-
-use simdutf8::basic::from_utf8;
+use std::str;
 
 /// Lists of names whose texts are kept. A target of scrapes has some tens.
 const KEPT_MAX: usize = 64;
@@ -59,8 +58,7 @@ impl Texts {
 
 impl Text {
     fn as_str(&self) -> &str {
-        // Of every series of every record, so with the processor's vectors.
-        from_utf8(&self.bytes).expect("pieces of a text, whole")
+        str::from_utf8(&self.bytes).expect("pieces of a text, whole")
     }
 
     fn set(&mut self, list: u32, names: &[u32], values: &[u32], symbols: &[&str]) {
