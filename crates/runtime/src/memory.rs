@@ -179,7 +179,7 @@ impl Limit {
 }
 
 /// Has the system give memory in pages of 4 KiB also where the allocator asks for larger ones. Of pages of 2 MiB the whole is cleared where a part is used: a million series
-/// in the head took 40 MiB more and a restart with them a quarter more processor time, for no gain in any query (2026-11-27). For the start of a process.
+/// in the head took 40 MiB more and a restart with them a quarter more processor time, and no query is slower without (2026-11-27). For the start of a process.
 pub fn take_small_pages() {
     // Where the system has no such pages, or none that can be declined, nothing is to be done.
     #[cfg(target_os = "linux")]

@@ -217,3 +217,17 @@ async fn sixty_four_clients_at_once_get_the_answers_that_each_gets_alone() {
     }
     weir.stop();
 }
+
+/// `runtime::memory::take_small_pages`, of which a process tells.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn every_process_takes_memory_in_small_pages() {
+    let dir = tempfile::tempdir().expect("directory");
+    let weir = Launch::new(dir.path()).start().await;
+    for (name, process) in &weir.running {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).expect("it runs");
+        let large = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+        assert_eq!(large.map(str::trim), Some("0"), "{name}");
+    }
+    weir.stop();
+}

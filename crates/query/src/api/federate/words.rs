@@ -101,7 +101,7 @@ fn write_value(out: &mut String, value: Value<'_>, kind: Kind, depth: Option<usi
         // What is no number is not written into a text.
         (Kind::Number, Value::Varint(n)) => drop(write!(out, "{}", n as i64)),
         (Kind::Signed, Value::Varint(n)) => drop(write!(out, "{}", (n >> 1) as i64 ^ -((n & 1) as i64))),
-        (Kind::Type, Value::Varint(n)) => out.push_str(TYPES.get(n as usize).copied().unwrap_or(TYPES[3])),
+        (Kind::Type, Value::Varint(n)) => out.push_str(TYPES.get(n as usize).ok_or(Malformed("an unknown type"))?),
         (Kind::Message(fields), Value::Bytes(message)) => {
             out.push('{');
             out.extend(depth.map(|_| '\n'));
